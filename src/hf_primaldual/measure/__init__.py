@@ -1,0 +1,18 @@
+"""What a model costs: operations, memory, time, parameters, and the machine they were measured on."""
+
+from .environment import environment
+from .flops import count_flops
+from .latency import Timing, interleaved, median_of_ratios, ratio_of_medians
+from .memory import peak_memory
+from .parameters import count_parameters
+
+__all__ = [
+    "Timing",
+    "count_flops",
+    "count_parameters",
+    "environment",
+    "interleaved",
+    "median_of_ratios",
+    "peak_memory",
+    "ratio_of_medians",
+]

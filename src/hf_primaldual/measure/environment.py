@@ -1,0 +1,83 @@
+"""The machine and the versions a figure was measured with."""
+
+import os
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hf_primaldual import __version__
+
+_PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "numpy")
+
+
+def environment() -> dict[str, dict[str, Any]]:
+    """Describe the hardware and the software, without host names, user names or paths.
+
+    Returns:
+        `{"hardware": ..., "versions": ...}`. In `hardware`, `cores` are those this process may use, `threads` is
+        torch's setting, `memory_gib` is the machine's memory in GiB (null where the system doesn't tell) and
+        `accelerator` is the name of the first CUDA device or null. In `versions`, a package that is not installed is
+        null, and `revision` is the git commit this source tree is at, with `-dirty` behind it when tracked files
+        differ from that commit, or null where the package does not run from a checkout.
+    """
+    hardware = {
+        "processor": f"{_processor()} ({platform.machine()})",
+        "cores": _cores(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": _memory_gib(),
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    versions = {
+        "python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        "hf_primaldual": __version__,
+        "revision": _revision(),
+    }
+    return {"hardware": hardware, "versions": versions}
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == "model name":
+                return value.strip()
+    return platform.processor() or "unknown processor"
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory_gib() -> float | None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> str | None:
+    # Asking whether git tracks this very file keeps an installed copy from reporting the repository around it.
+    file = Path(__file__)
+    if shutil.which("git") is None or _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
+        return None
+    return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    answer = subprocess.run(["git", "-C", folder, *arguments], capture_output=True, text=True, check=False)
+    return answer.stdout.strip() if answer.returncode == 0 else None

@@ -1,0 +1,112 @@
+"""Time several candidates side by side, so that a drifting clock frequency touches all of them alike."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+# A sample shorter than this measures the clock and the scheduler rather than the candidate.
+MINIMUM_SAMPLE_SECONDS = 0.005
+# Calls repeated inside a sample are limited: a candidate faster than this is timed as if it took this long.
+_SHORTEST_CALL_SECONDS = 1e-6
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds per call, one sample a round, in the order of the rounds.
+
+    Attributes:
+        samples: Seconds per call; each sample is the mean over `repeats` calls made one after the other.
+        repeats: Calls in a sample.
+    """
+
+    samples: tuple[float, ...]
+    repeats: int
+
+    @property
+    def median(self) -> float:
+        """Median seconds per call."""
+        return float(np.median(self.samples))
+
+    @property
+    def quartiles(self) -> tuple[float, float]:
+        """First and third quartile, in seconds per call."""
+        first, third = np.quantile(self.samples, (0.25, 0.75))
+        return float(first), float(third)
+
+    def milliseconds(self) -> dict[str, float]:
+        """Median and quartiles in milliseconds, as `results.json` keeps them."""
+        first, third = self.quartiles
+        return {"median": 1e3 * self.median, "q1": 1e3 * first, "q3": 1e3 * third}
+
+
+def interleaved(
+    candidates: dict[str, Callable[[], Any]],
+    rounds: int = 30,
+    warmup: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Timing]:
+    """Time the candidates in turn, A B C then C B A, and so on.
+
+    Each sample repeats its candidate often enough to last some milliseconds (`MINIMUM_SAMPLE_SECONDS`), judged by the
+    fastest warm-up call. CUDA is waited for before each reading of the clock if this process uses it.
+
+    Args:
+        candidates: Calls without arguments, by name.
+        rounds: Samples taken of each candidate.
+        warmup: Untimed calls of each candidate beforehand.
+        clock: Returns seconds.
+
+    Returns:
+        A `Timing` per candidate, in the order given.
+
+    Raises:
+        ValueError: There is no candidate, or `rounds` or `warmup` is below 1.
+    """
+    if not candidates:
+        raise ValueError("nothing to time: candidates is empty")
+    if rounds < 1 or warmup < 1:
+        raise ValueError(f"rounds and warmup must be at least 1, not {rounds} and {warmup}")
+    repeats = {name: _repeats(candidate, warmup, clock) for name, candidate in candidates.items()}
+    samples: dict[str, list[float]] = {name: [] for name in candidates}
+    order = list(candidates)
+    for _ in range(rounds):
+        for name in order:
+            samples[name].append(_seconds_per_call(candidates[name], repeats[name], clock))
+        order.reverse()
+    return {name: Timing(tuple(samples[name]), repeats[name]) for name in candidates}
+
+
+def ratio_of_medians(timings: dict[str, Timing], name: str, baseline: str) -> float:
+    """Median time of `name` over the median time of `baseline`."""
+    return timings[name].median / timings[baseline].median
+
+
+def median_of_ratios(timings: dict[str, Timing], name: str, baseline: str) -> float:
+    """Median of the ratios taken round by round: steadier than the ratio of medians when the machine drifts."""
+    pairs = zip(timings[name].samples, timings[baseline].samples, strict=True)
+    return float(np.median([sample / reference for sample, reference in pairs]))
+
+
+def _repeats(candidate: Callable[[], Any], warmup: int, clock: Callable[[], float]) -> int:
+    fastest = min(_seconds_per_call(candidate, 1, clock) for _ in range(warmup))
+    return math.ceil(MINIMUM_SAMPLE_SECONDS / min(max(fastest, _SHORTEST_CALL_SECONDS), MINIMUM_SAMPLE_SECONDS))
+
+
+def _seconds_per_call(candidate: Callable[[], Any], repeats: int, clock: Callable[[], float]) -> float:
+    _synchronize()
+    start = clock()
+    for _ in range(repeats):
+        candidate()
+    _synchronize()
+    return (clock() - start) / repeats
+
+
+def _synchronize() -> None:
+    # is_initialized is false in a process that has put nothing on the GPU; waiting would then start CUDA.
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -1,0 +1,151 @@
+"""The kernels Phi(x).Phi(y): softmax attention through any back-end of transformers."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirectional_mask_function
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Softmax attention in plain operations, the one back-end that returns the maps.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
+        key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
+        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, tokens, keys)`, *optional*): added to the logits.
+
+    Returns:
+        The output of shape `(batch, tokens, heads, head_dim)` and the maps of shape `(batch, heads, tokens, keys)`.
+    """
+    logits = torch.matmul(query, key.transpose(2, 3)) * scaling
+    if attention_mask is not None:
+        logits = logits + attention_mask
+    weights = nn.functional.softmax(logits, dim=-1, dtype=torch.float32).to(query.dtype)
+    dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
+
+
+def backend_mask(
+    implementation: str, mask: torch.Tensor | None, query: torch.Tensor, config
+) -> torch.Tensor | object | None:
+    """
+    The mask of valid keys in the form that a back-end of transformers takes.
+
+    Padding masks the same keys for every query, so eager and sdpa get a mask that broadcasts over the queries instead
+    of the `tokens x keys` one that transformers builds. Any other back-end is asked through its own mask function.
+
+    Args:
+        implementation (`str`): the name of the back-end.
+        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
+
+    Raises:
+        ValueError: if the back-end has no mask function registered, since the padding would be lost in silence.
+    """
+    if mask is None:
+        return None
+    if implementation == "sdpa":
+        return mask[:, None, None, :].expand(-1, -1, query.shape[2], -1)
+    if implementation == "eager":
+        additive = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device)
+        return additive.masked_fill(~mask, torch.finfo(query.dtype).min)[:, None, None, :]
+    if implementation not in ALL_MASK_ATTENTION_FUNCTIONS:
+        raise ValueError(
+            f"`attn_implementation={implementation!r}` has no mask function in transformers' AttentionMaskInterface, so "
+            "padding would be lost; register one, or call the model without padding."
+        )
+    return ALL_MASK_ATTENTION_FUNCTIONS[implementation](
+        batch_size=mask.shape[0],
+        q_length=query.shape[2],
+        kv_length=mask.shape[1],
+        mask_function=bidirectional_mask_function,
+        attention_mask=mask,
+        dtype=query.dtype,
+        device=query.device,
+        config=config,
+    )
+
+
+def softmax_kernel(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float,
+    output_attentions: bool = False,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """
+    Phi(x).Phi(y) = exp(x.y / sqrt(head_dim)), the kernel of softmax attention, by the back-end that the model's
+    `attn_implementation` names. `output_attentions=True` takes eager, the only one that forms the maps.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
+        key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
+        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+
+    Returns:
+        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`, or
+        `None` where the back-end does not form them.
+    """
+    # A layer used on its own has no model that would have chosen a back-end.
+    implementation = module.config._attn_implementation or "sdpa"
+    if output_attentions:
+        implementation = "eager"
+    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+    if mask is not None and "flash" in implementation and mask.shape[1] != query.shape[2]:
+        return _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs)
+    attention_mask = backend_mask(implementation, mask, query, module.config)
+    output, weights = attention(
+        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
+    )
+    # flex_attention returns its log-sum-exp in the place of the maps.
+    return output, weights if implementation == "eager" else None
+
+
+def _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs):
+    """
+    FlashAttention over padded keys that are fewer than the queries.
+
+    transformers unpads queries and keys by one common mask, which downsampled keys do not share; here only the keys
+    are unpadded, and the lengths are handed over as FlashAttention's own arguments. Tested against a stand-in kernel
+    only: unmeasured on a GPU.
+    """
+    batch, heads, tokens, head_dim = query.shape
+    lengths = mask.sum(dim=1, dtype=torch.int32)
+    packed = [states.transpose(1, 2)[mask].transpose(0, 1).unsqueeze(0) for states in (key, value)]
+    query = query.transpose(1, 2).reshape(1, batch * tokens, heads, head_dim).transpose(1, 2)
+    output, _ = attention(
+        module,
+        query,
+        *packed,
+        None,
+        scaling=scaling,
+        dropout=dropout,
+        cu_seq_lens_q=torch.arange(0, (batch + 1) * tokens, tokens, dtype=torch.int32, device=query.device),
+        cu_seq_lens_k=nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)),
+        max_length_q=tokens,
+        max_length_k=int(lengths.max()),
+        **kwargs,
+    )
+    return output.reshape(batch, tokens, heads, head_dim), None
+
+
+KERNELS = {"softmax": softmax_kernel}
+
+
+__all__ = ["KERNELS", "backend_mask", "eager_attention_forward", "softmax_kernel"]

@@ -1,0 +1,375 @@
+"""The reader of `.ts` files and the loader of the UEA archive, on the series in the aeon wheel and on small files."""
+
+import hashlib
+import json
+import re
+import socket
+import sys
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from datasets import ClassLabel, Features, List, Value
+
+from hf_primaldual.data import UEA_TASKS, describe_source, load_uea, read_ts, uea
+
+HEADER = """\
+# A comment
+@problemName Toy
+@timeStamps false
+@missing true
+@univariate false
+@dimensions 2
+@equalLength false
+@classLabel true left right
+@data
+"""
+ROWS = "1,2,3:4,5,6:left\n7,8:9,10:right\n"
+
+
+def aeon_file(name: str, split: str) -> Path:
+    # A missing wheel fails here: these tests are not to be skipped.
+    return Path(metadata.distribution("aeon").locate_file(f"aeon/datasets/data/{name}/{name}_{split}.ts"))
+
+
+@pytest.fixture
+def ts(tmp_path):
+    def write(text: str | bytes) -> Path:
+        path = tmp_path / "toy.ts"
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Writes a task into a folder, nested as the archive has it or flat."""
+
+    def write(name="Toy", train=HEADER + ROWS, test=HEADER + ROWS, nested=True) -> Path:
+        folder = tmp_path / "archive" / name if nested else tmp_path / "archive"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}_TRAIN.ts").write_text(train)
+        (folder / f"{name}_TEST.ts").write_text(test)
+        return tmp_path / "archive"
+
+    return write
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*_):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+# The real series
+
+
+def test_japanese_vowels_equals_its_published_size(no_network):
+    task = UEA_TASKS["JapaneseVowels"]
+    data = load_uea("JapaneseVowels")
+    assert set(data) == {"train", "test"}
+    assert (data["train"].num_rows, data["test"].num_rows) == (task.train, task.test)
+    expected = Features(
+        {"past_values": List(List(Value("float32"))), "labels": ClassLabel(names=[str(n) for n in range(1, 10)])}
+    )
+    assert data["train"].features == data["test"].features == expected
+    assert Counter(data["train"]["labels"]) == dict.fromkeys(range(task.classes), 30)
+    assert sorted(Counter(data["test"]["labels"]).values()) == [24, 29, 29, 31, 35, 40, 44, 50, 88]
+    lengths = {split: [len(series) for series in data[split]["past_values"]] for split in data}
+    assert (min(lengths["train"]), max(lengths["train"])) == (7, 26)
+    assert (min(lengths["train"] + lengths["test"]), max(lengths["train"] + lengths["test"])) == task.length
+    assert {len(step) for split in data for series in data[split]["past_values"] for step in series} == {task.channels}
+    assert "aeon" not in sys.modules
+
+
+@pytest.mark.parametrize("index", [0, 123, 269])
+def test_series_is_what_the_file_says(index):
+    lines = aeon_file("JapaneseVowels", "TRAIN").read_text().splitlines()
+    *dimensions, label = lines[lines.index("@data") + 1 + index].split(":")
+    by_channel = np.array([[float(value) for value in dimension.split(",")] for dimension in dimensions])
+    row = load_uea("JapaneseVowels")["train"].with_format("numpy")[index]
+    np.testing.assert_array_equal(np.stack(row["past_values"]), by_channel.T.astype(np.float32))
+    assert int(label) - 1 == row["labels"]
+
+
+def test_first_values_of_japanese_vowels_as_written():
+    series, label = read_ts(aeon_file("JapaneseVowels", "TRAIN")).rows[0]
+    assert series.shape == (20, 12)
+    assert series.dtype == np.float32
+    assert series.flags.c_contiguous
+    assert series[:2, 0].tolist() == np.float32([1.860936, 1.891651]).tolist()
+    assert series[0, 1] == np.float32(-0.207383)
+    assert label == "1"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "shape", "classes"),
+    [
+        ("BasicMotions", (40, 40), (100, 6), 4),
+        ("ArrowHead", (36, 175), (251, 1), 3),
+        ("GunPoint", (50, 150), (150, 1), 2),
+        ("ItalyPowerDemand", (67, 1029), (24, 1), 2),
+        ("UnitTest", (20, 22), (24, 1), 2),  # commented with `%`, and names its problem twice
+    ],
+)
+def test_other_series_of_the_wheel(name, rows, shape, classes):
+    data = load_uea(name)
+    assert (data["train"].num_rows, data["test"].num_rows) == rows
+    assert {np.shape(series) for split in data for series in data[split]["past_values"]} == {shape}
+    assert data["train"].features["labels"].num_classes == classes
+
+
+def test_unequal_univariate_series_of_the_wheel():
+    file = read_ts(aeon_file("PickupGestureWiimoteZ", "TRAIN"))
+    assert file.univariate
+    assert len(file.rows) == 50
+    assert len({len(series) for series, _ in file.rows}) > 10
+
+
+def test_dimensions_are_counted_where_the_header_does_not_say():
+    folder = aeon_file("JapaneseVowels", "TRAIN").parent
+    data = load_uea("JapaneseVowels_eq", folder)
+    assert {np.shape(series) for series in data["train"]["past_values"]} == {(25, 12)}
+
+
+def test_recorded_digest_is_enforced(monkeypatch):
+    monkeypatch.setitem(uea.AEON_SHA256, "BasicMotions", {"train": "0" * 64, "test": "0" * 64})
+    with pytest.raises(ValueError, match=r"BasicMotions_TRAIN\.ts: its sha256 is 8dc43cc6.*recorded is 0000"):
+        load_uea("BasicMotions")
+
+
+def test_without_aeon_the_error_says_what_to_install(monkeypatch):
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    for function in (load_uea, describe_source):
+        with pytest.raises(ModuleNotFoundError, match=re.escape("pip install --no-deps aeon==1.6.0")):
+            function("JapaneseVowels")
+
+
+def test_unknown_name_lists_the_tasks_present():
+    with pytest.raises(FileNotFoundError, match=r"no task 'Heartbeat'; present: .*BasicMotions, .*JapaneseVowels"):
+        load_uea("Heartbeat")
+
+
+def test_describe_source():
+    wheel = describe_source("JapaneseVowels")
+    assert wheel == {
+        "name": "JapaneseVowels",
+        "source": f"UEA archive, shipped in aeon {metadata.version('aeon')}",
+        "sha256": uea.AEON_SHA256["JapaneseVowels"],
+        "licence": "BSD-3-Clause (aeon wheel)",
+    }
+    folder = describe_source("BasicMotions", aeon_file("BasicMotions", "TRAIN").parent)
+    assert folder["licence"] is None
+    assert folder["sha256"] == uea.AEON_SHA256["BasicMotions"]
+    assert json.loads(json.dumps(folder)) == folder
+    assert "/" not in folder["source"]
+
+
+def test_table_of_tasks():
+    assert len(UEA_TASKS) == 10
+    assert UEA_TASKS["PEMS-SF"] == (267, 173, 7, 963, (144, 144))
+
+
+# A folder of the archive
+
+
+@pytest.mark.parametrize("nested", [True, False], ids=["nested", "flat"])
+def test_folder(archive, nested):
+    data = load_uea("Toy", str(archive(nested=nested)))
+    assert data["train"][:] == {
+        "past_values": [[[1, 4], [2, 5], [3, 6]], [[7, 9], [8, 10]]],
+        "labels": [0, 1],
+    }
+    assert data["train"].features["labels"].names == ["left", "right"]
+    assert [str(data[split].split) for split in data] == ["train", "test"]
+
+
+def test_cache_is_used_again_and_dropped_with_the_file(archive, monkeypatch):
+    folder = archive()
+    first = load_uea("Toy", folder)
+    assert first["train"].cache_files  # memory-mapped
+    folder = archive(train=HEADER + ROWS.replace("1,2,3", "1,2,30"))
+    edited = load_uea("Toy", folder)
+    assert edited["train"][0]["past_values"][2] == [30, 6]
+    monkeypatch.setattr(uea, "_series", lambda *_: pytest.fail("the file was read again"))
+    again = load_uea("Toy", folder)
+    assert again["train"].cache_files == edited["train"].cache_files
+
+
+def test_missing_values_reach_the_dataset(archive):
+    data = load_uea("Toy", archive(train=HEADER + "1,?:3,4:left\n"))
+    assert np.isnan(data["train"][0]["past_values"][1][0])
+
+
+def test_test_file_may_list_the_classes_in_another_order(archive):
+    data = load_uea("Toy", archive(test=HEADER.replace("left right", "right left") + ROWS))
+    assert data["test"]["labels"][:] == [0, 1]
+    assert data["test"].features["labels"].names == ["left", "right"]
+
+
+def test_files_of_a_task_must_agree(archive):
+    with pytest.raises(ValueError, match=r"Toy_TEST\.ts: its classes are left, up, .*TRAIN\.ts are left, right"):
+        load_uea("Toy", archive(test=HEADER.replace("left right", "left up") + "1:2:up\n"))
+    with pytest.raises(ValueError, match=r"Toy_TEST\.ts: its series have 1 dimensions, .*TRAIN\.ts have 2"):
+        load_uea("Toy", archive(test="@classLabel true left right\n@data\n1,2:left\n"))
+
+
+def test_error_in_a_series_is_raised_as_it_is(archive):
+    with pytest.raises(ValueError, match=r"Toy_TEST\.ts:11: 'x' in dimension 2 is no number"):
+        load_uea("Toy", archive(test=HEADER + "1:2:left\n1:x:left\n"))
+
+
+def test_folder_without_the_task(archive, tmp_path):
+    folder = archive()
+    archive("Flat", nested=False)
+    with pytest.raises(FileNotFoundError, match="no task 'Other'; present: Flat, Toy"):
+        load_uea("Other", folder)
+    (folder / "Toy" / "Toy_TEST.ts").unlink()
+    with pytest.raises(FileNotFoundError, match=r"only one of Toy_TRAIN\.ts and Toy_TEST\.ts"):
+        load_uea("Toy", folder)
+    with pytest.raises(FileNotFoundError, match="nowhere is not a folder"):
+        load_uea("Toy", tmp_path / "nowhere")
+
+
+# The format
+
+
+def test_header_and_series(ts):
+    file = read_ts(ts(HEADER + ROWS))
+    assert (file.problem_name, file.class_labels, file.channels, file.univariate) == (
+        "Toy",
+        ("left", "right"),
+        2,
+        False,
+    )
+    assert [label for _, label in file.rows] == ["left", "right"]
+    assert file.rows[0][0].tolist() == [[1, 4], [2, 5], [3, 6]]
+    assert file.rows[1][0].tolist() == [[7, 9], [8, 10]]
+
+
+def test_directives_in_any_case_spacing_line_end_and_spelling(ts):
+    head = "\ufeff#c\n\n @PROBLEMNAME\tToy  One\n@Dimension 2\n@Missing FALSE\n@classlabel True b a\n@DATA\n"
+    text = head + "# between series\n\n 1 , -2e-1 : .5,+4. : a \n3:4:b"
+    file = read_ts(ts(text.replace("\n", "\r\n")))
+    assert (file.problem_name, file.class_labels) == ("Toy One", ("b", "a"))
+    assert file.rows[0][0].tolist() == np.float32([[1, 0.5], [-0.2, 4]]).tolist()
+    assert [label for _, label in file.rows] == ["a", "b"]
+
+
+def test_missing_values_and_padded_dimensions(ts):
+    file = read_ts(ts(HEADER + "1,?,3:?, ? ,nan:left\n1,2,3:4:right\n?:5,6:right\n"))
+    nan = np.nan
+    expected = [[[1, nan], [nan, nan], [3, nan]], [[1, 4], [2, nan], [3, nan]], [[nan, 5], [nan, 6]]]
+    for (series, _), values in zip(file.rows, expected, strict=True):
+        np.testing.assert_array_equal(series, np.float32(values))
+
+
+def test_comments_need_not_be_utf8(ts):
+    assert len(read_ts(ts(b"# Universit\xe9\n" + (HEADER + ROWS).encode())).rows) == 2
+
+
+def test_repeated_directive_that_agrees(ts):
+    assert read_ts(ts("@dimensions 2\n" + HEADER + ROWS)).channels == 2
+
+
+def test_series_length_is_a_bound_where_lengths_differ(ts):
+    assert len(read_ts(ts("@seriesLength 3\n" + HEADER + ROWS)).rows) == 2
+
+
+def header(**changes: str | None) -> str:
+    """`HEADER` with directives replaced by a line, or dropped."""
+    lines = HEADER.splitlines(keepends=True)
+    for name, line in changes.items():
+        lines = [(line or "#") + "\n" if old.startswith(f"@{name}") else old for old in lines]
+    return "".join(lines)
+
+
+EQUAL = header(equalLength="@equalLength true")
+ONE_DIMENSION = "@univariate true\n@classLabel true left right\n@data\n"
+
+# text, the line the error names, what it says
+BROKEN = {
+    "empty file": ("", 1, "the file ends without @data"),
+    "no @data": ("@problemName Toy\n@classLabel true a b\n", 2, "the file ends without @data"),
+    "no series": (HEADER + "\n# nothing\n", 9, "no series after @data; the file is cut short"),
+    "series before @data": (header(data=None) + ROWS, 10, "@data must come before the first series"),
+    "text after @data": (header(data="@data 1,2"), 9, "text after @data"),
+    "cut in a dimension": (HEADER + ROWS + "1,2,3", 12, "dimensions is 1, expected 2 .* may be cut short"),
+    "cut after a dimension": (HEADER + "1:2:left\n1,2:", 11, "the label is missing.* may be cut short"),
+    "cut before the label": (HEADER + "1,2:3,4", 10, "the label is missing.* may be cut short"),
+    "cut in the label": (HEADER + "1,2:3,4:rig", 10, "'rig' is not in @classLabel.* may be cut short"),
+    "too few dimensions": (HEADER + ROWS + "1:left\n", 12, "dimensions is 1, expected 2 and then a label$"),
+    "too many dimensions": (HEADER + "1:2:3:left\n", 10, "dimensions is 3, expected 2"),
+    "changing dimensions": (header(dimensions=None) + ROWS + "1:2:3:left\n", 12, "dimensions is 3, expected 2"),
+    "two where one": (ONE_DIMENSION + "1,2:3,4:left\n", 4, "dimensions is 2, expected 1"),
+    "word": (HEADER + "1,two:3,4:left\n", 10, "'two' in dimension 1 is no number"),
+    "half a mark": (HEADER + "1,2:3,?4:left\n", 10, r"'\?4' in dimension 2 is no number"),
+    "no value between commas": (HEADER + "1,2:3,,4:left\n", 10, "'' in dimension 2 is no number"),
+    "not UTF-8": ((HEADER + "1:2:left\n").encode() + b"1:\xe9:left\n", 11, "not UTF-8"),
+    "infinite": (HEADER + "1,2:3,-inf:left\n", 10, "'-inf' in dimension 2 is infinite"),
+    "beyond float32": (HEADER + "1,1e39:3,4:left\n", 10, "'1e39' in dimension 1 is infinite as float32"),
+    "empty dimension": (HEADER + "1,2::left\n", 10, "dimension 2 is empty"),
+    "empty univariate": (ONE_DIMENSION + ":left\n", 4, "dimension 1 is empty"),
+    "no label": (HEADER + "1,2:3,4:\n", 10, "the label is missing, expected one of left, right"),
+    "no label, univariate": (ONE_DIMENSION + "1,2\n", 4, "the label is missing"),
+    "unknown label": (HEADER + "1,2:3,4:up\n", 10, "'up' is not in @classLabel, expected one of left, right"),
+    "no @classLabel": (header(classLabel=None) + ROWS, 9, "@data comes without a @classLabel"),
+    "@classLabel false": (header(classLabel="@classLabel false"), 8, "names no classes"),
+    "@classLabel without names": (header(classLabel="@classLabel true"), 8, "names no classes"),
+    "class twice": (header(classLabel="@classLabel true left left"), 8, "names a class twice"),
+    "time stamps": (header(timeStamps="@timeStamps true"), 3, "time stamps are not supported"),
+    "regression": (header(classLabel="@targetLabel true"), 8, "regression target is not supported"),
+    "no flag": (header(missing="@missing maybe"), 4, "@missing is 'maybe', expected true or false"),
+    "no count": (header(dimensions="@dimensions -2"), 6, "@dimensions is '-2', expected a positive whole number"),
+    "zero length": ("@seriesLength 0\n" + HEADER, 1, "@serieslength is '0', expected a positive"),
+    "unknown directive": (header(dimensions="@dimenson 2"), 6, "unknown directive @dimenson, expected one of"),
+    "repeated, contradicting": (
+        header(missing="@dimension 3") + ROWS,
+        6,
+        "@dimensions contradicts line 4",
+    ),
+    "univariate and two": (header(univariate="@univariate true"), 6, "`@univariate true` and `@dimensions 2`"),
+    "multivariate and one": (header(dimensions="@dimensions 1"), 6, "`@univariate false` and `@dimensions 1`"),
+    "not the declared length": ("@seriesLength 4\n" + EQUAL + ROWS, 11, "length 3, but @seriesLength declares 4"),
+    "unequal lengths": (EQUAL + ROWS, 11, "length 2, but @equalLength is true and the first series has 3"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_file(ts, case):
+    text, line, message = BROKEN[case]
+    path = ts(text)
+    with pytest.raises(ValueError, match=message) as caught:
+        read_ts(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("Covid3Month", "TRAIN.ts:12: a regression"), ("CardanoSentiment", "TRAIN.ts:6: a regression")],
+)
+def test_regression_series_of_the_wheel_are_refused(name, message):
+    with pytest.raises(ValueError, match=message):
+        load_uea(name)
+
+
+def test_time_stamps_of_the_wheel_are_refused():
+    path = aeon_file("UnitTest", "TRAIN").with_name("UnitTestTimeStamps_TRAIN.ts")
+    with pytest.raises(ValueError, match=r"UnitTestTimeStamps_TRAIN\.ts:5: series with time stamps"):
+        read_ts(path)
+
+
+def test_digest_is_of_the_file(archive):
+    folder = archive()
+    expected = hashlib.sha256((folder / "Toy" / "Toy_TRAIN.ts").read_bytes()).hexdigest()
+    assert describe_source("Toy", folder)["sha256"]["train"] == expected
