@@ -6,24 +6,24 @@ from torch import nn
 from .configuration_primal_dual import PrimalDualConfig
 
 
-def key_statistics(
-    key: torch.Tensor, mask: torch.Tensor | None, with_variance: bool = True
+def token_statistics(
+    states: torch.Tensor, mask: torch.Tensor | None, with_variance: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
-    Mean and biased variance of the keys over the tokens of each sequence, channel by channel.
+    Mean and biased variance over the tokens of each sequence, channel by channel.
 
     Two passes of plain means: over the token axis they are some ten times faster on a CPU than `torch.var_mean`, and
     unlike the mean of squares they cancel nothing when the mean is large against the deviation.
 
     Args:
-        key (`torch.Tensor` of shape `(batch, keys, channels)`): the keys, heads side by side.
-        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        states (`torch.Tensor` of shape `(batch, tokens, channels)`): for keys, the heads side by side.
+        mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): true for the tokens that count.
         with_variance (`bool`): whether the variance is wanted.
 
     Returns:
         Mean and variance of shape `(batch, 1, channels)`, at least float32; the variance is `None` if not wanted.
     """
-    dtype = torch.promote_types(key.dtype, torch.float32)
+    dtype = torch.promote_types(states.dtype, torch.float32)
     weight = None if mask is None else (mask / mask.sum(dim=1, keepdim=True)).unsqueeze(-1).to(dtype)
 
     def mean_over_tokens(values):
@@ -31,11 +31,11 @@ def key_statistics(
             return values.mean(dim=1, keepdim=True, dtype=dtype)
         return (values * weight).sum(dim=1, keepdim=True, dtype=dtype)
 
-    mean = mean_over_tokens(key)
+    mean = mean_over_tokens(states)
     if not with_variance:
         return mean, None
     # The variance does not change with its centre to first order: no gradient has to flow through this mean.
-    centred = key - mean.detach()
+    centred = states - mean.detach()
     # Fresh memory costs more than the arithmetic here, so the squares take the place of what no gradient will need.
     squares = torch.square(centred, out=None if torch.is_grad_enabled() else centred)
     return mean, mean_over_tokens(squares)
@@ -83,7 +83,7 @@ class KeyBatchNorm(nn.Module):
         Returns:
             The folded queries, of the shape and dtype of `query`.
         """
-        mean, variance = key_statistics(key, mask, with_variance=self.scaling)
+        mean, variance = token_statistics(key, mask, with_variance=self.scaling)
         beta = self.beta
         if isinstance(beta, nn.Parameter):
             beta = beta[heads].repeat_interleave(self.head_dim)
@@ -97,4 +97,4 @@ class KeyBatchNorm(nn.Module):
 TRANSFORMS = {"bn": KeyBatchNorm}
 
 
-__all__ = ["TRANSFORMS", "KeyBatchNorm", "key_statistics"]
+__all__ = ["TRANSFORMS", "KeyBatchNorm", "token_statistics"]

@@ -1,0 +1,167 @@
+"""Raw series in, standardized and padded batches with their mask out."""
+
+from collections.abc import Iterable
+
+import numpy as np
+from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
+from transformers.feature_extraction_utils import BatchFeature
+
+
+class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
+    r"""
+    Standardizes each channel by the training set's mean and standard deviation, pads on the right, and masks.
+
+    Args:
+        feature_size (`int`, *optional*, defaults to 1):
+            Channels of the series.
+        sampling_rate (`int`, *optional*, defaults to 1):
+            Steps per unit of time; kept for the reader, nothing is resampled.
+        padding_value (`float`, *optional*, defaults to 0.0):
+            What padded steps hold. The models mask them.
+        mean, std (`list[float]`, *optional*):
+            Per channel, in the units of the data, as [`~PrimalDualTimeSeriesFeatureExtractor.fit`] finds them. Without
+            them values pass as they are.
+        missing_values (`str`, *optional*, defaults to `"error"`):
+            What becomes of a NaN: `"error"`, or `"mean"`, the channel's training mean.
+
+    Raises:
+        ValueError: for `mean` and `std` of another length than `feature_size`, a `std` that is not positive, or an
+            unknown `missing_values`.
+    """
+
+    model_input_names = ["past_values", "attention_mask"]
+
+    def __init__(
+        self,
+        feature_size: int = 1,
+        sampling_rate: int = 1,
+        padding_value: float = 0.0,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+        missing_values: str = "error",
+        **kwargs,
+    ):
+        super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        if missing_values not in ("error", "mean"):
+            raise ValueError(f"`missing_values` must be 'error' or 'mean', got {missing_values!r}.")
+        if (mean is None) != (std is None):
+            raise ValueError("`mean` and `std` go together; give both or neither.")
+        if mean is not None and not len(mean) == len(std) == feature_size:
+            raise ValueError(
+                f"`mean` and `std` must hold one entry for each of the {feature_size} channels, got {len(mean)} and "
+                f"{len(std)}."
+            )
+        if std is not None and not all(deviation > 0 for deviation in std):
+            raise ValueError(f"`std` must be positive, got {list(std)}.")
+        self.mean = None if mean is None else [float(value) for value in mean]
+        self.std = None if std is None else [float(value) for value in std]
+        self.missing_values = missing_values
+
+    def fit(self, series: Iterable) -> "PrimalDualTimeSeriesFeatureExtractor":
+        """
+        Takes the mean and the standard deviation of each channel over all steps of the training series; missing values
+        do not count, and a constant channel is only centred.
+
+        Args:
+            series (iterable of arrays of shape `(time, channels)`): the training set, and it alone.
+
+        Returns:
+            This feature extractor.
+
+        Raises:
+            ValueError: for a series of another shape, an infinite value, or a channel that has no value at all.
+        """
+        steps = np.concatenate(
+            [self._check_series(values, index).astype(np.float64) for index, values in enumerate(series)]
+        )
+        empty = np.flatnonzero(np.isnan(steps).all(axis=0))
+        if len(empty):
+            raise ValueError(f"`series` must have a value in every channel, got none in channels {empty.tolist()}.")
+        std = np.nanstd(steps, axis=0)
+        self.mean = np.nanmean(steps, axis=0).tolist()
+        self.std = np.where(std > 0, std, 1.0).tolist()
+        return self
+
+    def __call__(
+        self,
+        past_values,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
+        """
+        Args:
+            past_values: one series, an array of shape `(time, channels)`, or a list or an array of several, `(batch,
+                time, channels)`; univariate ones may leave the channels out.
+            padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: as for
+                `SequenceFeatureExtractor.pad`.
+
+        Returns:
+            `BatchFeature` with `past_values` of shape `(batch, time, channels)`, float32, and `attention_mask` of shape
+            `(batch, time)`.
+
+        Raises:
+            ValueError: for no series at all, a series of no steps or of another number of channels, a value that is
+                infinite, or missing while `missing_values="error"`; it names the series and the step.
+        """
+        batch = [self._standardize(series, index) for index, series in enumerate(self._as_batch(past_values))]
+        if not batch:
+            raise ValueError("`past_values` must hold at least one series, got none.")
+        # `pad` takes features of one channel without the channels' axis, which is put back after it.
+        univariate = self.feature_size == 1
+        padded = self.pad(
+            BatchFeature({"past_values": [series[:, 0] if univariate else series for series in batch]}),
+            padding=padding,
+            max_length=max_length,
+            truncation=truncation,
+            pad_to_multiple_of=pad_to_multiple_of,
+            return_attention_mask=return_attention_mask,
+        )
+        values = [np.asarray(series, dtype=np.float32) for series in padded["past_values"]]
+        padded["past_values"] = [series[:, None] for series in values] if univariate else values
+        return BatchFeature(dict(padded), tensor_type=return_tensors)
+
+    def _as_batch(self, past_values) -> list:
+        # Nothing at all counts as a batch of no series.
+        inner = np.ndim(past_values[0]) if len(past_values) else 2
+        ndim = past_values.ndim if hasattr(past_values, "ndim") else 1 + inner
+        univariate = self.feature_size == 1
+        is_column = univariate and ndim == 2 and all(len(step) == 1 for step in past_values)
+        is_single = ndim == 1 or (ndim == 2 and (is_column or not univariate))
+        return [past_values] if is_single else list(past_values)
+
+    def _check_series(self, series, index: int) -> np.ndarray:
+        values = np.asarray(series, dtype=np.float32)
+        if values.ndim == 1 and self.feature_size == 1:
+            values = values[:, None]
+        if values.ndim != 2 or values.shape[1] != self.feature_size or len(values) == 0:
+            raise ValueError(
+                f"Series {index} must have shape (time, channels) with at least one step and {self.feature_size} channels, "
+                f"got {values.shape}."
+            )
+        if np.isinf(values).any():
+            step = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])
+            raise ValueError(f"Series {index} must be finite, got {values[step].tolist()} at step {step}.")
+        return values
+
+    def _standardize(self, series, index: int) -> np.ndarray:
+        values = self._check_series(series, index)
+        missing = np.isnan(values)
+        if missing.any() and self.missing_values == "error":
+            step = int(np.flatnonzero(missing.any(axis=1))[0])
+            raise ValueError(
+                f"Series {index} has a missing value (NaN) at step {step}; clean it, or set `missing_values='mean'`."
+            )
+        if self.mean is not None:
+            values = (values - np.asarray(self.mean)) / np.asarray(self.std)
+        # Standardized, the training mean is zero.
+        return np.where(missing, 0.0, values).astype(np.float32)
+
+
+PrimalDualTimeSeriesFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")
+
+
+__all__ = ["PrimalDualTimeSeriesFeatureExtractor"]

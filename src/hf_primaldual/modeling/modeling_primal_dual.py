@@ -1,0 +1,47 @@
+"""What the models of this package share."""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.modeling_utils import PreTrainedModel
+
+from .configuration_primal_dual import PrimalDualConfig
+from .transforms_primal_dual import KeyBatchNorm
+
+# Where torch's own allocator puts tensors on a CPU.
+ALIGNMENT = 64
+
+
+class PrimalDualPreTrainedModel(PreTrainedModel):
+    config: PrimalDualConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+    _supports_flash_attn = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+    _can_compile_fullgraph = True
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, KeyBatchNorm) and isinstance(module.beta, nn.Parameter):
+            init.constant_(module.beta, module.initial_beta)
+
+    @classmethod
+    def from_pretrained(cls, *args, **kwargs):
+        """
+        As `PreTrainedModel.from_pretrained`; a model loaded to the CPU gives the saved model's outputs to the bit.
+
+        transformers leaves weights in the memory map of their file, at addresses where the CPU's matrix products round
+        differently and which change when the file does. Such weights are copied to memory of their own.
+        """
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        for tensor in (*model.parameters(), *model.buffers()):
+            if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
+                tensor.data = tensor.data.clone()
+        return loaded
+
+
+__all__ = ["PrimalDualPreTrainedModel"]

@@ -1,0 +1,290 @@
+"""A transformer encoder over multivariate series with the attentions of the primal-dual framework, and its classifier."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .attention_primal_dual import PrimalDualAttention
+from .configuration_primal_dual import PrimalDualTimeSeriesConfig
+from .modeling_primal_dual import PrimalDualPreTrainedModel
+from .training_sets_primal_dual import check_mask
+from .transforms_primal_dual import token_statistics
+
+if TYPE_CHECKING:
+    # Never run: `save_pretrained` copies the files that are imported here, and these two have to travel with the model.
+    from .feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor  # noqa: F401
+    from .pipeline_primal_dual import TimeSeriesClassificationPipeline  # noqa: F401
+
+
+class TokenLayerNorm(nn.LayerNorm):
+    """Layer normalization with the signature of `TokenBatchNorm`; each token is normalized alone."""
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        return super().forward(hidden_states)
+
+
+class TokenBatchNorm(nn.BatchNorm1d):
+    """
+    Batch normalization of each channel over all real tokens of the batch, `(batch, tokens, width)`; padding does not
+    count. Running averages are kept for evaluation, as in `nn.BatchNorm1d`, and in float32.
+    """
+
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+        if not self.training:
+            return super().forward(hidden_states.flatten(0, 1)).view_as(hidden_states)
+        mean, variance = token_statistics(
+            hidden_states.flatten(0, 1).unsqueeze(0), None if mask is None else mask.reshape(1, -1)
+        )
+        if not _is_recomputing():
+            self._update_running_averages(mean.detach().flatten(), variance.detach().flatten(), hidden_states, mask)
+        normalized = (hidden_states - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return normalized.to(hidden_states.dtype)
+
+    @torch.no_grad()
+    def _update_running_averages(self, mean, variance, hidden_states, mask) -> None:
+        batch, tokens, _ = hidden_states.shape
+        count = variance.new_full((), batch * tokens) if mask is None else mask.sum()
+        unbiased = variance * count / (count - 1).clamp(min=1)
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
+        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
+
+
+def _is_recomputing() -> bool:
+    """Whether gradient checkpointing is running a forward for the second time, which it does inside the backward."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+NORMS = {"batch": TokenBatchNorm, "layer": TokenLayerNorm}
+
+
+class PrimalDualTimeSeriesEmbeddings(nn.Module):
+    """A linear embedding of each step's channels, plus a learned position."""
+
+    def __init__(self, config: PrimalDualTimeSeriesConfig):
+        super().__init__()
+        self.config = config
+        self.value_projection = nn.Linear(config.num_channels, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(self, past_values: torch.Tensor) -> torch.Tensor:
+        values = self.value_projection(past_values.to(self.value_projection.weight.dtype))
+        return self.dropout(values + self.position_embeddings.weight[: past_values.shape[1]])
+
+
+class PrimalDualTimeSeriesMLP(nn.Module):
+    """The feed-forward block."""
+
+    def __init__(self, config: PrimalDualTimeSeriesConfig):
+        super().__init__()
+        self.activation_fn = ACT2FN[config.hidden_act]
+        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        return self.fc2(self.dropout(self.activation_fn(self.fc1(hidden_states))))
+
+
+class PrimalDualTimeSeriesLayer(GradientCheckpointingLayer):
+    """Attention and feed-forward block, each with its residual sum and its norm after or before."""
+
+    def __init__(self, config: PrimalDualTimeSeriesConfig, layer_idx: int):
+        super().__init__()
+        norm = NORMS[config.norm_type]
+        self.pre_norm = config.norm_position == "pre"
+        self.self_attn = PrimalDualAttention(config, layer_idx)
+        self.norm1 = norm(config.hidden_size, eps=config.norm_eps)
+        self.mlp = PrimalDualTimeSeriesMLP(config)
+        self.norm2 = norm(config.hidden_size, eps=config.norm_eps)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
+        mask = attention_mask
+        if self.pre_norm:
+            attended, _ = self.self_attn(self.norm1(hidden_states, mask), mask, mask_is_checked=True, **kwargs)
+            hidden_states = hidden_states + self.dropout(attended)
+            return hidden_states + self.dropout(self.mlp(self.norm2(hidden_states, mask)))
+        attended, _ = self.self_attn(hidden_states, mask, mask_is_checked=True, **kwargs)
+        hidden_states = self.norm1(hidden_states + self.dropout(attended), mask)
+        return self.norm2(hidden_states + self.dropout(self.mlp(hidden_states)), mask)
+
+
+class PrimalDualTimeSeriesPreTrainedModel(PrimalDualPreTrainedModel):
+    config: PrimalDualTimeSeriesConfig
+    main_input_name = "past_values"
+    input_modalities = ("time",)
+    _no_split_modules = ["PrimalDualTimeSeriesEmbeddings", "PrimalDualTimeSeriesLayer"]
+    _can_record_outputs = {"hidden_states": PrimalDualTimeSeriesLayer, "attentions": PrimalDualAttention}
+
+    def __init__(self, config: PrimalDualTimeSeriesConfig, *inputs, **kwargs):
+        super().__init__(config, *inputs, **kwargs)
+        if config.norm_type == "batch":
+            # Running averages in bfloat16 would lose the small steps that they move by.
+            self._keep_in_fp32_modules_strict = {"norm", "norm1", "norm2"}
+
+
+class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
+    """
+    The encoder without a head.
+
+    Args:
+        config (`PrimalDualTimeSeriesConfig`): its field `attention` names the attention.
+    """
+
+    def __init__(self, config: PrimalDualTimeSeriesConfig):
+        super().__init__(config)
+        self.embeddings = PrimalDualTimeSeriesEmbeddings(config)
+        self.layers = nn.ModuleList(
+            PrimalDualTimeSeriesLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
+        )
+        self.norm = (
+            NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps) if config.norm_position == "pre" else None
+        )
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self, past_values: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> BaseModelOutput:
+        """
+        Args:
+            past_values (`torch.Tensor` of shape `(batch, time, channels)`): standardized values; what lies in padding is
+                not looked at.
+            attention_mask (`torch.Tensor` of shape `(batch, time)`, *optional*): 1 for a real step, 0 for padding.
+            kwargs: `output_attentions`, `output_hidden_states`, and what goes to the attention's back-end. Attention
+                maps come as [`PrimalDualAttention`] returns them.
+
+        Returns:
+            `BaseModelOutput` with `last_hidden_state` of shape `(batch, time, width)`; at padded steps it holds nothing
+            of meaning.
+
+        Raises:
+            ValueError: when a shape does not fit the configuration, a row has no real step, or a real value is not
+                finite (looked at on a CPU; on other devices that would wait for them).
+        """
+        self._check_shape(past_values)
+        if attention_mask is not None:
+            attention_mask = check_mask(attention_mask, past_values)
+        if attention_mask is not None:
+            past_values = past_values.masked_fill(~attention_mask.unsqueeze(-1), 0.0)
+        if past_values.device.type == "cpu" and not torch.compiler.is_compiling():
+            finite = torch.isfinite(past_values).all(dim=-1)
+            if not finite.all():
+                row, step = (~finite).nonzero()[0].tolist()
+                raise ValueError(
+                    f"`past_values` must be finite, got {past_values[row, step].tolist()} at row {row}, step {step}."
+                )
+        hidden_states = self.embeddings(past_values)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        if self.norm is not None:
+            hidden_states = self.norm(hidden_states, attention_mask)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def _check_shape(self, past_values: torch.Tensor) -> None:
+        channels, longest = self.config.num_channels, self.config.max_position_embeddings
+        shape = tuple(past_values.shape)
+        if len(shape) != 3 or shape[2] != channels:
+            raise ValueError(
+                f"`past_values` must have shape (batch, time, channels) with {channels} channels, got {shape}."
+            )
+        if not 1 <= shape[1] <= longest:
+            raise ValueError(
+                f"`past_values` must have 1 to `max_position_embeddings` = {longest} steps, got {shape[1]}."
+            )
+
+
+class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrainedModel):
+    """
+    The encoder with a classifier of whole series, on all steps side by side or on their average (`config.pooling`).
+
+    Args:
+        config (`PrimalDualTimeSeriesConfig`): `num_labels` or `id2label` give the classes.
+    """
+
+    def __init__(self, config: PrimalDualTimeSeriesConfig):
+        super().__init__(config)
+        self.model = PrimalDualTimeSeriesModel(config)
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.activation_fn = ACT2FN[config.hidden_act]
+        steps = config.max_position_embeddings if config.pooling == "flatten" else 1
+        self.classifier = nn.Linear(steps * config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        past_values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            past_values (`torch.Tensor` of shape `(batch, time, channels)`): standardized values.
+            attention_mask (`torch.Tensor` of shape `(batch, time)`, *optional*): 1 for a real step, 0 for padding.
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`.
+            kwargs: as for [`PrimalDualTimeSeriesModel`].
+
+        Returns:
+            `SequenceClassifierOutput` with `logits` of shape `(batch, num_labels)`, and `loss` with `labels`.
+
+        Raises:
+            ValueError: as [`PrimalDualTimeSeriesModel`], and for a label outside the classes (looked at on a CPU).
+        """
+        if labels is not None:
+            self._check_labels(labels)
+        outputs = self.model(past_values, attention_mask, **kwargs)
+        logits = self.classifier(self.dropout(self._pool(outputs.last_hidden_state, attention_mask)))
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+    def _pool(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        weight = None if attention_mask is None else attention_mask.to(hidden_states.dtype).unsqueeze(-1)
+        if self.config.pooling == "mean":
+            if weight is None:
+                return hidden_states.mean(dim=1)
+            return (hidden_states * weight).sum(dim=1) / weight.sum(dim=1)
+        hidden_states = self.activation_fn(hidden_states)
+        if weight is not None:
+            hidden_states = hidden_states * weight
+        missing = self.config.max_position_embeddings - hidden_states.shape[1]
+        return nn.functional.pad(hidden_states, (0, 0, 0, missing)).flatten(1)
+
+    def _check_labels(self, labels: torch.Tensor) -> None:
+        single_label = self.config.problem_type in (None, "single_label_classification")
+        if labels.device.type != "cpu" or labels.is_floating_point() or not single_label:
+            return
+        if torch.compiler.is_compiling():
+            return
+        # -100 is what transformers and torch leave out of a loss.
+        outside = labels[((labels < 0) & (labels != -100)) | (labels >= self.config.num_labels)]
+        if len(outside):
+            raise ValueError(
+                f"`labels` must lie in 0 to {self.config.num_labels - 1} (`num_labels` = {self.config.num_labels}), got "
+                f"{outside[0].item()}."
+            )
+
+
+PrimalDualTimeSeriesModel.register_for_auto_class("AutoModel")
+PrimalDualTimeSeriesForSequenceClassification.register_for_auto_class("AutoModelForSequenceClassification")
+
+
+__all__ = [
+    "PrimalDualTimeSeriesForSequenceClassification",
+    "PrimalDualTimeSeriesModel",
+    "PrimalDualTimeSeriesPreTrainedModel",
+]
