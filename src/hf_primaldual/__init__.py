@@ -1,8 +1,8 @@
 """
 The attentions of *A Primal-Dual Framework for Transformers and Neural Networks* (ICLR 2023) for transformers.
 
-Importing the package registers its classes with transformers' Auto classes. What needs torch's modules is imported when
-it is first used, so that the import itself stays light.
+Importing the package registers its classes with transformers' Auto classes. What needs torch's modules is imported
+when it is first used, so that the import itself stays light.
 """
 
 import importlib

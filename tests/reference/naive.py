@@ -1,8 +1,8 @@
 """
 Each attention in the few lines of its formula, in loops and in float64 if its inputs are: the specification.
 
-Nothing here is fast, folded, batched or shared between variants, and nothing is imported from the package. Shapes carry
-no batch: x [N, W] is one row without its padding, weights are those of `nn.Linear`.
+Nothing here is fast, folded, batched or shared between variants, and nothing is imported from the package. Shapes
+carry no batch: x [N, W] is one row without its padding, weights are those of `nn.Linear`.
 """
 
 import torch
@@ -42,8 +42,8 @@ def strided_by_scale(x, valid, scale):
 
 def attention_row(x, valid, weights, num_heads, bn=None, scales=None, points=None, sampling="average"):
     """
-    One row of the layer. `weights` maps q, k, v, o to (weight, bias); `bn` is (one beta per head, scaling, eps) or None;
-    `scales` or `points` hold one entry per head, or are None for plain attention.
+    One row of the layer. `weights` maps q, k, v, o to (weight, bias); `bn` is (one beta per head, scaling, eps) or
+    None; `scales` or `points` hold one entry per head, or are None for plain attention.
     """
     dim = x.shape[-1] // num_heads
     heads = []
@@ -68,4 +68,6 @@ def attention_layer(x, mask, weights, num_heads, **choices):
     """The layer on a batch x [B, N, W] with mask [B, N] or None, row by row."""
     if mask is None:
         mask = torch.ones(x.shape[:2], dtype=torch.bool)
-    return torch.stack([attention_row(row, valid, weights, num_heads, **choices) for row, valid in zip(x, mask, strict=True)])
+    return torch.stack(
+        [attention_row(row, valid, weights, num_heads, **choices) for row, valid in zip(x, mask, strict=True)]
+    )

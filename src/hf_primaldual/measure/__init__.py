@@ -1,5 +1,6 @@
 """What a model costs: operations, memory, time, parameters, and the machine they were measured on."""
 
+from .efficiency import efficiency_point
 from .environment import environment
 from .flops import count_flops
 from .latency import Timing, interleaved, median_of_ratios, ratio_of_medians
@@ -10,6 +11,7 @@ __all__ = [
     "Timing",
     "count_flops",
     "count_parameters",
+    "efficiency_point",
     "environment",
     "interleaved",
     "median_of_ratios",

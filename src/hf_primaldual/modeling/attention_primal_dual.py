@@ -13,8 +13,8 @@ def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int
     """
     The output channels `rows` of a linear layer, at the cost of those rows alone; `None` is all of them.
 
-    A layer that is more than its weight and bias (a LoRA adapter, a quantized or an offloaded layer, one with hooks) is
-    called as a whole and its output cut, so that nothing of it is lost.
+    A layer that is more than its weight and bias (a LoRA adapter, a quantized or an offloaded layer, one with hooks)
+    is called as a whole and its output cut, so that nothing of it is lost.
     """
     if rows is None:
         return linear(inputs)
@@ -121,7 +121,7 @@ class PrimalDualAttention(nn.Module):
             key = project_rows(self.k_proj, group.points, rows)
             value = project_rows(self.v_proj, group.points, rows)
             for transform in self.transforms:
-                group_query = transform.fold(group_query, key, group.mask, group.heads)
+                group_query, key = transform.fold(group_query, key, group.mask, group.heads)
             output, weights = self.kernel(
                 self,
                 self._split_heads(group_query),

@@ -142,12 +142,13 @@ class PrimalDualConfig(PreTrainedConfig):
             for name in ("head_scales", "head_points"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"`{name}` is for the presets with sh; `attention={self.attention!r}` has no downsampled keys, "
+                        f"`{name}` is for the presets with sh; `attention={self.attention!r}` downsamples no keys, "
                         f"got {getattr(self, name)}."
                     )
         if self.head_scales is not None and self.head_points is not None:
             raise ValueError(
-                f"`head_scales` ({self.head_scales}) and `head_points` ({self.head_points}) exclude each other; give one."
+                f"`head_scales` ({self.head_scales}) and `head_points` ({self.head_points}) exclude each other; "
+                "give one."
             )
         self.resolved_head_scales()
         self.resolved_head_points()
@@ -162,8 +163,8 @@ class PrimalDualTimeSeriesConfig(PrimalDualConfig):
     r"""
     Configuration of a transformer encoder over multivariate series, with its classifier.
 
-    The defaults are the encoder of Zerveas et al. (2021) that the paper's smaller UEA tasks use: 3 layers, width 64, FFN
-    256, batch normalization after each sublayer, flattened head. The larger tasks' set-up is
+    The defaults are the encoder of Zerveas et al. (2021) that the paper's smaller UEA tasks use: 3 layers, width 64,
+    FFN 256, batch normalization after each sublayer, flattened head. The larger tasks' set-up is
     `num_hidden_layers=2, hidden_size=512, intermediate_size=2048, norm_type="layer"`.
 
     Args:

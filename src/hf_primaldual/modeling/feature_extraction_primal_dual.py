@@ -100,8 +100,8 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
                 `SequenceFeatureExtractor.pad`.
 
         Returns:
-            `BatchFeature` with `past_values` of shape `(batch, time, channels)`, float32, and `attention_mask` of shape
-            `(batch, time)`.
+            `BatchFeature` with `past_values` of shape `(batch, time, channels)`, float32, and `attention_mask` of
+            shape `(batch, time)`.
 
         Raises:
             ValueError: for no series at all, a series of no steps or of another number of channels, a value that is
@@ -139,8 +139,8 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             values = values[:, None]
         if values.ndim != 2 or values.shape[1] != self.feature_size or len(values) == 0:
             raise ValueError(
-                f"Series {index} must have shape (time, channels) with at least one step and {self.feature_size} channels, "
-                f"got {values.shape}."
+                f"Series {index} must have shape (time, channels) with at least one step and {self.feature_size} "
+                f"channels, got {values.shape}."
             )
         if np.isinf(values).any():
             step = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])

@@ -24,7 +24,8 @@ def eager_attention_forward(
     Args:
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
-        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, tokens, keys)`, *optional*): added to the logits.
+        attention_mask (`torch.Tensor` broadcastable to `(batch, heads, tokens, keys)`, *optional*): added to the
+            logits.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)` and the maps of shape `(batch, heads, tokens, keys)`.
@@ -63,8 +64,8 @@ def backend_mask(
         return additive.masked_fill(~mask, torch.finfo(query.dtype).min)[:, None, None, :]
     if implementation not in ALL_MASK_ATTENTION_FUNCTIONS:
         raise ValueError(
-            f"`attn_implementation={implementation!r}` has no mask function in transformers' AttentionMaskInterface, so "
-            "padding would be lost; register one, or call the model without padding."
+            f"`attn_implementation={implementation!r}` has no mask function in transformers' AttentionMaskInterface, "
+            "so padding would be lost; register one, or call the model without padding."
         )
     return ALL_MASK_ATTENTION_FUNCTIONS[implementation](
         batch_size=mask.shape[0],
@@ -99,8 +100,8 @@ def softmax_kernel(
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
 
     Returns:
-        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`, or
-        `None` where the back-end does not form them.
+        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,
+        or `None` where the back-end does not form them.
     """
     # A layer used on its own has no model that would have chosen a back-end.
     implementation = module.config._attn_implementation or "sdpa"
@@ -110,9 +111,7 @@ def softmax_kernel(
     if mask is not None and "flash" in implementation and mask.shape[1] != query.shape[2]:
         return _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs)
     attention_mask = backend_mask(implementation, mask, query, module.config)
-    output, weights = attention(
-        module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs
-    )
+    output, weights = attention(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     # flex_attention returns its log-sum-exp in the place of the maps.
     return output, weights if implementation == "eager" else None
 

@@ -1,4 +1,4 @@
-"""A transformer encoder over multivariate series with the attentions of the primal-dual framework, and its classifier."""
+"""A transformer encoder over multivariate series with the primal-dual framework's attentions, and its classifier."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ from .training_sets_primal_dual import check_mask
 from .transforms_primal_dual import token_statistics
 
 if TYPE_CHECKING:
-    # Never run: `save_pretrained` copies the files that are imported here, and these two have to travel with the model.
+    # Never run: `save_pretrained` copies the files that are imported here, and these two must travel with the model.
     from .feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor  # noqa: F401
     from .pipeline_primal_dual import TimeSeriesClassificationPipeline  # noqa: F401
 
@@ -38,13 +38,13 @@ class TokenBatchNorm(nn.BatchNorm1d):
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         if not self.training:
             return super().forward(hidden_states.flatten(0, 1)).view_as(hidden_states)
-        mean, variance = token_statistics(
+        mean, variance, centred = token_statistics(
             hidden_states.flatten(0, 1).unsqueeze(0), None if mask is None else mask.reshape(1, -1)
         )
         if not _is_recomputing():
             self._update_running_averages(mean.detach().flatten(), variance.detach().flatten(), hidden_states, mask)
-        normalized = (hidden_states - mean) * (variance + self.eps).rsqrt() * self.weight + self.bias
-        return normalized.to(hidden_states.dtype)
+        normalized = centred * (variance + self.eps).rsqrt() * self.weight + self.bias
+        return normalized.view_as(hidden_states).to(hidden_states.dtype)
 
     @torch.no_grad()
     def _update_running_averages(self, mean, variance, hidden_states, mask) -> None:
@@ -159,15 +159,15 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
     ) -> BaseModelOutput:
         """
         Args:
-            past_values (`torch.Tensor` of shape `(batch, time, channels)`): standardized values; what lies in padding is
-                not looked at.
+            past_values (`torch.Tensor` of shape `(batch, time, channels)`): standardized values; what lies in padding
+                is not looked at.
             attention_mask (`torch.Tensor` of shape `(batch, time)`, *optional*): 1 for a real step, 0 for padding.
             kwargs: `output_attentions`, `output_hidden_states`, and what goes to the attention's back-end. Attention
                 maps come as [`PrimalDualAttention`] returns them.
 
         Returns:
-            `BaseModelOutput` with `last_hidden_state` of shape `(batch, time, width)`; at padded steps it holds nothing
-            of meaning.
+            `BaseModelOutput` with `last_hidden_state` of shape `(batch, time, width)`; at padded steps it holds
+            nothing of meaning.
 
         Raises:
             ValueError: when a shape does not fit the configuration, a row has no real step, or a real value is not
@@ -274,8 +274,8 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         outside = labels[((labels < 0) & (labels != -100)) | (labels >= self.config.num_labels)]
         if len(outside):
             raise ValueError(
-                f"`labels` must lie in 0 to {self.config.num_labels - 1} (`num_labels` = {self.config.num_labels}), got "
-                f"{outside[0].item()}."
+                f"`labels` must lie in 0 to {self.config.num_labels - 1} (`num_labels` = {self.config.num_labels}), "
+                f"got {outside[0].item()}."
             )
 
 

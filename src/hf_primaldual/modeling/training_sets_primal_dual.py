@@ -149,7 +149,9 @@ def check_mask(attention_mask: torch.Tensor, hidden_states: torch.Tensor) -> tor
         return None
     if fewest == 0:
         rows = (~mask.any(dim=1)).nonzero().flatten().tolist()
-        raise ValueError(f"`attention_mask` must keep at least one token in every row, got only padding in rows {rows}.")
+        raise ValueError(
+            f"`attention_mask` must keep at least one token in every row, got only padding in rows {rows}."
+        )
     return mask
 
 

@@ -1,4 +1,4 @@
-"""The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what happens to queries and keys before the kernel."""
+"""The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what queries and keys go through before the kernel."""
 
 import torch
 from torch import nn
@@ -8,7 +8,7 @@ from .configuration_primal_dual import PrimalDualConfig
 
 def token_statistics(
     states: torch.Tensor, mask: torch.Tensor | None, with_variance: bool = True
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """
     Mean and biased variance over the tokens of each sequence, channel by channel.
 
@@ -21,10 +21,11 @@ def token_statistics(
         with_variance (`bool`): whether the variance is wanted.
 
     Returns:
-        Mean and variance of shape `(batch, 1, channels)`, at least float32; the variance is `None` if not wanted.
+        Mean and variance of shape `(batch, 1, channels)`, and the states less their mean, which the variance needed
+        anyway, all at least float32; the last two are `None` if no variance is wanted.
     """
     dtype = torch.promote_types(states.dtype, torch.float32)
-    weight = None if mask is None else (mask / mask.sum(dim=1, keepdim=True)).unsqueeze(-1).to(dtype)
+    weight = None if mask is None else (mask.to(dtype) / mask.sum(dim=1, keepdim=True)).unsqueeze(-1)
 
     def mean_over_tokens(values):
         if weight is None:
@@ -33,12 +34,9 @@ def token_statistics(
 
     mean = mean_over_tokens(states)
     if not with_variance:
-        return mean, None
-    # The variance does not change with its centre to first order: no gradient has to flow through this mean.
-    centred = states - mean.detach()
-    # Fresh memory costs more than the arithmetic here, so the squares take the place of what no gradient will need.
-    squares = torch.square(centred, out=None if torch.is_grad_enabled() else centred)
-    return mean, mean_over_tokens(squares)
+        return mean, None, None
+    centred = states - mean
+    return mean, mean_over_tokens(centred.square()), centred
 
 
 class KeyBatchNorm(nn.Module):
@@ -67,12 +65,14 @@ class KeyBatchNorm(nn.Module):
 
     def fold(
         self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, heads: list[int]
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Queries that make softmax attention over the untouched keys equal to Attention-BN.
+        Queries and keys with which softmax attention equals Attention-BN.
 
-        Softmax ignores what is constant over the keys, so that
-        `((q - beta mu) / s) . ((k - beta mu) / s)` may be replaced by `((q - beta mu) / s^2) . k`.
+        Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
+        replaced by `((q - beta mu) / s^2) . (k - c)` with any `c`. Without scaling the keys stay as they are. With it
+        they are centred, `c = mu`: where a head has few keys and `1 / s^2` is huge, rounding errors common to all keys
+        would grow by it, in the gradients of a fused back-end to percents.
 
         Args:
             query (`torch.Tensor` of shape `(batch, tokens, len(heads) * head_dim)`): the heads side by side.
@@ -81,17 +81,18 @@ class KeyBatchNorm(nn.Module):
             heads (`list[int]`): which of the layer's heads these are.
 
         Returns:
-            The folded queries, of the shape and dtype of `query`.
+            Both in the shapes and dtypes that they came in.
         """
-        mean, variance = token_statistics(key, mask, with_variance=self.scaling)
+        mean, variance, centred = token_statistics(key, mask, with_variance=self.scaling)
         beta = self.beta
         if isinstance(beta, nn.Parameter):
             beta = beta[heads].repeat_interleave(self.head_dim)
         centre = beta * mean
         if variance is None:
-            return (query - centre).to(query.dtype)
+            return (query - centre).to(query.dtype), key
         inverse_variance = (variance + self.eps).reciprocal()
-        return torch.addcmul(-centre * inverse_variance, query, inverse_variance).to(query.dtype)
+        query = torch.addcmul(-centre * inverse_variance, query, inverse_variance).to(query.dtype)
+        return query, centred.to(key.dtype)
 
 
 TRANSFORMS = {"bn": KeyBatchNorm}

@@ -1,0 +1,23 @@
+"""Keeps the tests off the network and off the user's caches."""
+
+import atexit
+import os
+import shutil
+import tempfile
+
+# Libraries of Hugging Face read these when they are imported, so they are set before any test module is.
+_HF_HOME = tempfile.mkdtemp(prefix="hf_primaldual_tests_")
+atexit.register(shutil.rmtree, _HF_HOME, ignore_errors=True)
+os.environ["HF_HOME"] = _HF_HOME
+os.environ["HF_HUB_OFFLINE"] = "1"
+for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
+    # These would win over HF_HOME.
+    os.environ.pop(name, None)
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)

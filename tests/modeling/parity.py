@@ -1,0 +1,95 @@
+"""A layer and the reference on the same weights and input: output and gradients by name."""
+
+import torch
+
+from hf_primaldual import PrimalDualAttention, PrimalDualConfig
+from tests.modeling.cases import HEADS, WIDTH, reference_choices
+from tests.reference import naive
+
+
+def make_layer(preset: str, implementation: str = "sdpa", width: int = WIDTH, heads: int = HEADS, **fields):
+    """A layer whose weights give logits of order one and keys with a mean of the order of their deviation."""
+    config = PrimalDualConfig(attention=preset, hidden_size=width, num_attention_heads=heads, **fields)
+    config._attn_implementation = implementation
+    layer = PrimalDualAttention(config)
+    with torch.no_grad():
+        for name, parameter in layer.named_parameters():
+            if name.endswith("weight"):
+                parameter.normal_(std=width**-0.5)
+            elif name.endswith("bias"):
+                parameter.normal_(std=0.5)
+            else:
+                # One beta per head, so that betas that are handed to the wrong heads are seen.
+                parameter.add_(torch.linspace(-0.5, 0.5, len(parameter)))
+    return layer.eval()
+
+
+def make_input(mask: torch.Tensor | None, batch: int, tokens: int, width: int = WIDTH) -> torch.Tensor:
+    """Random tokens; padding holds larger ones, so that a leak of it is seen."""
+    hidden_states = torch.randn(batch, tokens, width)
+    if mask is not None:
+        hidden_states = torch.where(mask.unsqueeze(-1), hidden_states, 30 * torch.randn_like(hidden_states))
+    return hidden_states
+
+
+def make_cotangent(mask: torch.Tensor | None, hidden_states: torch.Tensor) -> torch.Tensor:
+    """Random gradient of the output; what padded queries put out does not count."""
+    cotangent = torch.randn_like(hidden_states)
+    return cotangent if mask is None else cotangent * mask.unsqueeze(-1)
+
+
+def layer_results(layer, hidden_states, mask, cotangent) -> dict[str, torch.Tensor]:
+    """`output` at the valid tokens, and the gradient of the input and of each parameter by its name."""
+    hidden_states = hidden_states.clone().requires_grad_()
+    output, _ = layer(hidden_states, mask)
+    parameters = dict(layer.named_parameters())
+    inputs = (hidden_states, *parameters.values())
+    gradients = torch.autograd.grad(output, inputs, cotangent.to(output.dtype))
+    return _results(output, mask, ("hidden_states", *parameters), gradients)
+
+
+def reference_results(layer, hidden_states, mask, cotangent) -> dict[str, torch.Tensor]:
+    """The same of the formulas in float64."""
+    hidden_states = hidden_states.double().clone().requires_grad_()
+    leaves = {name: p.detach().double().requires_grad_() for name, p in layer.named_parameters()}
+    weights = {
+        letter: (leaves[f"{letter}_proj.weight"], leaves.get(f"{letter}_proj.bias", torch.zeros(()).expand(WIDTH)))
+        for letter in "qkvo"
+    }
+    config = layer.config
+    beta = leaves.get("transforms.0.beta", [config.bn_beta] * config.num_attention_heads)
+    choices = reference_choices(config, beta)
+    output = naive.attention_layer(hidden_states, mask, weights, config.num_attention_heads, **choices)
+    gradients = torch.autograd.grad(output, (hidden_states, *leaves.values()), cotangent.double())
+    return _results(output, mask, ("hidden_states", *leaves), gradients)
+
+
+def _results(output, mask, names, gradients):
+    output = output.detach()
+    valid = output.flatten(0, 1) if mask is None else output[mask]
+    return {"output": valid, **dict(zip(names, gradients, strict=True))}
+
+
+def relative_errors(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, float]:
+    """
+    max|a - b| / max|b| of each result.
+
+    A gradient that is zero by symmetry, as that of softmax's key bias, has no scale of its own and is measured against
+    the largest gradient.
+    """
+    assert actual.keys() == expected.keys()
+    sizes = {name: value.abs().max().item() for name, value in expected.items()}
+    largest = max(size for name, size in sizes.items() if name != "output")
+    errors = {}
+    for name, value in expected.items():
+        assert actual[name].shape == value.shape, name
+        difference = (actual[name].double() - value).abs().max().item()
+        errors[name] = difference / (sizes[name] if sizes[name] > 1e-9 * largest else largest)
+    return errors
+
+
+def assert_parity(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], tolerance: float) -> None:
+    """Every result within `tolerance`; a NaN is not."""
+    errors = relative_errors(actual, expected)
+    beyond = {name: error for name, error in errors.items() if not error <= tolerance}
+    assert not beyond, f"relative errors beyond {tolerance}: {beyond}"
