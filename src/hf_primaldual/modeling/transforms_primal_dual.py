@@ -1,4 +1,4 @@
-"""The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what queries and keys go through before the kernel."""
+"""The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what becomes of queries and keys."""
 
 import torch
 from torch import nn

@@ -32,7 +32,7 @@ class SeriesDataArguments:
 
 @dataclass
 class SeriesModelArguments:
-    """The model; its attention has the fields of `PrimalDualConfig`, its encoder those of the series' configuration."""
+    """The model; its attention has the fields of `PrimalDualConfig`, its encoder those of the series' config."""
 
     attention: str = field(default="bn+sh", metadata={"help": f"The attention, one of {', '.join(PRESETS)}."})
     baseline: str = field(default="softmax", metadata={"help": "The attention it is compared with, in the same run."})
@@ -80,7 +80,7 @@ class SeriesTrainingArguments(TrainingArguments):
     )
     model_license: str = field(default="apache-2.0", metadata={"help": "Licence of the weights, for the card."})
     efficiency_tokens: list[int] = field(
-        default_factory=lambda: [1024, 4096],
+        default_factory=lambda: [1024],
         metadata={"help": "Lengths at which time and memory are measured beside the data's own."},
     )
     optimizer: str = field(
