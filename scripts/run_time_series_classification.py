@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
+from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.data import describe_source, load_uea
 from hf_primaldual.hub.checkpoint import save_checkpoint
@@ -48,16 +49,18 @@ def main(argv: list[str] | None = None) -> Path:
     configs = {name: build_config(name, data, data_args, model_args) for name in names}
     output = claim_output_folder(Path(args.output_dir), args.overwrite)
 
+    print(f"training {' and '.join(names)} on {data_args.dataset}, seeds {args.seeds}", flush=True)
+    # The bars for files written in no time would only come between those of the runs.
+    disable_progress_bar()
     runs, best = [], None
     for name in names:
         for seed in args.seeds:
-            print(f"\n{name}, seed {seed} of {args.seeds}, on {data_args.dataset}", flush=True)
             model, run = train_run(configs[name], data, args, seed, output / "runs" / f"{name}-{seed}")
             runs.append(run)
             if name == model_args.attention and release(runs, name) is run:
                 best = model
 
-    print("\nmeasuring time, memory and operations", flush=True)
+    print("measuring time, memory and operations", flush=True)
     points = []
     for tokens in (data.lengths[1], *args.efficiency_tokens):
         batch = args.per_device_train_batch_size if tokens == data.lengths[1] else 1

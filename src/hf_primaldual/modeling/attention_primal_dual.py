@@ -21,8 +21,8 @@ def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int
     is_plain = (
         type(linear) is nn.Linear
         and "forward" not in vars(linear)
-        and not linear._forward_hooks
-        and not linear._forward_pre_hooks
+        and not (linear._forward_hooks or linear._forward_pre_hooks)
+        and not (linear._backward_hooks or linear._backward_pre_hooks)
     )
     if not is_plain:
         return linear(inputs)[..., rows]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import DatasetDict
-from transformers import Trainer, set_seed
+from transformers import PrinterCallback, ProgressCallback, Trainer, set_seed
 
 from hf_primaldual import (
     PRESETS,
@@ -19,6 +19,7 @@ from hf_primaldual import (
 )
 
 from .arguments import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
+from .callbacks import RunProgress
 from .metrics import compute_accuracy
 
 
@@ -117,6 +118,9 @@ def train_run(
         compute_metrics=compute_accuracy,
         optimizer_cls_and_kwargs=optimizer if args.optimizer == "radam" else None,
     )
+    trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+    if not args.disable_tqdm:
+        trainer.add_callback(RunProgress(f"{config.attention}, seed {seed}"))
     trained = trainer.train()
     validation = trainer.evaluate(metric_key_prefix="validation")
     test = trainer.evaluate(data.splits["test"], metric_key_prefix="test")
