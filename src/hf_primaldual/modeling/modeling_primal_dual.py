@@ -1,5 +1,7 @@
 """What the models of this package share."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -21,12 +23,24 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    # The classes that a checkpoint loads with where this package is not installed, `module.Class` by Auto class.
+    checkpoint_classes: ClassVar[dict[str, str]] = {}
 
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
         if isinstance(module, KeyBatchNorm) and isinstance(module.beta, nn.Parameter):
             init.constant_(module.beta, module.initial_beta)
+
+    def save_pretrained(self, *args, **kwargs):
+        """
+        As `PreTrainedModel.save_pretrained`; the checkpoint names every class of the family in its `auto_map`.
+
+        transformers names the class that is saved alone, so that of a classifier's checkpoint `AutoModel` could not
+        load the encoder.
+        """
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
+        return super().save_pretrained(*args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
