@@ -10,6 +10,8 @@ from hf_primaldual import (
     PrimalDualTimeSeriesFeatureExtractor,
     PrimalDualTimeSeriesForSequenceClassification,
 )
+from hf_primaldual.hub.card import render_card
+from hf_primaldual.hub.results import load_results
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = "outputs/japanese-vowels/primal-dual-japanesevowels-bn-sh"
@@ -44,3 +46,21 @@ def test_files_that_the_documents_name_exist():
         text = (ROOT / name).read_text(encoding="utf-8")
         for path in re.findall(r"\b(?:scripts|src|tests)/[\w./-]*\w", text):
             assert (ROOT / path).exists(), f"{name} names {path}"
+
+
+@pytest.mark.parametrize("folder", sorted((ROOT / "model_cards").glob("*/")), ids=lambda folder: folder.name)
+def test_a_committed_card_is_what_its_results_render_to(folder):
+    assert (folder / "README.md").read_text(encoding="utf-8") == render_card(load_results(folder / "results.json"))
+
+
+def test_the_readmes_accuracies_are_those_of_the_results():
+    results = load_results(ROOT / "model_cards" / Path(CHECKPOINT).name / "results.json")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    for name in (results["baseline"], results["attention"]):
+        summary = results["summary"][name]
+        mean, deviation = summary["test_accuracy_mean"], summary["test_accuracy_std"]
+        short, long = (point[name] for point in results["efficiency"])
+        cells = [f"`{name}`", f"{100 * mean:.2f} ± {100 * deviation:.2f} %", f"{summary['seeds']}"]
+        for cost in (short, long):
+            cells += [f"{cost['forward_flops'] / 1e6:,.0f} M", f"{cost['inference_ms']['median']:.2f} ms"]
+        assert f"| {' | '.join(cells)} |" in readme
