@@ -6,7 +6,7 @@ from torch import nn
 from .configuration_primal_dual import PrimalDualConfig
 from .kernels_primal_dual import KERNELS
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
-from .transforms_primal_dual import TRANSFORMS
+from .transforms_primal_dual import build_transform
 
 
 def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int] | None) -> torch.Tensor:
@@ -61,7 +61,9 @@ class PrimalDualAttention(nn.Module):
 
         kernel, transforms, training_set = config.choices
         self.kernel = KERNELS[kernel]
-        self.transforms = nn.ModuleList(TRANSFORMS[name](config) for name in transforms)
+        self.transforms = nn.ModuleList(build_transform(name, config) for name in transforms)
+        # Softmax ignores what is constant over the keys, so that a last batch normalization folds into the queries.
+        self.folds_last = kernel == "softmax" and bool(transforms) and hasattr(self.transforms[-1], "fold")
         self.training_set = TRAINING_SETS[training_set](config)
 
         groups = self.training_set.head_groups
@@ -120,8 +122,10 @@ class PrimalDualAttention(nn.Module):
         for group, rows, group_query in zip(groups, self.group_rows, self._split_query(query), strict=True):
             key = project_rows(self.k_proj, group.points, rows)
             value = project_rows(self.v_proj, group.points, rows)
-            for transform in self.transforms:
-                group_query, key = transform.fold(group_query, key, group.mask, group.heads)
+            for transform in self.transforms[:-1] if self.folds_last else self.transforms:
+                group_query, key = transform(group_query, key, attention_mask, group.mask, group.heads)
+            if self.folds_last:
+                group_query, key = self.transforms[-1].fold(group_query, key, group.mask, group.heads)
             output, weights = self.kernel(
                 self,
                 self._split_heads(group_query),
@@ -130,6 +134,7 @@ class PrimalDualAttention(nn.Module):
                 group.mask,
                 scaling=self.scaling,
                 dropout=self.attention_dropout if self.training else 0.0,
+                **({} if group.pattern is None else {"pattern": group.pattern}),
                 **kwargs,
             )
             outputs.append(output)

@@ -1,12 +1,13 @@
 """What the models of this package share."""
 
 import torch
-from torch import nn
-from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration_primal_dual import PrimalDualConfig
-from .transforms_primal_dual import KeyBatchNorm
+from .training_sets_primal_dual import DownsampledTokens
+from .transforms_primal_dual import GridConvolution, KeyBatchNorm, SequenceConvolution, VectorConvolution
+
+OWN_PARAMETERS = (DownsampledTokens, GridConvolution, KeyBatchNorm, SequenceConvolution, VectorConvolution)
 
 # Where torch's own allocator puts tensors on a CPU.
 ALIGNMENT = 64
@@ -25,8 +26,9 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, KeyBatchNorm) and isinstance(module.beta, nn.Parameter):
-            init.constant_(module.beta, module.initial_beta)
+        # Modules of an attention's own start as the paper's constant, or where they leave plain attention as it is.
+        if isinstance(module, OWN_PARAMETERS):
+            module.reset_parameters()
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
