@@ -17,6 +17,9 @@ for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORM
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+# The tests' tensors are small: threads would mostly wait for each other, and for whatever else the machine does.
+torch.set_num_threads(1)
+
 
 @pytest.fixture(autouse=True)
 def _seed():

@@ -1,11 +1,27 @@
 """What the tests of the modeling core are parametrized over: one row for each preset, and the masks."""
 
+import os
+import shutil
 from typing import NamedTuple
 
 import pytest
 import torch
 
+needs_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
+)
+
 HEADS, WIDTH = 4, 24
+
+# Doubling after every two heads, by the number of heads.
+DEFAULT_SCALES = {
+    1: [2],
+    2: [1, 2],
+    3: [1, 1, 2],
+    4: [1, 1, 2, 2],
+    6: [1, 1, 2, 2, 4, 4],
+    8: [1, 1, 2, 2, 4, 4, 8, 8],
+}
 
 
 class PresetCase(NamedTuple):
@@ -79,8 +95,7 @@ def reference_choices(config, betas) -> dict:
     if "sh" in terms:
         heads = config.num_attention_heads
         if config.head_points is None:
-            # For four heads; other numbers of heads are tested against their own lists.
-            choices["scales"] = config.head_scales or [1, 1, 2, 2]
+            choices["scales"] = config.head_scales or DEFAULT_SCALES[heads]
         else:
             points = config.head_points
             choices["points"] = [points] * heads if isinstance(points, int) else points
@@ -98,11 +113,11 @@ def right_padding(batch: int, tokens: int) -> torch.Tensor:
 def holes(batch: int, tokens: int) -> torch.Tensor:
     """Rows with a third of their tokens missing at random places, first and last ones included, as booleans."""
     mask = torch.rand(batch, tokens) < 0.67
-    mask[:, tokens // 2] = True
-    if tokens > 6:
-        # A whole window of the smaller scales has to be empty in one row, and both ends missing in another.
-        mask[0, :6] = False
+    if tokens > 4:
+        # A whole window of the smaller scales is empty in one row, and both ends are missing in another.
+        mask[0, :4] = False
         mask[1, 0] = mask[1, -1] = False
+    mask[:, tokens // 2 + tokens // 4] = True
     return mask
 
 

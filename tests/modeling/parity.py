@@ -1,5 +1,7 @@
 """A layer and the reference on the same weights and input: output and gradients by name."""
 
+import contextlib
+
 import torch
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
@@ -48,20 +50,32 @@ def layer_results(layer, hidden_states, mask, cotangent) -> dict[str, torch.Tens
     return _results(output, mask, ("hidden_states", *parameters), gradients)
 
 
-def reference_results(layer, hidden_states, mask, cotangent) -> dict[str, torch.Tensor]:
-    """The same of the formulas in float64."""
-    hidden_states = hidden_states.double().clone().requires_grad_()
-    leaves = {name: p.detach().double().requires_grad_() for name, p in layer.named_parameters()}
+def reference_results(layer, hidden_states, mask, cotangent, dtype=torch.float64) -> dict[str, torch.Tensor]:
+    """The same of the formulas, in float64."""
+    hidden_states = hidden_states.to(dtype).clone().requires_grad_()
+    leaves = {name: p.detach().to(dtype, copy=True).requires_grad_() for name, p in layer.named_parameters()}
+    no_bias = torch.zeros(hidden_states.shape[-1], dtype=dtype)
     weights = {
-        letter: (leaves[f"{letter}_proj.weight"], leaves.get(f"{letter}_proj.bias", torch.zeros(()).expand(WIDTH)))
-        for letter in "qkvo"
+        letter: (leaves[f"{letter}_proj.weight"], leaves.get(f"{letter}_proj.bias", no_bias)) for letter in "qkvo"
     }
     config = layer.config
     beta = leaves.get("transforms.0.beta", [config.bn_beta] * config.num_attention_heads)
     choices = reference_choices(config, beta)
-    output = naive.attention_layer(hidden_states, mask, weights, config.num_attention_heads, **choices)
-    gradients = torch.autograd.grad(output, (hidden_states, *leaves.values()), cotangent.double())
+    with _one_thread():
+        output = naive.attention_layer(hidden_states, mask, weights, config.num_attention_heads, **choices)
+        gradients = torch.autograd.grad(output, (hidden_states, *leaves.values()), cotangent.to(dtype))
     return _results(output, mask, ("hidden_states", *leaves), gradients)
+
+
+@contextlib.contextmanager
+def _one_thread():
+    """The formulas are thousands of tiny operations, over which threads would only wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _results(output, mask, names, gradients):

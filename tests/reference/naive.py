@@ -40,6 +40,13 @@ def strided_by_scale(x, valid, scale):
     return torch.stack([window[0] for window in kept if len(window)])
 
 
+def strided_by_points(x, valid, points):
+    """The first valid token of each of the `points` parts of the row up to its last valid token."""
+    length = int(valid.nonzero().max()) + 1
+    parts = zip(torch.tensor_split(x[:length], points), torch.tensor_split(valid[:length], points), strict=True)
+    return torch.stack([part[keep][0] for part, keep in parts if keep.any()])
+
+
 def attention_row(x, valid, weights, num_heads, bn=None, scales=None, points=None, sampling="average"):
     """
     One row of the layer. `weights` maps q, k, v, o to (weight, bias); `bn` is (one beta per head, scaling, eps) or
@@ -52,7 +59,7 @@ def attention_row(x, valid, weights, num_heads, bn=None, scales=None, points=Non
         if scales is not None:
             seen = (windows_by_scale if sampling == "average" else strided_by_scale)(x, valid, scales[h])
         elif points is not None:
-            seen = windows_by_points(x, valid, points[h])
+            seen = (windows_by_points if sampling == "average" else strided_by_points)(x, valid, points[h])
         else:
             seen = x[valid]
         q = x @ weights["q"][0][rows].T + weights["q"][1][rows]

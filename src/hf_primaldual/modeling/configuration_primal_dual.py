@@ -177,7 +177,8 @@ class PrimalDualConfig(PreTrainedConfig):
     @property
     def head_dim(self) -> int:
         """Width of a head."""
-        return self.hidden_size // self.num_attention_heads
+        # transformers' own validation asks for it before ours refuses a number of heads below one.
+        return self.hidden_size // max(self.num_attention_heads, 1)
 
     def resolved_head_scales(self) -> list[int] | None:
         """One factor per head, or `None` where the heads have a number of points instead."""

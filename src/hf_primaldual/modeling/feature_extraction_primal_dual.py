@@ -69,11 +69,13 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             This feature extractor.
 
         Raises:
-            ValueError: for a series of another shape, an infinite value, or a channel that has no value at all.
+            ValueError: for no series at all, a series of another shape, an infinite value, or a channel that has no
+                value at all.
         """
-        steps = np.concatenate(
-            [self._check_series(values, index).astype(np.float64) for index, values in enumerate(series)]
-        )
+        checked = [self._check_series(values, index).astype(np.float64) for index, values in enumerate(series)]
+        if not checked:
+            raise ValueError("`series` must hold at least one series, got none.")
+        steps = np.concatenate(checked)
         empty = np.flatnonzero(np.isnan(steps).all(axis=0))
         if len(empty):
             raise ValueError(f"`series` must have a value in every channel, got none in channels {empty.tolist()}.")

@@ -1,5 +1,7 @@
 """What the models of this package share."""
 
+from typing import ClassVar
+
 import torch
 from transformers.modeling_utils import PreTrainedModel
 
@@ -22,6 +24,8 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    # The classes that a checkpoint loads with where this package is not installed, `module.Class` by Auto class.
+    checkpoint_classes: ClassVar[dict[str, str]] = {}
 
     @torch.no_grad()
     def _init_weights(self, module):
@@ -29,6 +33,16 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         # Modules of an attention's own start as the paper's constant, or where they leave plain attention as it is.
         if isinstance(module, OWN_PARAMETERS):
             module.reset_parameters()
+
+    def save_pretrained(self, *args, **kwargs):
+        """
+        As `PreTrainedModel.save_pretrained`; the checkpoint names every class of the family in its `auto_map`.
+
+        transformers names the class that is saved alone, so that of a classifier's checkpoint `AutoModel` could not
+        load the encoder.
+        """
+        self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
+        return super().save_pretrained(*args, **kwargs)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):

@@ -123,6 +123,12 @@ class PrimalDualTimeSeriesPreTrainedModel(PrimalDualPreTrainedModel):
     config: PrimalDualTimeSeriesConfig
     main_input_name = "past_values"
     input_modalities = ("time",)
+    checkpoint_classes = {
+        "AutoModel": "modeling_primal_dual_time_series.PrimalDualTimeSeriesModel",
+        "AutoModelForSequenceClassification": (
+            "modeling_primal_dual_time_series.PrimalDualTimeSeriesForSequenceClassification"
+        ),
+    }
     _no_split_modules = ["PrimalDualTimeSeriesEmbeddings", "PrimalDualTimeSeriesLayer"]
     _can_record_outputs = {"hidden_states": PrimalDualTimeSeriesLayer, "attentions": PrimalDualAttention}
 

@@ -1,0 +1,179 @@
+import pytest
+import torch
+from torch import nn
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from tests.modeling.cases import HEADS, MASKS, PRESET_CASES, WIDTH, all_settings, needs_compiler, right_padding
+from tests.modeling.parity import (
+    assert_parity,
+    layer_results,
+    make_cotangent,
+    make_input,
+    make_layer,
+    reference_results,
+)
+
+needs_flex = pytest.mark.skipif(
+    torch.__version__ < "2.7" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
+    reason="torch has FlexAttention on processors with AVX2 from 2.7 on",
+)
+
+
+def outputs_of(preset, implementation, mask, hidden_states, **fields):
+    """The layer's outputs at the valid tokens by a back-end and by eager, with the same weights."""
+    layer, eager = make_layer(preset, implementation, **fields), make_layer(preset, "eager", **fields)
+    layer.load_state_dict(eager.state_dict())
+    actual, expected = layer(hidden_states, mask)[0], eager(hidden_states, mask)[0]
+    return (actual, expected) if mask is None else (actual[mask], expected[mask])
+
+
+def flex_equals_eager(preset, mask_kind, tokens, **fields):
+    mask = MASKS[mask_kind](2, tokens)
+    with torch.no_grad():
+        actual, expected = outputs_of(preset, "flex_attention", mask, make_input(mask, 2, tokens), **fields)
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@needs_compiler
+@needs_flex
+def test_flex_attention_equals_eager():
+    # One group of heads, with fewer keys than queries: each group is compiled.
+    flex_equals_eager("bn+sh", "padded", 150, head_scales=[3] * HEADS)
+
+
+@pytest.mark.slow
+@needs_compiler
+@needs_flex
+@pytest.mark.parametrize("mask_kind", MASKS)
+@pytest.mark.parametrize("tokens", [7, 150, 300])
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_flex_attention_equals_eager_everywhere(preset, tokens, mask_kind):
+    flex_equals_eager(preset, mask_kind, tokens)
+
+
+def packed_attention(query, key, value, lengths_q, lengths_k, scaling):
+    """FlashAttention's variable-length form, (total tokens, heads, head_dim), a sequence at a time."""
+    packed = []
+    sequences = zip(query.split(lengths_q), key.split(lengths_k), value.split(lengths_k), strict=True)
+    for states in sequences:
+        q, k, v = (part.transpose(0, 1) for part in states)
+        packed.append(nn.functional.scaled_dot_product_attention(q, k, v, scale=scaling).transpose(0, 1))
+    return torch.cat(packed)
+
+
+def stand_in_for_flash(
+    module,
+    query,
+    key,
+    value,
+    attention_mask,
+    scaling,
+    dropout=0.0,
+    cu_seq_lens_q=None,
+    cu_seq_lens_k=None,
+    max_length_q=None,
+    max_length_k=None,
+    **kwargs,
+):
+    """
+    Does what transformers' `flash_attention_forward` does with its arguments: packed sequences by their lengths,
+    a mask by unpadding queries and keys alike, or neither.
+    """
+    query, key, value = (states.transpose(1, 2) for states in (query, key, value))
+    if cu_seq_lens_q is not None:
+        assert attention_mask is None
+        assert query.shape[0] == key.shape[0] == value.shape[0] == 1
+        for lengths, longest in ((cu_seq_lens_q, max_length_q), (cu_seq_lens_k, max_length_k)):
+            assert lengths.dtype == torch.int32
+            assert lengths.diff().max() == longest
+        lengths = (cu_seq_lens_q.diff().tolist(), cu_seq_lens_k.diff().tolist())
+        return packed_attention(query[0], key[0], value[0], *lengths, scaling).unsqueeze(0), None
+    if attention_mask is not None:
+        assert attention_mask.shape == query.shape[:2] == key.shape[:2]
+        lengths = attention_mask.sum(1).tolist()
+        packed = packed_attention(*(s[attention_mask] for s in (query, key, value)), lengths, lengths, scaling)
+        output = torch.zeros_like(query)
+        output[attention_mask] = packed
+        return output, None
+    whole = [[states.shape[1]] * states.shape[0] for states in (query, key)]
+    packed = packed_attention(*(s.flatten(0, 1) for s in (query, key, value)), *whole, scaling)
+    return packed.view_as(query), None
+
+
+@pytest.fixture
+def flash(monkeypatch):
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "stand_in_flash", stand_in_for_flash)
+    monkeypatch.setitem(ALL_MASK_ATTENTION_FUNCTIONS, "stand_in_flash", flash_attention_mask)
+    return "stand_in_flash"
+
+
+@pytest.mark.parametrize("mask_kind", MASKS)
+@pytest.mark.parametrize(("preset", "fields"), all_settings())
+def test_flash_attention_gets_padded_keys_of_every_length(flash, preset, fields, mask_kind):
+    layer = make_layer(preset, flash, bn_eps=0.1, **fields)
+    mask = MASKS[mask_kind](3, 40)
+    hidden_states = make_input(mask, 3, 40)
+    cotangent = make_cotangent(mask, hidden_states)
+    actual = layer_results(layer, hidden_states, mask, cotangent)
+    assert_parity(actual, reference_results(layer, hidden_states, mask, cotangent), 1e-5)
+
+
+def test_a_back_end_without_a_mask_function_is_refused_with_padding(monkeypatch):
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "unmasked", ALL_ATTENTION_FUNCTIONS["sdpa"])
+    layer, mask = make_layer("bn+sh", "unmasked"), right_padding(2, 9)
+    mask[1, -1] = False
+    with pytest.raises(ValueError, match="`attn_implementation='unmasked'` has no mask function"):
+        layer(torch.randn(2, 9, WIDTH), mask)
+
+
+def test_a_back_end_without_a_mask_function_serves_without_padding(monkeypatch):
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "unmasked", ALL_ATTENTION_FUNCTIONS["sdpa"])
+    actual, expected = outputs_of("bn+sh", "unmasked", None, torch.randn(2, 9, WIDTH))
+    torch.testing.assert_close(actual, expected)
+
+
+def test_an_unknown_back_end_is_refused():
+    with pytest.raises(KeyError, match="nonsense"):
+        make_layer("bn+sh", "nonsense")(torch.randn(2, 9, WIDTH))
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("mask_kind", MASKS)
+@pytest.mark.parametrize(("preset", "fields"), all_settings())
+def test_attention_maps(preset, fields, mask_kind, implementation):
+    tokens, batch = 20, 3
+    layer, mask = make_layer(preset, implementation, **fields), MASKS[mask_kind](batch, tokens)
+    hidden_states = make_input(mask, batch, tokens)
+    output, maps = layer(hidden_states, mask, output_attentions=True)
+    torch.testing.assert_close(output, layer(hidden_states, mask)[0], rtol=1e-4, atol=1e-4)
+
+    groups = layer.training_set(hidden_states, mask)
+    assert isinstance(maps, torch.Tensor) == (len(groups) == 1)
+    assert len(maps) == (batch if len(groups) == 1 else HEADS)
+    for group in groups:
+        for head in group.heads:
+            weights = maps[:, head] if len(groups) == 1 else maps[head]
+            assert weights.shape == (batch, tokens, group.points.shape[1])
+            torch.testing.assert_close(weights.sum(-1), torch.ones(batch, tokens))
+            if group.mask is not None:
+                assert weights.transpose(1, 2)[~group.mask].eq(0).all()
+
+
+def test_maps_of_each_head_are_its_own():
+    hidden_states = torch.randn(2, 20, WIDTH)
+    layer = make_layer("bn+sh", head_scales=[4, 1, 2, 1])
+    output, maps = layer(hidden_states, output_attentions=True)
+    values = []
+    for head, weights in enumerate(maps):
+        points = next(group.points for group in layer.training_set(hidden_states, None) if head in group.heads)
+        rows = slice(head * WIDTH // HEADS, (head + 1) * WIDTH // HEADS)
+        values.append(weights @ layer.v_proj(points)[..., rows])
+    torch.testing.assert_close(layer.o_proj(torch.cat(values, dim=-1)), output)
+
+
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_only_eager_forms_the_maps_unasked(preset):
+    hidden_states = torch.randn(2, 20, WIDTH)
+    assert make_layer(preset, "eager")(hidden_states)[1] is not None
+    assert make_layer(preset, "sdpa")(hidden_states)[1] is None

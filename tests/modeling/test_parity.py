@@ -1,0 +1,122 @@
+"""The layer against the formulas: output and the gradient of every input."""
+
+import pytest
+import torch
+
+from hf_primaldual import PRESETS
+from tests.modeling.cases import DEFAULT_SCALES, MASKS, PRESET_CASES, all_settings
+from tests.modeling.parity import (
+    assert_parity,
+    layer_results,
+    make_cotangent,
+    make_input,
+    make_layer,
+    reference_results,
+    relative_errors,
+)
+
+# Where a head has few keys their variance can be tiny. Dividing by it multiplies the rounding errors of float32, those
+# of the formulas too, beyond 1e-5; float32 is therefore compared at this `bn_eps`, and the default one in float64.
+WELL_CONDITIONED = {"bn_eps": 0.1}
+BFLOAT16_ROUNDING = 2**-8
+
+back_ends = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+masks = pytest.mark.parametrize("mask_kind", MASKS)
+
+
+def compare(layer, mask, batch, tokens, tolerance):
+    hidden_states = make_input(mask, batch, tokens, layer.config.hidden_size).to(layer.q_proj.weight.dtype)
+    cotangent = make_cotangent(mask, hidden_states)
+    actual = layer_results(layer, hidden_states, mask, cotangent)
+    assert_parity(actual, reference_results(layer, hidden_states, mask, cotangent), tolerance)
+
+
+def test_every_preset_is_tested():
+    assert PRESET_CASES.keys() == PRESETS.keys()
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 63])
+@masks
+@back_ends
+@pytest.mark.parametrize(("preset", "fields"), all_settings())
+def test_output_and_gradients_equal_the_formulas(preset, fields, implementation, mask_kind, tokens):
+    layer = make_layer(preset, implementation, **WELL_CONDITIONED, **fields)
+    compare(layer, MASKS[mask_kind](3, tokens), 3, tokens, 1e-5)
+
+
+@masks
+@back_ends
+@pytest.mark.parametrize(
+    ("preset", "fields"), all_settings("default", "scattered", "scattered-learned", "points-listed")
+)
+def test_output_and_gradients_at_1000_tokens(preset, fields, implementation, mask_kind):
+    layer = make_layer(preset, implementation, **fields)
+    mask = MASKS[mask_kind](2, 1000)
+    if mask_kind == "padded":
+        mask[1] = torch.arange(1000) < 611
+    compare(layer, mask, 2, 1000, 1e-5)
+
+
+@pytest.mark.parametrize("tokens", [1, 7, 63])
+@masks
+@pytest.mark.parametrize(("preset", "fields"), all_settings())
+def test_float64_equals_the_formulas_at_the_default_eps(preset, fields, mask_kind, tokens):
+    # Not eager: it takes the softmax in float32, as eager attention does throughout transformers.
+    layer = make_layer(preset, "sdpa", **fields).double()
+    compare(layer, MASKS[mask_kind](3, tokens), 3, tokens, 1e-10)
+
+
+@pytest.mark.parametrize("heads", DEFAULT_SCALES)
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_default_scales_for_other_numbers_of_heads(preset, heads):
+    layer = make_layer(preset, heads=heads, **WELL_CONDITIONED)
+    compare(layer, MASKS["padded"](2, 21), 2, 21, 1e-5)
+
+
+@back_ends
+@pytest.mark.parametrize("mask_kind", ["unmasked", "padded"])
+@pytest.mark.parametrize("only", [{"head_scales": [2000] * 4}, {"head_points": 1}], ids=["scale", "points"])
+def test_gradients_of_heads_with_one_key_at_the_default_eps(only, mask_kind, implementation):
+    # Their variance is zero, and 1 / eps = 1e5 multiplies what a fused back-end's backward leaves of zero.
+    layer = make_layer("bn+sh", implementation, **only)
+    compare(layer, MASKS[mask_kind](3, 63), 3, 63, 1e-5)
+
+
+@back_ends
+@pytest.mark.parametrize("preset", [name for name, case in PRESET_CASES.items() if "bn" in case.terms])
+def test_rounding_is_that_of_the_formulas_where_keys_are_far_from_zero(preset, implementation):
+    layer = make_layer(preset, implementation)
+    with torch.no_grad():
+        layer.k_proj.bias.add_(30)
+    errors = {"layer": [], "formulas": []}
+    for _ in range(4):
+        hidden_states = make_input(None, 2, 63)
+        cotangent = make_cotangent(None, hidden_states)
+        exact = reference_results(layer, hidden_states, None, cotangent)
+        rounded = reference_results(layer, hidden_states, None, cotangent, dtype=torch.float32)
+        actual = layer_results(layer, hidden_states, None, cotangent)
+        errors["layer"].append(relative_errors(actual, exact)["output"])
+        errors["formulas"].append(relative_errors(rounded, exact)["output"])
+    assert max(errors["layer"]) <= 3 * max(errors["formulas"]), errors
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16", "autocast"])
+@masks
+@back_ends
+@pytest.mark.parametrize(("preset", "fields"), all_settings())
+def test_half_precision(preset, fields, implementation, mask_kind, autocast):
+    layer = make_layer(preset, implementation, **WELL_CONDITIONED, **fields)
+    mask = MASKS[mask_kind](3, 63)
+    hidden_states = make_input(mask, 3, 63)
+    cotangent = make_cotangent(mask, hidden_states)
+    if not autocast:
+        # The formulas are told of the rounded weights and inputs: what remains are the roundings on the way.
+        layer, hidden_states, cotangent = layer.bfloat16(), hidden_states.bfloat16(), cotangent.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        actual = layer_results(layer, hidden_states, mask, cotangent)
+    assert all(value.isfinite().all() for value in actual.values())
+    errors = relative_errors(actual, reference_results(layer, hidden_states, mask, cotangent))
+    # Queries, keys, folded queries, logits or maps, values and outputs are rounded in turn; a backward adds as many
+    # again, and gradients with respect to keys are differences of close numbers.
+    assert errors.pop("output") <= 6 * BFLOAT16_ROUNDING
+    assert max(errors.values()) <= 24 * BFLOAT16_ROUNDING, errors

@@ -1,0 +1,61 @@
+"""The pipeline where the package is installed; test_remote_code.py has it where it is not."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import pipeline
+
+from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor, TimeSeriesClassificationPipeline
+from tests.modeling.series import CHANNELS, LABELS, small_model
+
+rng = np.random.default_rng(0)
+SERIES = [rng.normal(5, 2, (length, CHANNELS)) for length in (19, 8, 12)]
+
+
+@pytest.fixture(scope="module")
+def parts():
+    torch.manual_seed(0)
+    return small_model(), PrimalDualTimeSeriesFeatureExtractor(CHANNELS).fit(SERIES)
+
+
+@pytest.fixture
+def classify(parts):
+    model, extractor = parts
+    return TimeSeriesClassificationPipeline(model=model, feature_extractor=extractor)
+
+
+def test_scores_are_the_models_best_first(parts, classify):
+    model, extractor = parts
+    with torch.no_grad():
+        scores = model(**extractor([SERIES[0]], return_tensors="pt")).logits.softmax(-1)[0]
+    answer = classify(SERIES[0])
+    assert [entry["label"] for entry in answer] == [model.config.id2label[i] for i in (-scores).argsort().tolist()]
+    assert [entry["score"] for entry in answer] == pytest.approx(sorted(scores.tolist(), reverse=True))
+    assert sum(entry["score"] for entry in answer) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_batch_of_several_lengths_equals_one_by_one(classify, batch_size):
+    for together, series in zip(classify(SERIES, batch_size=batch_size), SERIES, strict=True):
+        alone = classify(series)
+        assert [entry["label"] for entry in together] == [entry["label"] for entry in alone]
+        assert [entry["score"] for entry in together] == pytest.approx([entry["score"] for entry in alone], abs=1e-5)
+
+
+@pytest.mark.parametrize("top_k", [1, 2, LABELS, 100])
+def test_top_k(classify, top_k):
+    assert classify(SERIES[0], top_k=top_k) == classify(SERIES[0])[:top_k]
+
+
+def test_top_k_below_one_is_refused(classify):
+    with pytest.raises(ValueError, match="`top_k` must be at least 1, got 0"):
+        classify(SERIES[0], top_k=0)
+
+
+@pytest.mark.parametrize("installed", [True, False], ids=["pipeline-class", "remote-code"])
+def test_the_function_pipeline_loads_a_folder(parts, classify, tmp_path, installed):
+    for part in parts:
+        part.save_pretrained(tmp_path)
+    how = {"pipeline_class": TimeSeriesClassificationPipeline} if installed else {"trust_remote_code": True}
+    loaded = pipeline("time-series-classification", model=str(tmp_path), **how)
+    assert loaded(SERIES[0]) == classify(SERIES[0])

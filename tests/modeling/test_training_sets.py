@@ -1,0 +1,95 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hf_primaldual.modeling.training_sets_primal_dual import check_mask, downsample, even_windows
+from tests.modeling.cases import holes, right_padding
+from tests.reference import naive
+
+BATCH, WIDTH = 3, 5
+
+
+def reference_points(row, valid, scale, points, sampling):
+    if scale is not None:
+        return (naive.windows_by_scale if sampling == "average" else naive.strided_by_scale)(row, valid, scale)
+    return (naive.windows_by_points if sampling == "average" else naive.strided_by_points)(row, valid, points)
+
+
+AMOUNTS = [{"scale": s} for s in (1, 2, 3, 5, 100)] + [{"points": p} for p in (1, 4, 10, 23, 100)]
+
+
+@pytest.mark.parametrize("sampling", ["average", "stride"])
+@pytest.mark.parametrize("make_mask", [None, right_padding, holes], ids=["unmasked", "padded", "holes"])
+@pytest.mark.parametrize("tokens", [1, 2, 10, 23])
+@pytest.mark.parametrize("amount", AMOUNTS, ids=["-".join(map(str, *a.items())) for a in AMOUNTS])
+def test_the_points_that_count_are_those_of_the_formulas(amount, tokens, make_mask, sampling):
+    mask = None if make_mask is None else make_mask(BATCH, tokens)
+    hidden_states = torch.randn(BATCH, tokens, WIDTH, dtype=torch.float64)
+    points, kept = downsample(hidden_states, mask, sampling=sampling, **amount)
+    whole = torch.ones(BATCH, tokens, dtype=torch.bool)
+    for row in range(BATCH):
+        actual = points[row] if kept is None else points[row][kept[row]]
+        valid = (whole if mask is None else mask)[row]
+        expected = reference_points(hidden_states[row], valid, amount.get("scale"), amount.get("points"), sampling)
+        torch.testing.assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("make_mask", [None, right_padding], ids=["unmasked", "padded"])
+@pytest.mark.parametrize("tokens", [1, 7, 24, 25])
+def test_number_of_points(tokens, make_mask):
+    mask = None if make_mask is None else make_mask(BATCH, tokens)
+    hidden_states = torch.randn(BATCH, tokens, WIDTH)
+    for scale in (1, 2, 8, 30):
+        points, kept = downsample(hidden_states, mask, scale=scale)
+        assert points.shape == (BATCH, math.ceil(tokens / scale), WIDTH)
+        assert kept is None or kept.shape == points.shape[:2]
+    for number in (1, 6, 30):
+        points, _ = downsample(hidden_states, mask, points=number)
+        assert points.shape == (BATCH, min(number, tokens), WIDTH)
+
+
+@pytest.mark.parametrize("points", [1, 2, 3, 7, 10, 11])
+def test_even_windows_are_those_of_numpy(points):
+    hidden_states = torch.randn(1, 11, WIDTH)
+    expected = [part.mean(axis=0) for part in np.array_split(hidden_states[0].numpy(), points)]
+    np.testing.assert_allclose(even_windows(hidden_states, points)[0].numpy(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_window_without_a_real_token_is_masked_and_finite():
+    mask = torch.tensor([[1, 1, 0, 0, 1, 0]], dtype=torch.bool)
+    for sampling in ("average", "stride"):
+        points, kept = downsample(torch.randn(1, 6, WIDTH), mask, scale=2, sampling=sampling)
+        assert kept.tolist() == [[True, False, True]]
+        assert points.isfinite().all()
+
+
+def test_a_strided_point_is_a_token_itself():
+    hidden_states = torch.randn(1, 9, WIDTH)
+    mask = torch.tensor([[0, 1, 1, 1, 1, 1, 0, 0, 1]], dtype=torch.bool)
+    points, _ = downsample(hidden_states, mask, scale=3, sampling="stride")
+    assert torch.equal(points[0], hidden_states[0, [1, 3, 8]])
+
+
+def test_a_mask_that_masks_nothing_is_dropped():
+    assert check_mask(torch.ones(2, 3), torch.zeros(2, 3, 1)) is None
+
+
+def test_a_mask_becomes_booleans():
+    mask = check_mask(torch.tensor([[1, 1, 0], [1, 1, 1]]), torch.zeros(2, 3, 1))
+    assert mask.dtype == torch.bool
+    assert mask.tolist() == [[True, True, False], [True, True, True]]
+
+
+@pytest.mark.parametrize("shape", [(2, 4), (3, 3), (3,), (2, 1, 1, 3)])
+def test_a_mask_of_another_shape_is_refused(shape):
+    with pytest.raises(ValueError) as error:
+        check_mask(torch.ones(shape), torch.zeros(2, 3, 1))
+    assert all(part in str(error.value) for part in ("`attention_mask`", "(2, 3)", str(shape)))
+
+
+def test_rows_that_are_all_padding_are_refused_by_their_numbers():
+    mask = torch.tensor([[1, 0], [0, 0], [1, 1], [0, 0]])
+    with pytest.raises(ValueError, match=r"`attention_mask` must keep at least one token.*rows \[1, 3\]"):
+        check_mask(mask, torch.zeros(4, 2, 1))
