@@ -94,6 +94,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
         "speed": [_speed(point, attention, baseline) for point in results["efficiency"]],
         "settings_rows": _table(results["settings"]),
         "length": " to ".join(str(length) for length in results["dataset"]["length"]),
+        "length_limit": results["settings"].get("max_position_embeddings", results["dataset"]["length"][-1]),
         "versions_rows": _table(results["versions"]),
     }
 
