@@ -4,9 +4,10 @@ import torch
 from torch import nn
 
 from .configuration_primal_dual import PrimalDualConfig
+from .extensions_primal_dual import EXTENSIONS
 from .kernels_primal_dual import KERNELS
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
-from .transforms_primal_dual import build_transform
+from .transforms_primal_dual import TRANSFORMS, GridConvolution
 
 
 def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int] | None) -> torch.Tensor:
@@ -28,6 +29,25 @@ def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int
         return linear(inputs)[..., rows]
     bias = None if linear.bias is None else linear.bias[rows]
     return nn.functional.linear(inputs, linear.weight[rows], bias)
+
+
+def build_transform(name: str, config: PrimalDualConfig) -> nn.Module:
+    """
+    The module of a transform's name.
+
+    Raises:
+        ValueError: for a transform from outside of this package that nobody has registered.
+    """
+    # Conv2D has two readings, of which the configuration picks one.
+    if name == "conv2d" and config.conv2d_reading == "grid":
+        return GridConvolution(config)
+    known = TRANSFORMS | EXTENSIONS
+    if name not in known:
+        raise ValueError(
+            f"`transforms` names {name!r}, which is neither one of {', '.join(TRANSFORMS)} nor registered; pass its "
+            "class to `hf_primaldual.theory.PrimalLayer` first."
+        )
+    return known[name](config)
 
 
 class PrimalDualAttention(nn.Module):

@@ -76,11 +76,12 @@ class PrimalDualConfig(PreTrainedConfig):
         attention (`str`, *optional*, defaults to `"bn+sh"`):
             The preset, by the name that the paper's tables give it: `"softmax"`, `"bn"` (Definition 1), `"sh"`
             (Definition 2), `"bn+sh"`; the same over linear and sparse attention, `"linear"`, `"linear-bn"`,
-            `"linear-sh"`, `"linear-bn+sh"`, `"sparse"`, `"sparse-bn"`, `"sparse-sh"`, `"sparse-bn+sh"`; and `"conv1d"`,
-            `"conv2d"` (Definition 3), `"conv2d+bn"`.
+            `"linear-sh"`, `"linear-bn+sh"`, `"sparse"`, `"sparse-bn"`, `"sparse-sh"`, `"sparse-bn+sh"`; and
+            `"conv1d"`, `"conv2d"` (Definition 3), `"conv2d+bn"`.
         kernel, transforms, training_set (`str`, `list[str]`, `str`, *optional*):
-            Each replaces that choice of the preset: a kernel of `"softmax"`, `"linear"`; a chain of `"bn"`, `"conv1d"`,
-            `"conv2d"` in its order; a training set of `"all"`, `"downsampled"`, `"sparse"`, `"sparse+downsampled"`.
+            Each replaces that choice of the preset: a kernel of `"softmax"`, `"linear"`; a chain of `"bn"`,
+            `"conv1d"`, `"conv2d"` in its order; a training set of `"all"`, `"downsampled"`, `"sparse"`,
+            `"sparse+downsampled"`.
         hidden_size (`int`, *optional*, defaults to 64):
             Width of the tokens, a multiple of `num_attention_heads`.
         num_attention_heads (`int`, *optional*, defaults to 8):
@@ -94,14 +95,14 @@ class PrimalDualConfig(PreTrainedConfig):
             as many points as there are tokens sees them all. The cost then grows linearly with the length.
         sampling (`str`, *optional*, defaults to `"average"`):
             How a window of tokens becomes one point: the `"average"` of its valid tokens; `"stride"`, its first valid
-            token; `"random"`, a valid token drawn by `sampling_seed`; or `"conv"`, a learned convolution with the stride
-            of its own length, starting from the average.
+            token; `"random"`, a valid token drawn by `sampling_seed`; or `"conv"`, a learned convolution with the
+            stride of its own length, starting from the average.
         sampling_seed (`int`, *optional*, defaults to 0):
             Draws the tokens of `"random"` sampling, the same in every forward.
         sparse_pattern (`list[str]`, *optional*, defaults to `["local", "strided"]`):
-            Which keys a query of the sparse presets sees, the union of: `"local"`, a window around it; `"strided"`, every
-            `sparse_stride`-th key from it; `"fixed"`, its block of `sparse_stride` keys and the last key of every block.
-            Child et al. (2019) without causality. In a pooled head the reach stays the same in tokens.
+            Which keys a query of the sparse presets sees, the union of: `"local"`, a window around it; `"strided"`,
+            every `sparse_stride`-th key from it; `"fixed"`, its block of `sparse_stride` keys and the last key of
+            every block. Child et al. (2019) without causality. In a pooled head the reach stays the same in tokens.
         sparse_window (`int`, *optional*, defaults to 256):
             Width of the local window in tokens, half of it on each side.
         sparse_stride (`int`, *optional*, defaults to 128):
@@ -206,7 +207,9 @@ class PrimalDualConfig(PreTrainedConfig):
         kernel, transforms, training_set = self.choices
         _check_name("kernel", kernel, KERNEL_NAMES)
         for name in transforms:
-            _check_name("transforms", name, TRANSFORM_NAMES)
+            # `file.Class` is a transform from outside of this package, which whoever builds the layer looks up.
+            if "." not in name:
+                _check_name("transforms", name, TRANSFORM_NAMES)
         _check_name("training_set", training_set, TRAINING_SET_NAMES)
         self._validate_downsampling(training_set)
         self._validate_sparsity(kernel, training_set)
@@ -232,8 +235,8 @@ class PrimalDualConfig(PreTrainedConfig):
         _check_name("sampling", self.sampling, SAMPLINGS)
         if self.sampling == "conv" and self.head_points is not None:
             raise ValueError(
-                f"`sampling='conv'` has a filter of one length for each scale, which `head_points` ({self.head_points}) "
-                "does not give its windows; use `head_scales`."
+                f"`sampling='conv'` has a filter of one length for each scale, which `head_points` "
+                f"({self.head_points}) does not give its windows; use `head_scales`."
             )
 
     def _validate_sparsity(self, kernel: str, training_set: str) -> None:
@@ -255,8 +258,8 @@ class PrimalDualConfig(PreTrainedConfig):
             _check_name("sparse_pattern", name, SPARSE_PARTS)
         if self.sparse_window < 0 or self.sparse_stride < 1:
             raise ValueError(
-                f"`sparse_window` ({self.sparse_window}) must be at least 0 and `sparse_stride` ({self.sparse_stride}) at "
-                "least 1, or some query would be left with no key."
+                f"`sparse_window` ({self.sparse_window}) must be at least 0 and `sparse_stride` "
+                f"({self.sparse_stride}) at least 1, or some query would be left with no key."
             )
 
     def _validate_convolutions(self, transforms: tuple[str, ...], training_set: str) -> None:

@@ -162,8 +162,12 @@ def _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, 
 
 
 def elu_plus_one(states: torch.Tensor) -> torch.Tensor:
-    """Phi(x) = elu(x) + 1, the feature map of linear attention (Katharopoulos et al., 2020)."""
-    return nn.functional.elu(states) + 1
+    """
+    Phi(x) = elu(x) + 1, the feature map of linear attention (Katharopoulos et al., 2020).
+
+    Not as a sum with 1: below -17 that is 0 in float32, and a query with only such channels would see nothing.
+    """
+    return nn.functional.relu(states) + states.clamp(max=0).exp()
 
 
 def feature_map(name: str) -> Callable:
@@ -204,8 +208,8 @@ def linear_kernel(
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
-    Phi(x).Phi(y) of an explicit feature map, h_i = Phi(q_i) sum_j Phi(k_j) v_j^T / (Phi(q_i) . sum_j Phi(k_j)): time and
-    memory grow linearly with the tokens. There are no maps that dropout could act on, nor a scale in the kernel.
+    Phi(x).Phi(y) of an explicit feature map, h_i = Phi(q_i) sum_j Phi(k_j) v_j^T / (Phi(q_i) . sum_j Phi(k_j)): time
+    and memory grow linearly with the tokens. There are no maps that dropout could act on, nor a scale in the kernel.
 
     Args:
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
@@ -213,27 +217,28 @@ def linear_kernel(
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
 
     Returns:
-        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`, which
-        are formed only where `output_attentions` asks for them.
+        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,
+        which are formed only where `output_attentions` asks for them.
 
     Raises:
         ValueError: when the feature map gives a negative feature.
     """
     name = module.config.feature_map
     phi = feature_map(name)
-    # Sums over thousands of tokens are kept in float32.
+    # Sums over thousands of tokens are kept in float32, under autocast too.
     dtype = torch.promote_types(query.dtype, torch.float32)
-    query_features, key_features = phi(query.to(dtype)), phi(key.to(dtype))
-    if name != "elu+1":
-        check_features(query_features, name)
-        check_features(key_features, name)
-    if mask is not None:
-        key_features = key_features * mask[:, None, :, None]
-    normalizer = query_features @ key_features.sum(dim=2).unsqueeze(-1)
-    # A feature map with zeros may leave a query without any key.
-    normalizer = normalizer.clamp(min=torch.finfo(dtype).tiny)
-    output = query_features @ (key_features.transpose(2, 3) @ value.to(dtype)) / normalizer
-    weights = query_features @ key_features.transpose(2, 3) / normalizer if output_attentions else None
+    with torch.autocast(query.device.type, enabled=False):
+        query_features, key_features = phi(query.to(dtype)), phi(key.to(dtype))
+        if name != "elu+1":
+            check_features(query_features, name)
+            check_features(key_features, name)
+        if mask is not None:
+            key_features = key_features * mask[:, None, :, None]
+        normalizer = query_features @ key_features.sum(dim=2).unsqueeze(-1)
+        # A feature map with zeros may leave a query without any key: its output is zero.
+        normalizer = torch.where(normalizer > torch.finfo(dtype).tiny, normalizer, 1)
+        output = query_features @ (key_features.transpose(2, 3) @ value.to(dtype)) / normalizer
+        weights = query_features @ key_features.transpose(2, 3) / normalizer if output_attentions else None
     return output.to(query.dtype).transpose(1, 2), weights if weights is None else weights.to(query.dtype)
 
 

@@ -51,9 +51,9 @@ class Arrangement(NamedTuple):
     Queries and keys side by side in blocks that hold all that a component keeps.
 
     `queries` takes `(batch, tokens, ...)` to `(batch, blocks, queries per block, ...)`, `restore` takes that back, and
-    `keys` takes `(batch, keys, ...)` to `(batch, blocks, keys per block, ...)`. `query_places` and `key_places` hold the
-    indices of what lies there, `(blocks, queries per block)` and `(blocks, keys per block)`, outside of 0 to keys - 1 for
-    what is only filled in.
+    `keys` takes `(batch, keys, ...)` to `(batch, blocks, keys per block, ...)`. `query_places` and `key_places` hold
+    the indices of what lies there, `(blocks, queries per block)` and `(blocks, keys per block)`, outside of 0 to keys
+    - 1 for what is only filled in.
     """
 
     queries: Callable[[torch.Tensor], torch.Tensor]
@@ -132,7 +132,8 @@ def _arrange(component: str, pattern: SparsePattern, tokens: int, keys: int, dev
 
 def _kept(name: str, pattern: SparsePattern, arrangement: Arrangement, keys: int, mask: torch.Tensor | None):
     """
-    What a component keeps, `(batch or 1, blocks, queries per block, keys per block)`, without what an earlier one does.
+    What a component keeps, `(batch or 1, blocks, queries per block, keys per block)`, without what an earlier one
+    does.
     """
     p, j = arrangement.query_places.unsqueeze(-1), arrangement.key_places.unsqueeze(-2)
     rules = pattern.rules()
@@ -168,6 +169,8 @@ def sparse_softmax(
     """
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))
     tokens, keys = query.shape[1], key.shape[1]
+    # What reaches past the sequence sees no more than all of it, and need not be filled up that far.
+    pattern = pattern._replace(stride=min(pattern.stride, keys), scale=min(pattern.scale, tokens))
     names = list(pattern.rules())
     arrangements = [_arrange(name, pattern, tokens, keys, query.device) for name in names]
     kept = [_kept(name, pattern, arranged, keys, mask) for name, arranged in zip(names, arrangements, strict=True)]

@@ -142,15 +142,15 @@ def convolve_windows(
     hidden_states: torch.Tensor, mask: torch.Tensor, filters: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    A convolution with a stride of its own length. A window with fewer valid tokens is scaled up by what it lacks, so that
-    filters of one over the scale average, wherever the padding lies.
+    A convolution with a stride of its own length. A window with fewer valid tokens is scaled up by what it lacks, so
+    that filters of one over the scale average, wherever the padding lies.
     """
     scale = len(filters)
     filled = -hidden_states.shape[1] % scale
     windows = nn.functional.pad(hidden_states * mask.unsqueeze(-1), (0, 0, 0, filled)).unflatten(1, (-1, scale))
     valid = nn.functional.pad(mask, (0, filled)).unflatten(1, (-1, scale)).sum(dim=-1)
-    pooled = (windows * filters).sum(dim=2) * (scale / valid.clamp(min=1)).unsqueeze(-1).to(hidden_states.dtype)
-    return pooled, valid > 0
+    share = valid.clamp(min=1).to(hidden_states.dtype).unsqueeze(-1) / scale
+    return (windows * filters).sum(dim=2) / share, valid > 0
 
 
 def pseudo_random(count: int, seed: int, device: torch.device) -> torch.Tensor:
@@ -245,7 +245,9 @@ class DownsampledTokens(nn.Module):
         for heads, amount in zip(self.head_groups, self.amounts, strict=True):
             amounts = {"scale": amount} if self.by_scale else {"points": amount}
             filters = self.filters[str(amount)] if self.sampling == "conv" and amount > 1 else None
-            pooled = downsample(hidden_states, mask, **amounts, sampling=self.sampling, seed=self.seed, filters=filters)
+            pooled = downsample(
+                hidden_states, mask, **amounts, sampling=self.sampling, seed=self.seed, filters=filters
+            )
             pattern = None if self.pattern is None else self.pattern.for_scale(amount)
             groups.append(HeadGroup(heads, *pooled, pattern))
         return groups

@@ -178,8 +178,8 @@ class SequenceConvolution(nn.Module):
 
 class VectorConvolution(nn.Module):
     """
-    Attention-Conv2D (Definition 3): each query and key vector of a head, reshaped to a two-dimensional map as square as
-    its size allows, is convolved with the head's filter, and flattened again.
+    Attention-Conv2D (Definition 3): each query and key vector of a head, reshaped to a two-dimensional map as square
+    as its size allows, is convolved with the head's filter, and flattened again.
 
     The filters start as the identity, so that training starts from softmax attention (our choice).
 
@@ -265,13 +265,6 @@ def _without_padding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.T
     return states if mask is None else states * mask.unsqueeze(-1)
 
 
-def build_transform(name: str, config: PrimalDualConfig) -> nn.Module:
-    """The module of a transform's name; `conv2d` has two readings, of which `config.conv2d_reading` picks one."""
-    if name == "conv2d" and config.conv2d_reading == "grid":
-        return GridConvolution(config)
-    return TRANSFORMS[name](config)
-
-
 TRANSFORMS = {"bn": KeyBatchNorm, "conv1d": SequenceConvolution, "conv2d": VectorConvolution}
 
 
@@ -282,6 +275,5 @@ __all__ = [
     "SequenceConvolution",
     "Transform",
     "VectorConvolution",
-    "build_transform",
     "token_statistics",
 ]

@@ -1,5 +1,6 @@
 """The support vector regression that the attentions are derived from: primal, dual, expansion, dual variables."""
 
+from .derivation import PrimalLayer, derive_attention
 from .dual_variables import DualVariables, dual_variables
 from .feature_maps import ExponentialFeatureMap, elu_feature_map, feature_map_kernel
 from .plots import plot_dual_variables
@@ -19,8 +20,10 @@ __all__ = [
     "DualVariables",
     "ExponentialFeatureMap",
     "PrimalDualRegression",
+    "PrimalLayer",
     "RegressionSolution",
     "batch_normalization",
+    "derive_attention",
     "dual_variables",
     "elu_feature_map",
     "feature_map_kernel",

@@ -75,8 +75,8 @@ class DualVariables:
         """
         Which keys matter, those with `relative_magnitudes()` above `tolerance`; shape `(batch, heads, keys)`, boolean.
 
-        Training a model does not solve its regressions with a tube, so no coefficient is exactly zero and the tolerance
-        decides.
+        Training a model does not solve its regressions with a tube, so no coefficient is exactly zero and the
+        tolerance decides.
 
         Raises:
             ValueError: when `tolerance` is not at least 0 and below 1.
@@ -104,8 +104,8 @@ def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[D
         One `DualVariables` for each layer asked for.
 
     Raises:
-        ValueError: when the model has no such layer, its kernel is not known, or its training set is sparse: there each
-            query has a regression of its own.
+        ValueError: when the model has no such layer, its kernel is not known, or its training set is sparse: there
+            each query has a regression of its own.
     """
     # By name: a checkpoint loaded with `trust_remote_code` brings its own class.
     attentions = [module for module in model.modules() if type(module).__name__ == "PrimalDualAttention"]
@@ -115,6 +115,7 @@ def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[D
         raise ValueError(f"`layer` must be 0 to {len(attentions) - 1}, got {layer}.")
     chosen = range(len(attentions)) if layer is None else [layer]
     for index in chosen:
+        _kernel(attentions[index])
         if "sparse" in attentions[index].config.choices.training_set:
             raise ValueError(
                 f"`model` must fit a head on one set of keys, but layer {index} is sparse "
@@ -172,12 +173,10 @@ def _kernel(attention: nn.Module) -> Kernel:
     if name == "softmax":
         return name
     if name == "linear":
-        return "linear" if attention.config.feature_map == "elu+1" else _named_map(attention.config.feature_map)
+        # The name of elu + 1 stands for it in the theory, without a rounding to zero.
+        phi = attention.config.feature_map
+        return "linear" if phi == "elu+1" else feature_map_kernel(feature_map(phi))
     raise ValueError(f"`model` must use the kernel 'softmax' or 'linear', got {name!r}.")
-
-
-def _named_map(name: str) -> Kernel:
-    return feature_map_kernel(feature_map(name))
 
 
 def _layer_result(index: int, attention: nn.Module, calls: list[tuple]) -> DualVariables:

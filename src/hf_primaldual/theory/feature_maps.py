@@ -15,17 +15,18 @@ _MOST_FEATURES = 1_000_000
 
 
 class ExponentialFeatureMap:
-    r"""
-    The feature map of softmax attention, Phi(x) . Phi(y) = exp(x . y / sqrt(D)), cut off at a degree (paper, section 2).
+    """
+    The feature map of softmax attention, Phi(x) . Phi(y) = exp(x . y / sqrt(D)), cut off at a degree (paper,
+    section 2).
 
     The Taylor series of exp, each power of x . y spread out by the multinomial theorem, gives one feature for each
     multi-index n = (n_1, ..., n_D):
 
         Phi_n(x) = prod_d (x_d / D^(1/4))^(n_d) / sqrt(prod_d n_d!)
 
-    With z = x . y / sqrt(D) the features of |n| <= M sum to the first M + 1 terms of exp(z), so that they miss at most
-    |z|^(M+1) / (M+1)! exp(max(z, 0)) (Lagrange's remainder). Their number, binomial(D + M, M), is why this is for small
-    D only.
+    With z = x . y / sqrt(D) the features of |n| <= M give the first M + 1 terms of exp(z), so that they miss at most
+    |z|^(M+1) / (M+1)! exp(max(z, 0)) (Lagrange's remainder). Their number, binomial(D + M, M), is why this is for
+    small D only.
 
     Args:
         dim (`int`): D, the width of the inputs.
@@ -47,13 +48,10 @@ class ExponentialFeatureMap:
                 f"`degree` {degree} for `dim` {dim} would need {self.num_features} features, more than "
                 f"{_MOST_FEATURES}; lower one of them."
             )
-        exponents = torch.zeros(self.num_features, dim, dtype=torch.long)
         # Choosing `degree` times among D inputs and "none" lists every multi-index once.
-        for row, choice in enumerate(itertools.combinations_with_replacement(range(dim + 1), degree)):
-            for channel in choice:
-                if channel < dim:
-                    exponents[row, channel] += 1
-        self.exponents = exponents
+        choices = torch.tensor(list(itertools.combinations_with_replacement(range(dim + 1), degree)), dtype=torch.long)
+        counts = torch.zeros(self.num_features, dim + 1, dtype=torch.long)
+        self.exponents = counts.scatter_add_(1, choices, torch.ones_like(choices))[:, :dim]
 
     def __call__(self, x) -> torch.Tensor:
         """Features `(N, num_features)`, float64, of `x` `(N, dim)`."""
@@ -76,7 +74,8 @@ class ExponentialFeatureMap:
 
 def elu_feature_map(x: torch.Tensor) -> torch.Tensor:
     """
-    Phi(x) = elu(x) + 1, elementwise: the feature map of linear attention (Katharopoulos et al., 2020; paper, section 2).
+    Phi(x) = elu(x) + 1, elementwise: the feature map of linear attention (Katharopoulos et al., 2020; paper,
+    section 2).
 
     Below zero it is exp(x), which is taken as it is: elu(x) + 1 would round it to zero where it is small.
     """
@@ -119,7 +118,7 @@ def log_kernel(kernel: Kernel, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor
         raise ValueError(f"`kernel` {name} must return shape {(len(x), len(y))}, got {tuple(values.shape)}.")
     if not torch.isfinite(values).all() or (values < 0).any():
         raise ValueError(
-            f"`kernel` {name} must be finite and not negative, or h would be no normalizer, got {values.min().item():.3g} "
-            f"to {values.max().item():.3g}."
+            f"`kernel` {name} must be finite and not negative, or h would be no normalizer, got values of "
+            f"{values.min().item():.3g} to {values.max().item():.3g}."
         )
     return values.log()

@@ -5,12 +5,13 @@ import torch
 
 def as_matrix(name: str, values, rows: int | None = None, columns: int | None = None) -> torch.Tensor:
     """
-    An array or tensor as a float64 matrix.
+    An array or tensor as a float64 matrix on the CPU.
 
     Raises:
-        ValueError: when it has no rows or columns, other numbers of them than asked for, or a value that is not finite.
+        ValueError: when it has no rows or columns, other numbers of them than asked for, or a value that is not
+            finite.
     """
-    matrix = torch.as_tensor(values, dtype=torch.float64)
+    matrix = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     shape = tuple(matrix.shape)
     wanted = f"({rows or 'rows'}, {columns or 'columns'})"
     if len(shape) != 2 or 0 in shape or (rows or shape[0], columns or shape[1]) != shape:

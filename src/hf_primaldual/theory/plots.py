@@ -10,9 +10,10 @@ _LEAST_SHARE = 1e-3
 
 def plot_dual_variables(result: DualVariables | list[DualVariables], path: str | PathLike | None = None, row: int = 0):
     """
-    Draws |alpha - alpha~| of each key as a share of its head's largest, a strip for each head and a panel for each layer.
+    Draws |alpha - alpha~| of each key as a share of its head's largest: a strip for each head, a panel for each layer.
 
-    A strip of a downsampled head has fewer, wider keys. Beside it stands ||W||_F, the norm of the head's primal weight.
+    A strip of a downsampled head has fewer, wider keys. Beside it stands ||W||_F, the norm of the head's primal
+    weight.
 
     Args:
         result (`DualVariables` or a list of them): what `dual_variables` returned.

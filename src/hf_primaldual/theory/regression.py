@@ -1,15 +1,16 @@
-r"""
+"""
 The support vector regression whose dual is an attention (paper, section 2 and Theorem 1).
 
-**Primal.** Keys k_1, ..., k_N with targets y_j of m outputs, a feature map Phi with kernel K(x, y) = Phi(x) . Phi(y), a
-transform T and the normalizer h(x) = sum_j K(T(x), T(k_j)) give the layer f(x) = W Phi(T(x)) / h(x), b = 0. Writing
-phi_j = Phi(T(k_j)) / h(k_j), W minimizes, over each output d,
+**Primal.** Keys k_1, ..., k_N with targets y_j of m outputs, a feature map Phi with kernel K(x, y) = Phi(x) . Phi(y),
+a transform T and the normalizer h(x) = sum_j K(T(x), T(k_j)) give the layer f(x) = W Phi(T(x)) / h(x), b = 0. With
+phi_j = Phi(T(k_j)) / h(k_j), W minimizes
 
     1/2 ||W||_F^2 + C sum_j sum_d (xi_j(d) + xi~_j(d))
-    y_j(d) - w_d . phi_j <= epsilon + xi_j(d),    w_d . phi_j - y_j(d) <= epsilon + xi~_j(d),    xi, xi~ >= 0
+    subject to    y_j(d) - w_d . phi_j <= epsilon + xi_j(d),    w_d . phi_j - y_j(d) <= epsilon + xi~_j(d),
+                  xi_j(d) >= 0,    xi~_j(d) >= 0
 
-**Dual.** The outputs do not meet, so take one and drop d. With multipliers alpha_j, alpha~_j >= 0 of the two constraints
-and eta_j, eta~_j >= 0 of xi, xi~ >= 0 the Lagrangian is
+**Dual.** The outputs d do not meet, so take one and drop its letter. With multipliers alpha_j, alpha~_j >= 0 of the
+two constraints of the tube and eta_j, eta~_j >= 0 of xi_j, xi~_j >= 0 the Lagrangian is
 
     1/2 ||w||^2 + sum_j (C - alpha_j - eta_j) xi_j + sum_j (C - alpha~_j - eta~_j) xi~_j
     + sum_j alpha_j (y_j - w . phi_j - epsilon) + sum_j alpha~_j (w . phi_j - y_j - epsilon)
@@ -22,22 +23,24 @@ There it is -1/2 a^T G a + y^T a - epsilon sum_j (alpha_j + alpha~_j), with a = 
 
     G_ij = phi_i . phi_j = K(T(k_i), T(k_j)) / (h(k_i) h(k_j))
 
-At the maximum one of alpha_j, alpha~_j is 0 (lowering both by as much leaves a and only gains epsilon), so their sum is
-|a_j|, and the dual is
+At the maximum one of alpha_j, alpha~_j is 0 (lowering both by as much leaves a and only gains epsilon), so their sum
+is |a_j|, and the dual is
 
     minimize 1/2 a^T G a + epsilon ||a||_1 - y^T a    subject to    |a_j| <= C
 
-without the constraint sum_j a_j = 0, which only a free b would bring. Constraints are affine, so the optimal values of
-both are equal (strong duality), and complementary slackness reads, with r_j = y_j - f(k_j):
+without the constraint sum_j a_j = 0, which only a free b would bring. The constraints are affine, so the optimal
+values of both are equal (strong duality), and complementary slackness reads, with r_j = y_j - f(k_j):
 
-    |r_j| < epsilon  =>  a_j = 0;    0 < |a_j| < C  =>  r_j = epsilon sign(a_j);    |r_j| > epsilon  =>  a_j = C sign(r_j)
+    |r_j| < epsilon  =>  a_j = 0
+    0 < |a_j| < C    =>  r_j = epsilon sign(a_j)
+    |r_j| > epsilon  =>  a_j = C sign(r_j)
 
-**Attention.** With v_j = a_j / h(k_j) the layer is f(x) = sum_j K(T(x), T(k_j)) / h(x) v_j: the support vector expansion,
-and attention with the dual's variables as values. A finite C bounds |v_j(d)| by C / h(k_j).
+**Attention.** With v_j = a_j / h(k_j) the layer is f(x) = sum_j K(T(x), T(k_j)) / h(x) v_j: the support vector
+expansion, and attention with the dual's variables as values. A finite C bounds |v_j(d)| by C / h(k_j).
 
-**Converse.** For any V the targets y_j = f(k_j) + epsilon sign(v_j), f of these values, have r_j = epsilon sign(a_j) for
-all j: with C >= max |h(k_j) v_j(d)|, a_j = h(k_j) v_j is an optimum of the dual. It is the only one where G is invertible;
-otherwise (fewer features than keys, or equal keys) others give the same W and f.
+**Converse.** For any V the targets y_j = f(k_j) + epsilon sign(v_j), f of these values, have r_j = epsilon sign(a_j)
+for all j: with C >= max |h(k_j) v_j(d)|, a_j = h(k_j) v_j is an optimum of the dual. It is the only one where G is
+invertible; otherwise (fewer features than keys, or equal keys) others give the same W and f.
 """
 
 from collections.abc import Callable
@@ -88,7 +91,8 @@ def support_vector_expansion(
     Keys that were pooled (Definition 2) are handed over as they are, and fewer than the queries.
 
     Args:
-        queries (array of shape `(queries, D)`), keys (array of shape `(N, D)`), values (array of shape `(N, outputs)`).
+        queries (array of shape `(queries, D)`).
+        keys (array of shape `(N, D)`), values (array of shape `(N, outputs)`).
         kernel: `"softmax"`, `"linear"`, or a function of x and y that returns K.
         transform: as `batch_normalization()` returns it; it sees all keys.
         training_sets (boolean array of shape `(queries, N)`, *optional*): which keys each query's regression is fitted
@@ -145,8 +149,8 @@ def values_to_targets(
 
 def log_squared_weight_norm(log_gram: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     """
-    log ||W||_F^2 by the kernel trick, sum_ij (a_i . a_j) K(k_i, k_j) / (h_i h_j) = sum_ij (v_i . v_j) K(k_i, k_j), from
-    log K `(N, N)` and the values `(N, outputs)`; -inf for W = 0.
+    log ||W||_F^2 by the kernel trick, sum_ij (a_i . a_j) K(k_i, k_j) / (h_i h_j) = sum_ij (v_i . v_j) K(k_i, k_j),
+    from log K `(N, N)` and the values `(N, outputs)`; -inf for W = 0.
     """
     largest = log_gram.max()
     squared = (values * ((log_gram - largest).exp() @ values)).sum()
@@ -203,7 +207,7 @@ class RegressionSolution:
         return self.targets - self.predict(self.keys)
 
     def predict(self, queries) -> torch.Tensor:
-        """f(q_i) of shape `(queries, outputs)` for queries of shape `(queries, D)`, by the support vector expansion."""
+        """f(q_i), of shape `(queries, outputs)`, for queries of shape `(queries, D)`."""
         regression = self.regression
         return support_vector_expansion(queries, self.keys, self.values, regression.kernel, regression.transform)
 
@@ -225,8 +229,8 @@ class PrimalDualRegression:
     Primal, dual and their derivation are in this module's docstring.
 
     Args:
-        kernel: `"softmax"` for exp(x . y / sqrt(D)), `"linear"` for that of elu(x) + 1, or a function of x `(N, D)` and
-            y `(M, D)` that returns K `(N, M)`.
+        kernel: `"softmax"` for exp(x . y / sqrt(D)), `"linear"` for that of elu(x) + 1, or a function of x `(N, D)`
+            and y `(M, D)` that returns K `(N, M)`.
         C (`float`): price of leaving the tube.
         epsilon (`float`): half the width of the tube.
         transform (*optional*): T, as `batch_normalization()` returns it: from the keys to a map of keys and queries.
@@ -265,8 +269,8 @@ class PrimalDualRegression:
             ConvergenceError: when the duality gap stays above `tolerance`; it names the gap and the iterations.
             ValueError: when shapes do not fit, a value is not finite, or the kernel of a key with itself is zero.
         """
-        keys = as_matrix("keys", keys)
-        targets = as_matrix("targets", targets, rows=len(keys))
+        keys = as_matrix("keys", keys).detach()
+        targets = as_matrix("targets", targets, rows=len(keys)).detach()
         points = _fitted(self.transform, keys)(keys)
         log_gram = log_kernel(self.kernel, points, points)
         half_diagonal = log_gram.diagonal() / 2
@@ -274,6 +278,9 @@ class PrimalDualRegression:
             key = int((half_diagonal == -torch.inf).nonzero()[0])
             raise ValueError(f"`kernel` must be positive for a key with itself, got 0 for key {key}.")
         log_normalizers = log_gram.logsumexp(dim=1)
+        # h(k_j) / sqrt(K(k_j, k_j)) has to be a number.
+        if (log_normalizers - half_diagonal).max() > 700:
+            raise ValueError(f"`keys` must not make h overflow, got log h = {log_normalizers.max().item():.4g}.")
         problem = DualProblem(
             gram=(log_gram - half_diagonal.unsqueeze(1) - half_diagonal).exp().numpy(),
             scale=(half_diagonal - log_normalizers).exp().numpy(),

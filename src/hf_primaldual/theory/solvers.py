@@ -73,8 +73,8 @@ def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) 
     """
     `scipy.optimize.minimize(method="L-BFGS-B")` on u = p - m with p and m between 0 and C s, output by output.
 
-    L-BFGS-B stops where rounding hides the decrease of the objective, at a relative gap of about 1e-8. So it is started
-    again with the objective measured from where it stopped, until the gap is small enough.
+    L-BFGS-B stops where rounding hides the decrease of the objective, at a relative gap of about 1e-8. So it is
+    started again with the objective measured from where it stopped, until the gap is small enough.
 
     Args:
         problem (`DualProblem`).
@@ -96,9 +96,7 @@ def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) 
     def solve_output(problem: DualProblem) -> tuple[np.ndarray, int]:
         keys = len(problem.scale)
         upper = np.tile(problem.bound[:, 0], 2)
-        linear = np.concatenate(
-            [(problem.threshold - problem.linear)[:, 0], (problem.threshold + problem.linear)[:, 0]]
-        )
+        linear = np.concatenate([problem.threshold - problem.linear, problem.threshold + problem.linear])[:, 0]
         position = np.zeros(2 * keys)
         iterations = 0
 
