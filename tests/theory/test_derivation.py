@@ -106,3 +106,18 @@ def test_a_transform_of_the_running_program_cannot_be_saved_and_nothing_is_writt
     with pytest.raises(ValueError, match="file of its own"):
         model.save_pretrained(tmp_path / "model")
     assert not (tmp_path / "model").exists()
+
+
+def test_a_softmax_checkpoint_starts_the_transform_where_it_says_and_keeps_its_own_when_it_has_one(tmp_path):
+    shape = {"num_channels": 2, "num_labels": 3, "max_position_embeddings": 16}
+    plain = PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesConfig(attention="softmax", **shape))
+    plain.save_pretrained(tmp_path / "plain")
+    fields = PrimalLayer(transforms=(Whitening,)).fields()
+    converted = PrimalDualTimeSeriesForSequenceClassification.from_pretrained(tmp_path / "plain", **fields)
+    gain = converted.model.layers[0].self_attn.transforms[0].gain
+    assert torch.equal(gain, torch.ones_like(gain))
+    with torch.no_grad():
+        gain.fill_(0.5)
+    converted.save_pretrained(tmp_path / "converted")
+    again = PrimalDualTimeSeriesForSequenceClassification.from_pretrained(tmp_path / "converted")
+    assert torch.equal(again.model.layers[0].self_attn.transforms[0].gain, gain)

@@ -5,7 +5,7 @@ from torch import nn
 
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
-from .kernels_primal_dual import KERNELS
+from .kernels_primal_dual import KERNELS, feature_map
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
 from .transforms_primal_dual import TRANSFORMS, GridConvolution
 
@@ -81,6 +81,9 @@ class PrimalDualAttention(nn.Module):
 
         kernel, transforms, training_set = config.choices
         self.kernel = KERNELS[kernel]
+        if kernel == "linear":
+            # An unknown name is refused now and not in the first forward.
+            feature_map(config.feature_map)
         self.transforms = nn.ModuleList(build_transform(name, config) for name in transforms)
         # Softmax ignores what is constant over the keys, so that a last batch normalization folds into the queries.
         self.folds_last = kernel == "softmax" and bool(transforms) and hasattr(self.transforms[-1], "fold")

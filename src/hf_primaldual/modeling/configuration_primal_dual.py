@@ -222,8 +222,8 @@ class PrimalDualConfig(PreTrainedConfig):
             for name in ("head_scales", "head_points"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"`{name}` is for the presets with sh; `attention={self.attention!r}` downsamples no keys, "
-                        f"got {getattr(self, name)}."
+                        f"`{name}` is for the presets with sh; `attention={self.attention!r}` with "
+                        f"`training_set={training_set!r}` downsamples no keys, got {getattr(self, name)}."
                     )
         if self.head_scales is not None and self.head_points is not None:
             raise ValueError(
@@ -280,6 +280,8 @@ class PrimalDualConfig(PreTrainedConfig):
             raise ValueError(
                 f"`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got {self.grid_size}."
             )
+        if self.num_prefix_tokens < 0:
+            raise ValueError(f"`num_prefix_tokens` must be at least 0, got {self.num_prefix_tokens}.")
 
 
 def map_shape(head_dim: int) -> tuple[int, int]:

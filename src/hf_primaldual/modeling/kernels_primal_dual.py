@@ -167,7 +167,9 @@ def elu_plus_one(states: torch.Tensor) -> torch.Tensor:
 
     Not as a sum with 1: below -17 that is 0 in float32, and a query with only such channels would see nothing.
     """
-    return nn.functional.relu(states) + states.clamp(max=0).exp()
+    # As a clamp from above whose backward is one pass on a CPU; the bound is where 0 itself still has a gradient.
+    negative = nn.functional.hardtanh(states, -torch.inf, 1e-30)
+    return nn.functional.relu(states) + negative.exp()
 
 
 def feature_map(name: str) -> Callable:
@@ -235,8 +237,9 @@ def linear_kernel(
         if mask is not None:
             key_features = key_features * mask[:, None, :, None]
         normalizer = query_features @ key_features.sum(dim=2).unsqueeze(-1)
-        # A feature map with zeros may leave a query without any key: its output is zero.
-        normalizer = torch.where(normalizer > torch.finfo(dtype).tiny, normalizer, 1)
+        # A feature map with zeros may leave a query without any key: its output is zero. So is it where the gradient,
+        # which divides by the sum, would overflow.
+        normalizer = torch.where(normalizer > torch.finfo(dtype).tiny ** 0.75, normalizer, 1)
         output = query_features @ (key_features.transpose(2, 3) @ value.to(dtype)) / normalizer
         weights = query_features @ key_features.transpose(2, 3) / normalizer if output_attentions else None
     return output.to(query.dtype).transpose(1, 2), weights if weights is None else weights.to(query.dtype)

@@ -11,10 +11,10 @@ from transformers.modeling_utils import PreTrainedModel
 
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
-from .training_sets_primal_dual import DownsampledTokens
-from .transforms_primal_dual import GridConvolution, KeyBatchNorm, SequenceConvolution, VectorConvolution
+from .training_sets_primal_dual import WindowFilters
+from .transforms_primal_dual import Filters, KeyBatchNorm
 
-OWN_PARAMETERS = (DownsampledTokens, GridConvolution, KeyBatchNorm, SequenceConvolution, VectorConvolution)
+OWN_PARAMETERS = (Filters, KeyBatchNorm, WindowFilters)
 
 # Where torch's own allocator puts tensors on a CPU.
 ALIGNMENT = 64
@@ -37,6 +37,9 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         super()._init_weights(module)
         # Modules of an attention's own start as the paper's constant, or where they leave plain attention as it is.
         if isinstance(module, OWN_PARAMETERS):
+            module.reset_parameters()
+        # So do those of transforms from outside, which a checkpoint of plain attention does not hold either.
+        if isinstance(module, tuple(EXTENSIONS.values())) and hasattr(module, "reset_parameters"):
             module.reset_parameters()
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):

@@ -209,6 +209,18 @@ class AllTokens(nn.Module):
         return [HeadGroup(self.head_groups[0], hidden_states, mask, self.pattern)]
 
 
+class WindowFilters(nn.ParameterDict):
+    """
+    Filters of strided convolutions by their lengths. A module of their own: transformers initializes what a checkpoint
+    lacks in the module that holds it.
+    """
+
+    def reset_parameters(self):
+        """Filters that average."""
+        for filters in self.values():
+            init.constant_(filters, 1 / len(filters))
+
+
 class DownsampledTokens(nn.Module):
     """
     Each head sees the tokens downsampled by its own factor, or to its own number of points (Definition 2); with a
@@ -228,29 +240,30 @@ class DownsampledTokens(nn.Module):
         self.pattern = sparse_pattern(config)
         if self.sampling == "conv":
             # One filter for each factor, shared by the heads that have it: the input is pooled once for them all.
-            self.filters = nn.ParameterDict(
+            self.filters = WindowFilters(
                 {str(scale): torch.empty(scale, config.hidden_size) for scale in self.amounts if scale > 1}
             )
-            self.reset_parameters()
-
-    def reset_parameters(self):
-        """Filters that average."""
-        if self.sampling == "conv":
-            for filters in self.filters.values():
-                init.constant_(filters, 1 / len(filters))
+            self.filters.reset_parameters()
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> list[HeadGroup]:
         """One group of heads for each distinct factor or number of points; the input is pooled once for each."""
-        groups = []
+        groups, last = [], (1, hidden_states)
         for heads, amount in zip(self.head_groups, self.amounts, strict=True):
             amounts = {"scale": amount} if self.by_scale else {"points": amount}
             filters = self.filters[str(amount)] if self.sampling == "conv" and amount > 1 else None
-            pooled = downsample(
-                hidden_states, mask, **amounts, sampling=self.sampling, seed=self.seed, filters=filters
-            )
+            source = hidden_states
+            if self._averages_whole_windows(hidden_states, mask, amount) and amount % last[0] == 0:
+                # An average of averages of whole windows is their average, and has fewer tokens to go over.
+                amounts, source = {"scale": amount // last[0]}, last[1]
+            pooled = downsample(source, mask, **amounts, sampling=self.sampling, seed=self.seed, filters=filters)
+            if self._averages_whole_windows(hidden_states, mask, amount):
+                last = (amount, pooled[0])
             pattern = None if self.pattern is None else self.pattern.for_scale(amount)
             groups.append(HeadGroup(heads, *pooled, pattern))
         return groups
+
+    def _averages_whole_windows(self, hidden_states: torch.Tensor, mask: torch.Tensor | None, amount: int) -> bool:
+        return self.by_scale and self.sampling == "average" and mask is None and hidden_states.shape[1] % amount == 0
 
 
 def sparse_pattern(config: PrimalDualConfig) -> SparsePattern | None:
@@ -268,4 +281,4 @@ TRAINING_SETS = {
 }
 
 
-__all__ = ["TRAINING_SETS", "AllTokens", "DownsampledTokens", "HeadGroup", "check_mask", "downsample"]
+__all__ = ["TRAINING_SETS", "AllTokens", "DownsampledTokens", "HeadGroup", "WindowFilters", "check_mask", "downsample"]

@@ -145,25 +145,34 @@ class KeyBatchNorm(nn.Module):
         return query, centred.to(key.dtype)
 
 
-class SequenceConvolution(nn.Module):
+class Filters(nn.Module):
+    """
+    Filters of odd size in one or two dimensions, one for each channel that they are applied to, padded to keep sizes.
+
+    They start as the identity, so that training starts from softmax attention (our choice).
+    """
+
+    def __init__(self, channels: int, size: int, dimensions: int):
+        super().__init__()
+        self.padding = size // 2
+        self.weight = nn.Parameter(torch.empty(channels, 1, *[size] * dimensions))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        init.dirac_(self.weight, groups=len(self.weight))
+
+
+class SequenceConvolution(Filters):
     """
     Attention-Conv1D: queries and keys are convolved along the sequence, channel by channel, with the same filters.
-
-    The filters start as the identity, so that training starts from softmax attention (our choice).
 
     Args:
         config (`PrimalDualConfig`): reads `conv_kernel_size`.
     """
 
     def __init__(self, config: PrimalDualConfig):
-        super().__init__()
+        super().__init__(config.hidden_size, config.conv_kernel_size, dimensions=1)
         self.head_dim = config.head_dim
-        self.padding = config.conv_kernel_size // 2
-        self.weight = nn.Parameter(torch.empty(config.hidden_size, 1, config.conv_kernel_size))
-        self.reset_parameters()
-
-    def reset_parameters(self):
-        init.dirac_(self.weight, groups=len(self.weight))
 
     def forward(self, query, key, query_mask, key_mask, heads):
         """T of queries and keys; arguments as for [`Transform`]."""
@@ -176,12 +185,10 @@ class SequenceConvolution(nn.Module):
         return convolve(query, query_mask), convolve(key, key_mask)
 
 
-class VectorConvolution(nn.Module):
+class VectorConvolution(Filters):
     """
     Attention-Conv2D (Definition 3): each query and key vector of a head, reshaped to a two-dimensional map as square
     as its size allows, is convolved with the head's filter, and flattened again.
-
-    The filters start as the identity, so that training starts from softmax attention (our choice).
 
     Args:
         config (`PrimalDualConfig`): reads `conv_kernel_size`.
@@ -191,15 +198,8 @@ class VectorConvolution(nn.Module):
     """
 
     def __init__(self, config: PrimalDualConfig):
-        super().__init__()
+        super().__init__(config.num_attention_heads, config.conv_kernel_size, dimensions=2)
         self.shape = map_shape(config.head_dim)
-        size = config.conv_kernel_size
-        self.padding = size // 2
-        self.weight = nn.Parameter(torch.empty(config.num_attention_heads, 1, size, size))
-        self.reset_parameters()
-
-    def reset_parameters(self):
-        init.dirac_(self.weight, groups=len(self.weight))
 
     def forward(self, query, key, query_mask, key_mask, heads):
         """T of queries and keys; arguments as for [`Transform`]."""
@@ -212,29 +212,20 @@ class VectorConvolution(nn.Module):
         return convolve(query), convolve(key)
 
 
-class GridConvolution(nn.Module):
+class GridConvolution(Filters):
     """
     The second reading of Attention-Conv2D: queries and keys are convolved over the image's grid of patches, channel by
     channel, with the same filters; prefix tokens (CLS) pass as they are.
-
-    The filters start as the identity, so that training starts from softmax attention (our choice).
 
     Args:
         config (`PrimalDualConfig`): reads `conv_kernel_size`, `grid_size` and `num_prefix_tokens`.
     """
 
     def __init__(self, config: PrimalDualConfig):
-        super().__init__()
+        super().__init__(config.hidden_size, config.conv_kernel_size, dimensions=2)
         self.head_dim = config.head_dim
         self.grid_size = tuple(config.grid_size)
         self.prefix = config.num_prefix_tokens
-        size = config.conv_kernel_size
-        self.padding = size // 2
-        self.weight = nn.Parameter(torch.empty(config.hidden_size, 1, size, size))
-        self.reset_parameters()
-
-    def reset_parameters(self):
-        init.dirac_(self.weight, groups=len(self.weight))
 
     def forward(self, query, key, query_mask, key_mask, heads):
         """
@@ -270,6 +261,7 @@ TRANSFORMS = {"bn": KeyBatchNorm, "conv1d": SequenceConvolution, "conv2d": Vecto
 
 __all__ = [
     "TRANSFORMS",
+    "Filters",
     "GridConvolution",
     "KeyBatchNorm",
     "SequenceConvolution",
