@@ -27,8 +27,8 @@ class BenchmarkArguments:
 
     tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Lengths."})
     attentions: list[str] = field(
-        default_factory=lambda: ["bn", "sh", "bn+sh", "sh:256"],
-        metadata={"help": "Presets beside softmax; `sh:256` has 256 points per head."},
+        default_factory=lambda: ["bn", "sh", "bn+sh", "sh:256", "linear", "linear-bn", "sparse:local"],
+        metadata={"help": "Presets beside softmax; `sh:256` has 256 points per head, `sparse:local` that pattern."},
     )
     width: int = field(default=128, metadata={"help": "Width of the tokens."})
     heads: int = field(default=8, metadata={"help": "Heads."})
@@ -44,13 +44,14 @@ class BenchmarkArguments:
 
 
 def make_layer(name: str, args: BenchmarkArguments) -> PrimalDualAttention:
-    attention, _, points = name.partition(":")
+    attention, _, option = name.partition(":")
+    options = {"head_points": int(option)} if option.isdigit() else {"sparse_pattern": option.split("+")}
     config = PrimalDualConfig(
         attention=attention,
         hidden_size=args.width,
         num_attention_heads=args.heads,
-        head_points=int(points) if points else None,
         attn_implementation=args.attn_implementation,
+        **(options if option else {}),
     )
     return PrimalDualAttention(config).to(args.device, getattr(torch, args.dtype))
 

@@ -1,6 +1,7 @@
 """What the documents tell a reader to type works."""
 
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,20 @@ def test_the_readmes_python_runs(demo_folder):
     assert any(CHECKPOINT in block for block in blocks)
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "attentions.md").read_text(encoding="utf-8")
+    transform, use = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    (tmp_path / "whitening.py").write_text(transform, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "whitening", raising=False)
+    # Registered for this test alone: setting the name first makes pytest take back whatever it is in the end.
+    monkeypatch.setitem(EXTENSIONS, "whitening.Whitening", None)
+    del EXTENSIONS["whitening.Whitening"]
+    exec(compile(use, "attentions.md", "exec"), {})
+    assert (tmp_path / "whitened" / "whitening.py").exists()
 
 
 def test_the_readmes_commands_are_in_the_makefile():

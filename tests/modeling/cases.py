@@ -7,6 +7,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from tests.reference import naive
+
 needs_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
 )
@@ -26,11 +28,13 @@ DEFAULT_SCALES = {
 
 class PresetCase(NamedTuple):
     """
-    How a preset is tested: the terms that `tests/reference/naive.py` has to be told of, and fields of the
+    How a preset is tested: its three choices, of which `tests/reference/naive.py` has to be told, and fields of the
     configuration to test it with, by a readable id.
     """
 
-    terms: tuple[str, ...]
+    kernel: str
+    transforms: tuple[str, ...]
+    training_set: str
     settings: dict[str, dict]
 
 
@@ -51,10 +55,13 @@ SH = {
     "ragged": {"head_scales": [5, 3, 5, 10]},
     "longer-than-sequence": {"head_scales": [1, 2000, 2, 2000]},
     "stride": {"head_scales": [4, 1, 3, 2000], "sampling": "stride"},
+    "random": {"head_scales": [4, 1, 3, 2000], "sampling": "random", "sampling_seed": 3},
+    "conv": {"head_scales": [4, 1, 3, 4], "sampling": "conv"},
     "points5": {"head_points": 5},
     "points63": {"head_points": 63},
     "points-listed": {"head_points": [7, 2000, 1, 10]},
     "points-stride": {"head_points": [7, 2000, 1, 10], "sampling": "stride"},
+    "points-random": {"head_points": [7, 2000, 1, 10], "sampling": "random"},
 }
 
 BN_SH = {
@@ -64,43 +71,196 @@ BN_SH = {
     "scattered-learned": {"head_scales": [4, 1, 2, 1], "bn_beta_learnable": True, "bn_beta": 0.7},
     "ragged-half": {"head_scales": [5, 3, 5, 10], "bn_beta": 0.5},
     "stride": {"head_scales": [4, 1, 3, 2], "sampling": "stride"},
+    "random": {"head_scales": [4, 1, 3, 2], "sampling": "random"},
+    "conv": {"head_scales": [2, 1, 3, 2], "sampling": "conv"},
     "points-listed-learned": {"head_points": [7, 2000, 3, 10], "bn_beta_learnable": True},
     "points63": {"head_points": 63},
 }
 
-PRESET_CASES = {
-    "softmax": PresetCase(terms=(), settings={"default": {}, "no-qkv-bias": {"qkv_bias": False}}),
-    "bn": PresetCase(terms=("bn",), settings=BN),
-    "sh": PresetCase(terms=("sh",), settings=SH),
-    "bn+sh": PresetCase(terms=("bn", "sh"), settings=BN_SH),
+LINEAR = {"default": {}, "relu": {"feature_map": "relu"}, "sigmoid": {"feature_map": "sigmoid"}}
+LINEAR_BN = {
+    "default": {},
+    "half-sigmoid": {"bn_beta": 0.5, "feature_map": "sigmoid"},
+    "learned": {"bn_beta_learnable": True, "bn_beta": 0.7},
+    "recentre": {"bn_scaling": False},
+    "conv1d-first": {"transforms": ["conv1d", "bn"]},
+}
+LINEAR_SH = {
+    "default": {},
+    "scattered": {"head_scales": [4, 1, 2, 1]},
+    "random": {"head_scales": [4, 1, 3, 2000], "sampling": "random"},
+    "points-listed": {"head_points": [7, 2000, 1, 10]},
+}
+LINEAR_BN_SH = {
+    "default": {},
+    "learned": {"head_scales": [4, 1, 2, 1], "bn_beta_learnable": True, "bn_beta": 0.7},
+    "conv": {"head_scales": [2, 1, 3, 2], "sampling": "conv"},
+    "points-listed-learned": {"head_points": [7, 2000, 3, 10], "bn_beta_learnable": True},
+    "conv1d-first": {"transforms": ["conv1d", "bn"], "head_scales": [4, 1, 2, 1]},
 }
 
 
-def all_settings(*ids: str):
-    """Parameters `(preset, fields)` for every preset and setting, or those settings whose id is among `ids`."""
+def _sparse(*parts: str, window: int = 6, stride: int = 5, **fields) -> dict:
+    return {"sparse_pattern": list(parts), "sparse_window": window, "sparse_stride": stride, **fields}
+
+
+SPARSE = {
+    "default": {},
+    "local": _sparse("local"),
+    "itself": _sparse("local", window=1),
+    "strided": _sparse("strided"),
+    "fixed": _sparse("fixed"),
+    "local-strided": _sparse("local", "strided"),
+    "fixed-local": _sparse("fixed", "local", window=9, stride=8),
+    "all-parts": _sparse("strided", "fixed", "local", window=2, stride=7),
+    "stride1": _sparse("strided", stride=1),
+    "longer-than-sequence": _sparse("local", "fixed", window=5000, stride=3000),
+    "no-qkv-bias": _sparse("local", qkv_bias=False),
+}
+SPARSE_BN = {
+    "default": {},
+    "local": _sparse("local", window=7),
+    "learned": _sparse("local", "strided", bn_beta_learnable=True, bn_beta=0.7),
+    "recentre": _sparse("fixed", bn_scaling=False),
+}
+SPARSE_SH = {
+    "default": {},
+    "scattered": _sparse("local", "strided", window=12, stride=9, head_scales=[4, 1, 2, 1]),
+    "local": _sparse("local", window=12, head_scales=[4, 1, 3, 2000]),
+    "strided": _sparse("strided", stride=6, head_scales=[4, 1, 3, 2]),
+    "fixed": _sparse("fixed", stride=6, head_scales=[4, 1, 3, 2]),
+    "random": _sparse("local", "fixed", head_scales=[4, 1, 3, 2], sampling="random"),
+    "conv": _sparse("local", head_scales=[2, 1, 3, 2], sampling="conv"),
+}
+SPARSE_BN_SH = {
+    "default": {},
+    "scattered-learned": _sparse("local", "strided", window=12, stride=9, head_scales=[4, 1, 2, 1])
+    | {"bn_beta_learnable": True, "bn_beta": 0.7},
+    "local": _sparse("local", window=12, head_scales=[4, 1, 3, 2]),
+    "stride": _sparse("fixed", head_scales=[5, 3, 5, 10], sampling="stride"),
+}
+
+CONV1D = {
+    "default": {},
+    "kernel5": {"conv_kernel_size": 5},
+    "then-bn": {"transforms": ["conv1d", "bn"]},
+    "bn-first": {"transforms": ["bn", "conv1d"], "bn_beta": 0.5},
+    "twice": {"transforms": ["conv1d", "conv1d"]},
+    "linear": {"kernel": "linear"},
+    "downsampled": {"training_set": "downsampled", "head_scales": [4, 1, 2, 1]},
+    "downsampled-points": {"training_set": "downsampled", "head_points": [7, 2000, 1, 10]},
+    "sparse": {"training_set": "sparse", **_sparse("local", "strided")},
+}
+CONV2D = {
+    "default": {},
+    "kernel5": {"conv_kernel_size": 5},
+    "kernel1": {"conv_kernel_size": 1},
+    "linear": {"kernel": "linear"},
+    "downsampled": {"training_set": "downsampled", "head_scales": [4, 1, 2, 1]},
+}
+CONV2D_BN = {
+    "default": {},
+    "learned": {"bn_beta_learnable": True, "bn_beta": 0.7},
+    "bn-first": {"transforms": ["bn", "conv2d"]},
+    "all-of-them": {"transforms": ["conv1d", "bn", "conv2d"], "training_set": "sparse+downsampled"}
+    | _sparse("local", "fixed", head_scales=[4, 1, 2, 1]),
+}
+
+# Each preset's three choices are written out and not read from the package, which a test compares with them.
+PRESET_CASES = {
+    "softmax": PresetCase("softmax", (), "all", settings={"default": {}, "no-qkv-bias": {"qkv_bias": False}}),
+    "bn": PresetCase("softmax", ("bn",), "all", settings=BN),
+    "sh": PresetCase("softmax", (), "downsampled", settings=SH),
+    "bn+sh": PresetCase("softmax", ("bn",), "downsampled", settings=BN_SH),
+    "linear": PresetCase("linear", (), "all", settings=LINEAR),
+    "linear-bn": PresetCase("linear", ("bn",), "all", settings=LINEAR_BN),
+    "linear-sh": PresetCase("linear", (), "downsampled", settings=LINEAR_SH),
+    "linear-bn+sh": PresetCase("linear", ("bn",), "downsampled", settings=LINEAR_BN_SH),
+    "sparse": PresetCase("softmax", (), "sparse", settings=SPARSE),
+    "sparse-bn": PresetCase("softmax", ("bn",), "sparse", settings=SPARSE_BN),
+    "sparse-sh": PresetCase("softmax", (), "sparse+downsampled", settings=SPARSE_SH),
+    "sparse-bn+sh": PresetCase("softmax", ("bn",), "sparse+downsampled", settings=SPARSE_BN_SH),
+    "conv1d": PresetCase("softmax", ("conv1d",), "all", settings=CONV1D),
+    "conv2d": PresetCase("softmax", ("conv2d",), "all", settings=CONV2D),
+    "conv2d+bn": PresetCase("softmax", ("conv2d", "bn"), "all", settings=CONV2D_BN),
+}
+
+
+def choices_of(preset: str, fields: dict | None = None) -> tuple[str, tuple[str, ...], str]:
+    """Kernel, transforms and training set of a preset, where no field replaces them."""
+    case, fields = PRESET_CASES[preset], fields or {}
+    return tuple(fields.get(name) or getattr(case, name) for name in ("kernel", "transforms", "training_set"))
+
+
+def uses(choice: str, preset: str, fields: dict | None = None) -> bool:
+    """Whether one of the three choices is, or holds, `choice`."""
+    kernel, transforms, training_set = choices_of(preset, fields)
+    return choice in (kernel, *transforms, *training_set.split("+"))
+
+
+def all_settings(*ids: str, without: tuple[str, ...] = ()):
+    """
+    Parameters `(preset, fields)` for every preset and setting, or those settings whose id is among `ids`; `without`
+    leaves out those that use one of these choices.
+    """
     return [
         pytest.param(preset, fields, id=f"{preset}-{name}")
         for preset, case in PRESET_CASES.items()
         for name, fields in case.settings.items()
-        if not ids or name in ids
+        if (not ids or name in ids) and not any(uses(choice, preset, fields) for choice in without)
     ]
 
 
-def reference_choices(config, betas) -> dict:
-    """The arguments with which `naive.attention_layer` computes the attention that `config` describes."""
-    terms = PRESET_CASES[config.attention].terms
-    choices = {}
-    if "bn" in terms:
-        choices["bn"] = (betas, config.bn_scaling, config.bn_eps)
-    if "sh" in terms:
+def settings_by_back_end(*ids: str, eager_for: tuple[str, ...] = ()):
+    """
+    Parameters `(preset, fields, implementation)`: eager and sdpa, for the linear kernel one of them, as it has none;
+    `eager_for` keeps eager to the settings of these ids.
+    """
+    only_sdpa = {param.id for param in all_settings()} - {param.id for param in all_settings(*eager_for)}
+    return [
+        pytest.param(*param.values, implementation, id=f"{param.id}-{implementation}")
+        for param in all_settings(*ids)
+        for implementation in ("eager", "sdpa")
+        if implementation == "sdpa" or not (uses("linear", *param.values) or param.id in only_sdpa)
+    ]
+
+
+FEATURE_MAPS = {"elu+1": naive.elu_plus_one, "relu": torch.relu, "sigmoid": torch.sigmoid}
+
+
+def reference_choices(config, leaves: dict[str, torch.Tensor]) -> dict:
+    """
+    The arguments with which `naive.attention_layer` computes the attention that `config` describes; `leaves` are the
+    layer's parameters by their names.
+    """
+    kernel, transforms, training_set = choices_of(config.attention, vars(config))
+    choices = {"transforms": [_transform(config, leaves, *place) for place in enumerate(transforms)]}
+    if kernel == "linear":
+        choices["phi"] = FEATURE_MAPS[config.feature_map]
+    if "sparse" in training_set:
+        choices["pattern"] = (config.sparse_pattern, config.sparse_window, config.sparse_stride)
+    if "downsampled" in training_set:
         heads = config.num_attention_heads
         if config.head_points is None:
             choices["scales"] = config.head_scales or DEFAULT_SCALES[heads]
         else:
             points = config.head_points
             choices["points"] = [points] * heads if isinstance(points, int) else points
-        choices["sampling"] = config.sampling
+        prefix = "training_set.filters."
+        filters = {int(name.removeprefix(prefix)): leaf for name, leaf in leaves.items() if name.startswith(prefix)}
+        choices["sampling"] = {"sampling": config.sampling, "seed": config.sampling_seed, "filters": filters}
     return choices
+
+
+def _transform(config, leaves, place: int, name: str) -> tuple[str, tuple]:
+    """A link of the chain as `naive.attention_layer` takes it: each filter without the axis of its input channels."""
+    if name == "bn":
+        betas = leaves.get(f"transforms.{place}.beta", [config.bn_beta] * config.num_attention_heads)
+        return "bn", (betas, config.bn_scaling, config.bn_eps)
+    filters = leaves[f"transforms.{place}.weight"].squeeze(1)
+    if name == "conv2d" and config.conv2d_reading == "grid":
+        return "grid", (filters, config.grid_size, config.num_prefix_tokens)
+    return name, (filters,)
 
 
 def right_padding(batch: int, tokens: int) -> torch.Tensor:

@@ -32,6 +32,9 @@ def small_model(implementation: str = "sdpa", **fields) -> PrimalDualTimeSeriesF
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(std=0.2)
+            elif "filters" in name or (".transforms." in name and name.endswith("weight")):
+                # They start as what changes nothing.
+                parameter.add_(0.3 * torch.randn_like(parameter))
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm1d):
                 module.running_mean.normal_(std=0.2)

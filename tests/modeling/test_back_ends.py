@@ -4,7 +4,17 @@ from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from tests.modeling.cases import HEADS, MASKS, PRESET_CASES, WIDTH, all_settings, needs_compiler, right_padding
+from tests.modeling.cases import (
+    HEADS,
+    MASKS,
+    PRESET_CASES,
+    WIDTH,
+    all_settings,
+    needs_compiler,
+    right_padding,
+    settings_by_back_end,
+    uses,
+)
 from tests.modeling.parity import (
     assert_parity,
     layer_results,
@@ -18,6 +28,10 @@ needs_flex = pytest.mark.skipif(
     torch.__version__ < "2.7" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
     reason="torch has FlexAttention on processors with AVX2 from 2.7 on",
 )
+
+
+# Sparse attention calls torch itself, and the linear kernel is matrix products.
+DENSE_SOFTMAX = [preset for preset in PRESET_CASES if not uses("linear", preset) and not uses("sparse", preset)]
 
 
 def outputs_of(preset, implementation, mask, hidden_states, **fields):
@@ -47,7 +61,7 @@ def test_flex_attention_equals_eager():
 @needs_flex
 @pytest.mark.parametrize("mask_kind", MASKS)
 @pytest.mark.parametrize("tokens", [7, 150, 300])
-@pytest.mark.parametrize("preset", PRESET_CASES)
+@pytest.mark.parametrize("preset", DENSE_SOFTMAX)
 def test_flex_attention_equals_eager_everywhere(preset, tokens, mask_kind):
     flex_equals_eager(preset, mask_kind, tokens)
 
@@ -109,7 +123,7 @@ def flash(monkeypatch):
 
 
 @pytest.mark.parametrize("mask_kind", MASKS)
-@pytest.mark.parametrize(("preset", "fields"), all_settings())
+@pytest.mark.parametrize(("preset", "fields"), all_settings(without=("linear", "sparse")))
 def test_flash_attention_gets_padded_keys_of_every_length(flash, preset, fields, mask_kind):
     layer = make_layer(preset, flash, bn_eps=0.1, **fields)
     mask = MASKS[mask_kind](3, 40)
@@ -138,15 +152,18 @@ def test_an_unknown_back_end_is_refused():
         make_layer("bn+sh", "nonsense")(torch.randn(2, 9, WIDTH))
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 @pytest.mark.parametrize("mask_kind", MASKS)
-@pytest.mark.parametrize(("preset", "fields"), all_settings())
+@pytest.mark.parametrize(("preset", "fields", "implementation"), settings_by_back_end())
 def test_attention_maps(preset, fields, mask_kind, implementation):
     tokens, batch = 20, 3
     layer, mask = make_layer(preset, implementation, **fields), MASKS[mask_kind](batch, tokens)
     hidden_states = make_input(mask, batch, tokens)
     output, maps = layer(hidden_states, mask, output_attentions=True)
-    torch.testing.assert_close(output, layer(hidden_states, mask)[0], rtol=1e-4, atol=1e-4)
+    # A query in the padding need not have a key in its pattern.
+    counts = torch.ones(batch, tokens, dtype=torch.bool)
+    if mask is not None and uses("sparse", preset, fields):
+        counts = mask
+    torch.testing.assert_close(output[counts], layer(hidden_states, mask)[0][counts], rtol=1e-4, atol=1e-4)
 
     groups = layer.training_set(hidden_states, mask)
     assert isinstance(maps, torch.Tensor) == (len(groups) == 1)
@@ -155,9 +172,12 @@ def test_attention_maps(preset, fields, mask_kind, implementation):
         for head in group.heads:
             weights = maps[:, head] if len(groups) == 1 else maps[head]
             assert weights.shape == (batch, tokens, group.points.shape[1])
-            torch.testing.assert_close(weights.sum(-1), torch.ones(batch, tokens))
+            if fields.get("feature_map") == "relu":
+                # A query without a positive channel in common with any key has no weights.
+                counts = counts & weights.sum(-1).ne(0)
+            torch.testing.assert_close(weights.sum(-1)[counts], torch.ones(int(counts.sum())))
             if group.mask is not None:
-                assert weights.transpose(1, 2)[~group.mask].eq(0).all()
+                assert torch.where(counts.unsqueeze(-1) & ~group.mask.unsqueeze(1), weights, 0).eq(0).all()
 
 
 def test_maps_of_each_head_are_its_own():
@@ -172,8 +192,29 @@ def test_maps_of_each_head_are_its_own():
     torch.testing.assert_close(layer.o_proj(torch.cat(values, dim=-1)), output)
 
 
-@pytest.mark.parametrize("preset", PRESET_CASES)
+@pytest.mark.parametrize("preset", DENSE_SOFTMAX)
 def test_only_eager_forms_the_maps_unasked(preset):
     hidden_states = torch.randn(2, 20, WIDTH)
     assert make_layer(preset, "eager")(hidden_states)[1] is not None
     assert make_layer(preset, "sdpa")(hidden_states)[1] is None
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("preset", [preset for preset in PRESET_CASES if preset not in DENSE_SOFTMAX])
+def test_linear_and_sparse_attention_form_no_map_unasked(preset, implementation):
+    assert make_layer(preset, implementation)(torch.randn(2, 20, WIDTH))[1] is None
+
+
+@pytest.mark.parametrize("mask_kind", MASKS)
+@pytest.mark.parametrize(("preset", "fields"), all_settings(without=("softmax",)))
+def test_linear_attention_is_its_maps_times_the_values(preset, fields, mask_kind):
+    layer, mask = make_layer(preset, bn_eps=0.1, **fields), MASKS[mask_kind](2, 20)
+    hidden_states = make_input(mask, 2, 20)
+    output, maps = layer(hidden_states, mask, output_attentions=True)
+    values = torch.empty(2, 20, HEADS, WIDTH // HEADS)
+    for group in layer.training_set(hidden_states, mask):
+        for head in group.heads:
+            weights = maps[head] if isinstance(maps, tuple) else maps[:, head]
+            value = layer.v_proj(group.points).unflatten(-1, (HEADS, -1))[:, :, head]
+            values[:, :, head] = weights @ value
+    torch.testing.assert_close(layer.o_proj(values.flatten(2)), output, rtol=1e-4, atol=1e-5)

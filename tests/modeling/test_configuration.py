@@ -2,9 +2,11 @@ import pytest
 from huggingface_hub.errors import StrictDataclassClassValidationError, StrictDataclassFieldValidationError
 
 from hf_primaldual import PRESETS, AttentionChoices, PrimalDualAttention, PrimalDualConfig, PrimalDualTimeSeriesConfig
-from hf_primaldual.modeling.attention_primal_dual import KERNELS, TRAINING_SETS, TRANSFORMS
 from hf_primaldual.modeling.configuration_primal_dual import doubling_scales
-from tests.modeling.cases import DEFAULT_SCALES, PRESET_CASES
+from hf_primaldual.modeling.kernels_primal_dual import KERNELS
+from hf_primaldual.modeling.training_sets_primal_dual import TRAINING_SETS
+from hf_primaldual.modeling.transforms_primal_dual import TRANSFORMS
+from tests.modeling.cases import DEFAULT_SCALES, choices_of
 
 # Fields that contradict each other, and what the message has to name: the argument, the value, and what is right.
 CONTRADICTIONS = {
@@ -21,6 +23,48 @@ CONTRADICTIONS = {
     "points-zero": ({"head_points": 0}, ["`head_points`", "at least 1", "0"]),
     "scales-and-points": ({"head_points": 3, "head_scales": [1] * 8}, ["`head_scales`", "`head_points`", "exclude"]),
     "sampling": ({"sampling": "median"}, ["`sampling`", "'median'", "average", "stride"]),
+    "kernel": ({"kernel": "cubic"}, ["`kernel`", "'cubic'", "softmax, linear"]),
+    "transform": ({"transforms": ["bn", "fft"]}, ["`transforms`", "'fft'", "bn, conv1d, conv2d"]),
+    "training-set": ({"training_set": "half"}, ["`training_set`", "'half'", "sparse+downsampled"]),
+    "scales-of-linear": ({"attention": "linear", "head_scales": [1] * 8}, ["`head_scales`", "linear", "sh"]),
+    "scales-left-over": ({"training_set": "all", "head_scales": [1] * 8}, ["`head_scales`", "`training_set='all'`"]),
+    "linear-and-sparse": (
+        {"attention": "linear", "training_set": "sparse"},
+        ["`kernel='linear'`", "`training_set='sparse'`", "one or the other"],
+    ),
+    "points-and-sparse": (
+        {"attention": "sparse-sh", "head_points": 4},
+        ["`head_points` (4)", "`training_set='sparse+downsampled'`", "`head_scales`"],
+    ),
+    "points-and-conv": ({"head_points": 4, "sampling": "conv"}, ["`sampling='conv'`", "`head_points` (4)", "scale"]),
+    "no-pattern": ({"attention": "sparse", "sparse_pattern": []}, ["`sparse_pattern`", "local, strided, fixed"]),
+    "pattern": ({"attention": "sparse", "sparse_pattern": ["rows"]}, ["`sparse_pattern`", "'rows'", "strided"]),
+    "window": ({"attention": "sparse", "sparse_window": -1}, ["`sparse_window` (-1)", "at least 0", "no key"]),
+    "sparse-stride": ({"attention": "sparse-bn", "sparse_stride": 0}, ["`sparse_stride` (0)", "at least 1", "no key"]),
+    "filter-even": ({"attention": "conv1d", "conv_kernel_size": 4}, ["`conv_kernel_size`", "odd", "4"]),
+    "filter-negative": ({"attention": "conv2d", "conv_kernel_size": -3}, ["`conv_kernel_size`", "positive", "-3"]),
+    "reading": ({"attention": "conv2d", "conv2d_reading": "image"}, ["`conv2d_reading`", "'image'", "vector, grid"]),
+    "head-width": (
+        {"attention": "conv2d", "hidden_size": 56},
+        ["`hidden_size / num_attention_heads`", "6, 8, 9, 16, 32 or 64", "got 7"],
+    ),
+    "no-grid": ({"attention": "conv2d", "conv2d_reading": "grid"}, ["`grid_size`", "height and width", "None"]),
+    "grid-of-three": (
+        {"attention": "conv2d", "conv2d_reading": "grid", "grid_size": [2, 3, 4]},
+        ["`grid_size`", "height and width", "[2, 3, 4]"],
+    ),
+    "grid-empty": (
+        {"attention": "conv2d", "conv2d_reading": "grid", "grid_size": [0, 3]},
+        ["`grid_size`", "height and width", "[0, 3]"],
+    ),
+    "grid-downsampled": (
+        {"transforms": ["conv2d"], "conv2d_reading": "grid", "grid_size": [2, 3]},
+        ["`conv2d_reading='grid'`", "`training_set='downsampled'`", "'vector'"],
+    ),
+    "prefix": (
+        {"attention": "conv2d", "conv2d_reading": "grid", "grid_size": [2, 3], "num_prefix_tokens": -1},
+        ["`num_prefix_tokens`", "at least 0", "-1"],
+    ),
     "eps": ({"bn_eps": 0.0}, ["`bn_eps`", "positive", "0.0"]),
 }
 
@@ -54,6 +98,19 @@ def test_a_layer_refuses_fields_set_one_by_one(fields, parts):
     with pytest.raises(ValueError) as error:
         PrimalDualAttention(config)
     assert_names(str(error.value), parts)
+
+
+@pytest.mark.parametrize(("fields", "parts"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_the_reason_is_one_sentence(fields, parts):
+    config = PrimalDualConfig()
+    for name, value in fields.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError) as error:
+        config.validate_attention()
+    message = str(error.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+    assert message.count(". ") == 0
 
 
 @pytest.mark.parametrize(("fields", "parts"), SERIES_CONTRADICTIONS.values(), ids=SERIES_CONTRADICTIONS)
@@ -107,8 +164,15 @@ def test_a_preset_names_its_three_choices(preset):
     assert choices.kernel in KERNELS
     assert all(transform in TRANSFORMS for transform in choices.transforms)
     assert choices.training_set in TRAINING_SETS
-    assert ("bn" in choices.transforms) == ("bn" in PRESET_CASES[preset].terms)
-    assert (choices.training_set == "downsampled") == ("sh" in PRESET_CASES[preset].terms)
+    assert choices == choices_of(preset)
+
+
+def test_each_field_replaces_one_choice():
+    config = PrimalDualConfig(attention="linear", transforms=["conv1d", "bn"], training_set="downsampled")
+    assert config.choices == ("linear", ("conv1d", "bn"), "downsampled")
+    assert PrimalDualConfig(attention="conv2d+bn", transforms=[]).choices == PRESETS["softmax"]
+    assert PrimalDualConfig(attention="bn+sh", kernel="linear").choices == PRESETS["linear-bn+sh"]
+    assert PrimalDualConfig(attention="bn", training_set="sparse").choices == PRESETS["sparse-bn"]
 
 
 @pytest.mark.parametrize(
@@ -116,9 +180,11 @@ def test_a_preset_names_its_three_choices(preset):
     [
         PrimalDualConfig(attention="sh", head_scales=[4, 1, 2, 1], num_attention_heads=4, sampling="stride"),
         PrimalDualConfig(head_points=[1, 2, 3, 4], num_attention_heads=4, bn_beta=0.5, bn_beta_learnable=True),
+        PrimalDualConfig(attention="linear", transforms=["conv1d", "bn"], training_set="downsampled", head_points=5),
+        PrimalDualConfig(attention="sparse-sh", sparse_pattern=["fixed", "local"], sparse_window=9, sampling="random"),
         PrimalDualTimeSeriesConfig(num_channels=12, max_position_embeddings=29, norm_type="layer", num_labels=9),
     ],
-    ids=["scales", "points", "series"],
+    ids=["scales", "points", "free-choices", "sparse", "series"],
 )
 def test_a_configuration_survives_saving(tmp_path, config):
     config.save_pretrained(tmp_path)

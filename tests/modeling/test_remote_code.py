@@ -105,6 +105,43 @@ def checkpoint(tmp_path_factory):
     return folder
 
 
+# Presets of every room, with fields of the kind that travels in `config.json` only.
+OTHERS = {
+    "linear-bn+sh": {"attention": "linear-bn+sh", "head_scales": [4, 1, 2, 1], "feature_map": "sigmoid"},
+    "sparse-bn+sh": {"attention": "sparse-bn+sh", "sparse_window": 8, "sparse_stride": 4, "sampling": "conv"},
+    "conv2d+bn": {"attention": "conv2d+bn", "bn_beta_learnable": True},
+    "free": {"attention": "linear", "transforms": ["conv1d", "bn"], "training_set": "downsampled", "head_points": 5},
+}
+
+LOAD_EACH = """
+import pathlib
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForSequenceClassification
+
+root = pathlib.Path(sys.argv[1])
+for tensors in sorted(root.glob("*/tensors")):
+    expected = load_file(tensors)
+    model = AutoModelForSequenceClassification.from_pretrained(tensors.parent / "model", trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules."), type(model)
+    inputs = {name: expected[name] for name in ("past_values", "attention_mask")}
+    with torch.no_grad():
+        assert torch.equal(model(**inputs).logits, expected["logits"]), tensors
+    print(tensors.parent.name)
+"""
+
+
+def test_checkpoints_of_other_presets_load_without_the_package(tmp_path):
+    inputs = series_batch()
+    del inputs["labels"]
+    for name, fields in OTHERS.items():
+        model = small_model(**fields)
+        model.save_pretrained(tmp_path / "saved" / name / "model")
+        with torch.no_grad():
+            save_file({**inputs, "logits": model(**inputs).logits}, tmp_path / "saved" / name / "tensors")
+    assert run_isolated(LOAD_EACH, tmp_path, tmp_path / "saved").split() == sorted(OTHERS)
+
+
 def test_a_checkpoint_holds_all_the_code_that_it_runs(checkpoint):
     names = {path.name for path in (checkpoint / "model").iterdir()}
     assert names >= {"config.json", "model.safetensors", "preprocessor_config.json"}

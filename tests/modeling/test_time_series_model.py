@@ -17,7 +17,7 @@ from hf_primaldual import (
     PrimalDualTimeSeriesModel,
 )
 from hf_primaldual.data import load_uea
-from tests.modeling.cases import HEADS, PRESET_CASES, all_settings
+from tests.modeling.cases import HEADS, PRESET_CASES, all_settings, choices_of, uses
 from tests.modeling.series import CHANNELS, LABELS, LONGEST, series_batch, small_config, small_model, with_more_padding
 
 ENCODERS = [
@@ -115,11 +115,11 @@ def test_output_attentions(preset, implementation):
     assert len(outputs.attentions) == model.config.num_hidden_layers
     torch.testing.assert_close(outputs.logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
     for maps in outputs.attentions:
-        if "sh" in PRESET_CASES[preset].terms:
+        if uses("downsampled", preset):
             assert [weights.shape for weights in maps] == [(4, 20, 20)] * 2 + [(4, 20, 10)] * 2
         else:
             assert maps.shape == (4, HEADS, 20, 20)
-            assert maps[2, :, :, 1:].eq(0).all()
+            assert maps[2, :, :1, 1:].eq(0).all()
 
 
 def test_output_hidden_states():
@@ -183,7 +183,41 @@ def test_another_attention_is_chosen_when_loading(saved):
 
 @pytest.mark.parametrize("preset", PRESET_CASES)
 def test_a_softmax_models_weights_load_into_every_preset(preset):
-    small_model(attention=preset).load_state_dict(small_model(attention="softmax").state_dict(), strict=True)
+    softmax = small_model(attention="softmax").state_dict()
+    missing, unexpected = small_model(attention=preset).load_state_dict(softmax, strict=False)
+    assert unexpected == []
+    convolutions = [i for i, name in enumerate(choices_of(preset)[1]) if name.startswith("conv")]
+    assert missing == [
+        f"model.layers.{layer}.self_attn.transforms.{i}.weight" for layer in range(2) for i in convolutions
+    ]
+
+
+@pytest.mark.parametrize(
+    ("preset", "fields"), all_settings("default", "conv", "random", "all-of-them", "conv1d-first")
+)
+def test_every_preset_is_saved_and_loaded_to_the_bit(tmp_path, preset, fields):
+    model, batch = small_model(attention=preset, bn_beta_learnable=True, **fields), series_batch()
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+
+
+@pytest.mark.parametrize(
+    ("plain", "learned"),
+    [
+        ({"attention": "softmax"}, {"attention": "conv1d"}),
+        ({"attention": "softmax"}, {"attention": "conv2d"}),
+        ({"attention": "bn"}, {"attention": "conv2d+bn"}),
+        ({"attention": "bn+sh"}, {"attention": "bn+sh", "sampling": "conv"}),
+    ],
+    ids=["conv1d", "conv2d", "conv2d+bn", "sampling"],
+)
+def test_filters_learned_on_top_of_a_checkpoint_start_as_what_changes_nothing(saved, plain, learned):
+    _, folder = saved
+    batch = series_batch()
+    expected = AutoModelForSequenceClassification.from_pretrained(folder, **plain)
+    actual = AutoModelForSequenceClassification.from_pretrained(folder, **learned)
+    torch.testing.assert_close(actual(**batch).logits, expected(**batch).logits, rtol=1e-4, atol=1e-5)
 
 
 def test_betas_learned_on_top_of_a_checkpoint_start_from_the_constant(saved):

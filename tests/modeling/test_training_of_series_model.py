@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from hf_primaldual.modeling.modeling_primal_dual_time_series import TokenBatchNorm
-from tests.modeling.cases import needs_compiler, right_padding
+from tests.modeling.cases import PRESET_CASES, needs_compiler, right_padding
+from tests.modeling.parity import make_layer
 from tests.modeling.series import series_batch, small_model
 
 WIDTH = 6
@@ -101,6 +102,17 @@ def test_gradient_checkpointing_changes_nothing(norm_position, use_reentrant):
 
 
 @pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_gradient_checkpointing_of_every_preset(preset):
+    plain = small_model(attention=preset).train()
+    checkpointed, batch = copy.deepcopy(plain), series_batch()
+    checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
+    torch.testing.assert_close(train_step(checkpointed, batch), train_step(plain, batch))
+    for (name, actual), expected in zip(checkpointed.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, expected.grad, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
 def test_gradient_checkpointing_hands_every_argument_on():
     model, batch = small_model("sdpa").train(), series_batch()
     model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -127,7 +139,7 @@ def test_compiled_model_equals_eager(masked):
     torch.testing.assert_close(actual.logits, expected.logits, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("preset", ["softmax", "bn", "sh", "bn+sh"])
+@pytest.mark.parametrize("preset", PRESET_CASES)
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_training_step_is_one_graph(preset):
     # Without the compiler behind it, which takes most of the time.
@@ -141,10 +153,32 @@ def test_training_step_is_one_graph(preset):
         torch.testing.assert_close(actual, expected)
 
 
+ONE_GRAPH = {
+    "feature-map": {"preset": "linear", "feature_map": "relu"},
+    "random": {"preset": "sh", "sampling": "random", "head_scales": [4, 1, 2, 1]},
+    "conv": {"preset": "bn+sh", "sampling": "conv", "head_scales": [4, 1, 2, 1]},
+    "all-patterns": {"preset": "sparse", "sparse_pattern": ["local", "strided", "fixed"], "sparse_window": 4},
+    "fused-window": {"preset": "sparse-bn", "sparse_pattern": ["local"], "sparse_window": 4},
+    "grid": {"preset": "conv2d+bn", "conv2d_reading": "grid", "grid_size": [4, 5]},
+}
+
+
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+@pytest.mark.parametrize("fields", ONE_GRAPH.values(), ids=ONE_GRAPH)
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_a_layer_is_one_graph(fields, masked):
+    layer, hidden_states = make_layer(bn_eps=0.1, **fields), torch.randn(2, 20, 24)
+    mask = torch.arange(20) < torch.tensor([[20], [13]]) if masked else None
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    actual, expected = compiled(hidden_states, mask)[0], layer(hidden_states, mask)[0]
+    kept = torch.ones(2, 20, dtype=torch.bool) if mask is None else mask
+    torch.testing.assert_close(actual[kept], expected[kept], rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.slow
 @needs_compiler
 @pytest.mark.usefixtures("fresh_dynamo")
-@pytest.mark.parametrize("preset", ["softmax", "bn", "sh", "bn+sh"])
+@pytest.mark.parametrize("preset", PRESET_CASES)
 def test_compiled_model_meets_many_lengths_within_the_recompile_limit(preset):
     model = small_model(attention=preset)
     compiled = torch.compile(model, fullgraph=True)

@@ -12,22 +12,22 @@ BATCH, WIDTH = 3, 5
 
 
 def reference_points(row, valid, scale, points, sampling):
-    if scale is not None:
-        return (naive.windows_by_scale if sampling == "average" else naive.strided_by_scale)(row, valid, scale)
-    return (naive.windows_by_points if sampling == "average" else naive.strided_by_points)(row, valid, points)
+    windows = naive.windows_by_points(valid, points) if scale is None else naive.windows_by_scale(valid, scale)
+    points, kept = naive.sample(row, windows, sampling, seed=3)
+    return points[kept]
 
 
 AMOUNTS = [{"scale": s} for s in (1, 2, 3, 5, 100)] + [{"points": p} for p in (1, 4, 10, 23, 100)]
 
 
-@pytest.mark.parametrize("sampling", ["average", "stride"])
+@pytest.mark.parametrize("sampling", ["average", "stride", "random"])
 @pytest.mark.parametrize("make_mask", [None, right_padding, holes], ids=["unmasked", "padded", "holes"])
 @pytest.mark.parametrize("tokens", [1, 2, 10, 23])
 @pytest.mark.parametrize("amount", AMOUNTS, ids=["-".join(map(str, *a.items())) for a in AMOUNTS])
 def test_the_points_that_count_are_those_of_the_formulas(amount, tokens, make_mask, sampling):
     mask = None if make_mask is None else make_mask(BATCH, tokens)
     hidden_states = torch.randn(BATCH, tokens, WIDTH, dtype=torch.float64)
-    points, kept = downsample(hidden_states, mask, sampling=sampling, **amount)
+    points, kept = downsample(hidden_states, mask, sampling=sampling, seed=3, **amount)
     whole = torch.ones(BATCH, tokens, dtype=torch.bool)
     for row in range(BATCH):
         actual = points[row] if kept is None else points[row][kept[row]]
@@ -59,8 +59,9 @@ def test_even_windows_are_those_of_numpy(points):
 
 def test_a_window_without_a_real_token_is_masked_and_finite():
     mask = torch.tensor([[1, 1, 0, 0, 1, 0]], dtype=torch.bool)
-    for sampling in ("average", "stride"):
-        points, kept = downsample(torch.randn(1, 6, WIDTH), mask, scale=2, sampling=sampling)
+    for sampling in ("average", "stride", "random", "conv"):
+        filters = torch.full((2, WIDTH), 0.5)
+        points, kept = downsample(torch.randn(1, 6, WIDTH), mask, scale=2, sampling=sampling, filters=filters)
         assert kept.tolist() == [[True, False, True]]
         assert points.isfinite().all()
 

@@ -2,72 +2,178 @@
 Each attention in the few lines of its formula, in loops and in float64 if its inputs are: the specification.
 
 Nothing here is fast, folded, batched or shared between variants, and nothing is imported from the package. Shapes
-carry no batch: x [N, W] is one row without its padding, weights are those of `nn.Linear`.
+carry no batch: x [N, W] is one row with its padding, `valid` [N] its real tokens, weights are those of `nn.Linear`.
 """
 
 import torch
 
 
-def softmax_attention(q, k, v):
-    """h_i = sum_j softmax_j(q_i . k_j / sqrt(D)) v_j, q [N, D], k and v [M, D]."""
-    return torch.softmax(q @ k.T / q.shape[-1] ** 0.5, dim=-1) @ v
+def softmax_attention(q, k, v, seen):
+    """h_i = sum_j softmax_j(q_i . k_j / sqrt(D)) v_j over the keys that query i sees; q [N, D], k and v [M, D]."""
+    logits = q @ k.T / q.shape[-1] ** 0.5
+    return torch.softmax(logits.masked_fill(~seen, -torch.inf), dim=-1) @ v
 
 
-def batch_normalize(q, k, beta, scaling, eps):
+def elu_plus_one(x):
+    """elu(x) + 1."""
+    return torch.where(x > 0, x + 1, torch.exp(x.clamp(max=0)))
+
+
+def linear_attention(q, k, v, phi):
+    """h_i = sum_j Phi(q_i) . Phi(k_j) v_j / sum_j Phi(q_i) . Phi(k_j); 0 for a query whose products are all 0."""
+    products = phi(q) @ phi(k).T
+    total = products.sum(-1, keepdim=True)
+    return products / torch.where(total > 0, total, 1) @ v
+
+
+def batch_normalize(q, k, kept, beta, scaling, eps):
     """T(x) = (x - beta mu) / sqrt(var + eps) of queries and keys, by the keys' statistics (Definition 1)."""
-    mu = k.mean(0)
-    deviation = ((k - mu).square().mean(0) + eps).sqrt() if scaling else 1
+    mu = k[kept].mean(0)
+    deviation = ((k[kept] - mu).square().mean(0) + eps).sqrt() if scaling else 1
     return (q - beta * mu) / deviation, (k - beta * mu) / deviation
 
 
-def windows_by_scale(x, valid, scale):
-    """Average of each window's valid tokens; a window with none is left out (Definition 2)."""
-    starts = range(0, len(x), scale)
-    kept = [x[s : s + scale][valid[s : s + scale]] for s in starts]
-    return torch.stack([window.mean(0) for window in kept if len(window)])
+def convolve_sequence(x, valid, filters):
+    """y_i(d) = sum_t filters(d, t) x_(i + t - T // 2)(d), with zeros past both ends and in the place of padding."""
+    size = filters.shape[1]
+    end = torch.zeros_like(x[:1]).expand(size // 2, -1)
+    padded = torch.cat((end, torch.where(valid.unsqueeze(-1), x, 0), end))
+    return sum(filters[:, t] * padded[t : t + len(x)] for t in range(size))
 
 
-def windows_by_points(x, valid, points):
-    """The row up to its last valid token, cut into `points` parts as numpy.array_split does, averaged likewise."""
-    length = int(valid.nonzero().max()) + 1
-    parts = zip(torch.tensor_split(x[:length], points), torch.tensor_split(valid[:length], points), strict=True)
-    return torch.stack([part[keep].mean(0) for part, keep in parts if keep.any()])
+def convolve_map(maps, filters):
+    """Two-dimensional convolution of maps [..., H, W] by a filter [..., K, K], with zeros past the edges."""
+    height, width = maps.shape[-2:]
+    size = filters.shape[-1]
+    padded = maps.new_zeros(*maps.shape[:-2], height + size - 1, width + size - 1)
+    padded[..., size // 2 : size // 2 + height, size // 2 : size // 2 + width] = maps
+    return sum(
+        filters[..., a, b, None, None] * padded[..., a : a + height, b : b + width]
+        for a in range(size)
+        for b in range(size)
+    )
 
 
-def strided_by_scale(x, valid, scale):
-    """The first valid token of each window."""
-    kept = [x[s : s + scale][valid[s : s + scale]] for s in range(0, len(x), scale)]
-    return torch.stack([window[0] for window in kept if len(window)])
+def convolve_vectors(x, filters):
+    """Each vector as the most square map of its size, convolved with one filter [K, K] (Definition 3)."""
+    height = max(side for side in range(1, int(x.shape[-1] ** 0.5) + 1) if x.shape[-1] % side == 0)
+    return convolve_map(x.reshape(len(x), height, -1), filters).flatten(1)
 
 
-def strided_by_points(x, valid, points):
-    """The first valid token of each of the `points` parts of the row up to its last valid token."""
-    length = int(valid.nonzero().max()) + 1
-    parts = zip(torch.tensor_split(x[:length], points), torch.tensor_split(valid[:length], points), strict=True)
-    return torch.stack([part[keep][0] for part, keep in parts if keep.any()])
+def convolve_grid(x, valid, filters, grid_size, prefix):
+    """The tokens after the prefix as a grid of patches, each channel convolved with its filter [D, K, K]."""
+    x = torch.where(valid.unsqueeze(-1), x, 0)
+    grid = torch.stack([channel.reshape(grid_size) for channel in x[prefix:].T])
+    return torch.cat((x[:prefix], convolve_map(grid, filters).flatten(1).T))
 
 
-def attention_row(x, valid, weights, num_heads, bn=None, scales=None, points=None, sampling="average"):
+def windows_by_scale(valid, scale):
+    """The valid tokens of each window of `scale` tokens, perhaps none (Definition 2)."""
+    valid = valid.tolist()
+    starts = range(0, len(valid), scale)
+    return [[i for i in range(start, min(start + scale, len(valid))) if valid[i]] for start in starts]
+
+
+def windows_by_points(valid, points):
+    """Those of the row up to its last valid token, cut into `points` parts as numpy.array_split does."""
+    tokens = torch.arange(int(valid.nonzero().max()) + 1)
+    return [[i for i in part.tolist() if valid[i]] for part in torch.tensor_split(tokens, points)]
+
+
+def pseudo_random(place, seed):
+    """The hash of a window's place and the seed, by which a token is drawn."""
+    mixed = ((place + 1) * 2654435761 + seed * 40503 + 97) % 2**32
+    for _ in range(2):
+        mixed = ((mixed ^ (mixed >> 16)) * 73244475) % 2**32
+    return mixed ^ (mixed >> 16)
+
+
+def sample(x, windows, sampling="average", seed=0, filters=None):
+    """The point of each window: zeros, and not kept, for a window without a valid token."""
+    points = []
+    for place, window in enumerate(windows):
+        if not window:
+            points.append(torch.zeros_like(x[0]))
+        elif sampling == "average":
+            points.append(x[window].mean(0))
+        elif sampling == "stride":
+            points.append(x[window[0]])
+        elif sampling == "random":
+            points.append(x[window[pseudo_random(place, seed) % len(window)]])
+        else:
+            # A filter of length one is none; tokens that lack are made up for by those that are there.
+            scale = 1 if filters is None else len(filters)
+            total = sum((1 if filters is None else filters[i % scale]) * x[i] for i in window)
+            points.append(total * scale / len(window))
+    return torch.stack(points), torch.tensor([len(window) > 0 for window in windows])
+
+
+def sees(parts, window, stride, scale, queries, keys):
     """
-    One row of the layer. `weights` maps q, k, v, o to (weight, bias); `bn` is (one beta per head, scaling, eps) or
-    None; `scales` or `points` hold one entry per head, or are None for plain attention.
+    Which keys each query sees [N, M], the union of `parts` (Child et al., 2019, without causality). A query lies at
+    the place of the window of `scale` tokens that holds it; the reach, given in tokens, is rounded down to whole keys.
+    """
+    half, stride = window // 2 // scale, max(stride // scale, 1)
+    p, j = torch.arange(queries).unsqueeze(-1) // scale, torch.arange(keys)
+    seen = torch.zeros(queries, keys, dtype=torch.bool)
+    if "local" in parts:
+        seen |= (j >= p - half) & (j <= p + half)
+    if "strided" in parts:
+        seen |= p % stride == j % stride
+    if "fixed" in parts:
+        seen |= (p // stride == j // stride) | (j % stride == stride - 1)
+    return seen
+
+
+def transform(name, arguments, q, k, valid, kept, head, rows):
+    """One transform T of a head's queries and keys; `arguments` are those of the formula, for all heads."""
+    if name == "bn":
+        betas, scaling, eps = arguments
+        return batch_normalize(q, k, kept, betas[head], scaling, eps)
+    if name == "conv1d":
+        (filters,) = arguments
+        return convolve_sequence(q, valid, filters[rows]), convolve_sequence(k, kept, filters[rows])
+    if name == "conv2d":
+        (filters,) = arguments
+        return convolve_vectors(q, filters[head]), convolve_vectors(k, filters[head])
+    filters, *shape = arguments
+    return convolve_grid(q, valid, filters[rows], *shape), convolve_grid(k, kept, filters[rows], *shape)
+
+
+def attention_row(
+    x, valid, weights, num_heads, transforms=(), phi=None, scales=None, points=None, sampling=None, pattern=None
+):
+    """
+    One row of the layer. `weights` maps q, k, v, o to (weight, bias); `transforms` is a chain of (name, arguments);
+    `phi` is the feature map of the linear kernel, or None for softmax; `scales` or `points` hold one entry per head,
+    or are None for all tokens; `sampling` holds what `sample` is told, its filters by scale; `pattern` is (parts,
+    window, stride) or None.
     """
     dim = x.shape[-1] // num_heads
     heads = []
     for h in range(num_heads):
         rows = slice(h * dim, (h + 1) * dim)
-        if scales is not None:
-            seen = (windows_by_scale if sampling == "average" else strided_by_scale)(x, valid, scales[h])
-        elif points is not None:
-            seen = (windows_by_points if sampling == "average" else strided_by_points)(x, valid, points[h])
+        scale = 1 if scales is None else scales[h]
+        if scales is None and points is None:
+            seen_points, kept = x, valid
         else:
-            seen = x[valid]
+            windows = windows_by_scale(valid, scale) if points is None else windows_by_points(valid, points[h])
+            how = {**sampling, "filters": sampling["filters"].get(scale)}
+            seen_points, kept = sample(x, windows, **how)
         q = x @ weights["q"][0][rows].T + weights["q"][1][rows]
-        k = seen @ weights["k"][0][rows].T + weights["k"][1][rows]
-        v = seen @ weights["v"][0][rows].T + weights["v"][1][rows]
-        if bn is not None:
-            q, k = batch_normalize(q, k, bn[0][h], *bn[1:])
-        heads.append(softmax_attention(q, k, v))
+        k = seen_points @ weights["k"][0][rows].T + weights["k"][1][rows]
+        v = seen_points @ weights["v"][0][rows].T + weights["v"][1][rows]
+        for name, arguments in transforms:
+            q, k = transform(name, arguments, q, k, valid, kept, h, rows)
+        if phi is not None:
+            heads.append(linear_attention(q, k[kept], v[kept], phi))
+            continue
+        seen = (
+            torch.ones(len(q), len(k), dtype=torch.bool) if pattern is None else sees(*pattern, scale, len(q), len(k))
+        )
+        # What a query in the padding puts out does not count, and need not be defined by keys that are all padding.
+        seen = seen | ~valid.unsqueeze(-1)
+        heads.append(softmax_attention(q, k[kept], v[kept], seen[:, kept]))
     return torch.cat(heads, dim=-1) @ weights["o"][0].T + weights["o"][1]
 
 

@@ -58,4 +58,6 @@ def test_the_baseline_gets_no_field_of_the_downsampled_presets():
     model = SeriesModelArguments(head_scales=[1, 1, 2, 2, 4, 4, 8, 8])
     assert model.config_fields("softmax")["head_scales"] is None
     assert model.config_fields("bn+sh")["head_scales"] == [1, 1, 2, 2, 4, 4, 8, 8]
+    assert model.config_fields("linear")["head_scales"] is None
+    assert model.config_fields("sparse-bn+sh")["head_scales"] == [1, 1, 2, 2, 4, 4, 8, 8]
     assert model.config_fields("bn")["hidden_dropout_prob"] == model.dropout

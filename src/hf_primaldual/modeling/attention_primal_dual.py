@@ -4,9 +4,10 @@ import torch
 from torch import nn
 
 from .configuration_primal_dual import PrimalDualConfig
-from .kernels_primal_dual import KERNELS
+from .extensions_primal_dual import EXTENSIONS
+from .kernels_primal_dual import KERNELS, feature_map
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
-from .transforms_primal_dual import TRANSFORMS
+from .transforms_primal_dual import TRANSFORMS, GridConvolution
 
 
 def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int] | None) -> torch.Tensor:
@@ -28,6 +29,25 @@ def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int
         return linear(inputs)[..., rows]
     bias = None if linear.bias is None else linear.bias[rows]
     return nn.functional.linear(inputs, linear.weight[rows], bias)
+
+
+def build_transform(name: str, config: PrimalDualConfig) -> nn.Module:
+    """
+    The module of a transform's name.
+
+    Raises:
+        ValueError: for a transform from outside of this package that nobody has registered.
+    """
+    # Conv2D has two readings, of which the configuration picks one.
+    if name == "conv2d" and config.conv2d_reading == "grid":
+        return GridConvolution(config)
+    known = TRANSFORMS | EXTENSIONS
+    if name not in known:
+        raise ValueError(
+            f"`transforms` names {name!r}, which is neither one of {', '.join(TRANSFORMS)} nor registered; pass its "
+            "class to `hf_primaldual.theory.PrimalLayer` first."
+        )
+    return known[name](config)
 
 
 class PrimalDualAttention(nn.Module):
@@ -61,7 +81,12 @@ class PrimalDualAttention(nn.Module):
 
         kernel, transforms, training_set = config.choices
         self.kernel = KERNELS[kernel]
-        self.transforms = nn.ModuleList(TRANSFORMS[name](config) for name in transforms)
+        if kernel == "linear":
+            # An unknown name is refused now and not in the first forward.
+            feature_map(config.feature_map)
+        self.transforms = nn.ModuleList(build_transform(name, config) for name in transforms)
+        # Softmax ignores what is constant over the keys, so that a last batch normalization folds into the queries.
+        self.folds_last = kernel == "softmax" and bool(transforms) and hasattr(self.transforms[-1], "fold")
         self.training_set = TRAINING_SETS[training_set](config)
 
         groups = self.training_set.head_groups
@@ -120,8 +145,10 @@ class PrimalDualAttention(nn.Module):
         for group, rows, group_query in zip(groups, self.group_rows, self._split_query(query), strict=True):
             key = project_rows(self.k_proj, group.points, rows)
             value = project_rows(self.v_proj, group.points, rows)
-            for transform in self.transforms:
-                group_query, key = transform.fold(group_query, key, group.mask, group.heads)
+            for transform in self.transforms[:-1] if self.folds_last else self.transforms:
+                group_query, key = transform(group_query, key, attention_mask, group.mask, group.heads)
+            if self.folds_last:
+                group_query, key = self.transforms[-1].fold(group_query, key, group.mask, group.heads)
             output, weights = self.kernel(
                 self,
                 self._split_heads(group_query),
@@ -130,6 +157,7 @@ class PrimalDualAttention(nn.Module):
                 group.mask,
                 scaling=self.scaling,
                 dropout=self.attention_dropout if self.training else 0.0,
+                **({} if group.pattern is None else {"pattern": group.pattern}),
                 **kwargs,
             )
             outputs.append(output)

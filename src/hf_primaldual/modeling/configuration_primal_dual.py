@@ -1,5 +1,6 @@
 """The three choices that make an attention, the paper's presets of them, and the configurations of the models."""
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from huggingface_hub.dataclasses import strict
@@ -19,9 +20,25 @@ PRESETS = {
     "bn": AttentionChoices("softmax", ("bn",), "all"),
     "sh": AttentionChoices("softmax", (), "downsampled"),
     "bn+sh": AttentionChoices("softmax", ("bn",), "downsampled"),
+    "linear": AttentionChoices("linear", (), "all"),
+    "linear-bn": AttentionChoices("linear", ("bn",), "all"),
+    "linear-sh": AttentionChoices("linear", (), "downsampled"),
+    "linear-bn+sh": AttentionChoices("linear", ("bn",), "downsampled"),
+    "sparse": AttentionChoices("softmax", (), "sparse"),
+    "sparse-bn": AttentionChoices("softmax", ("bn",), "sparse"),
+    "sparse-sh": AttentionChoices("softmax", (), "sparse+downsampled"),
+    "sparse-bn+sh": AttentionChoices("softmax", ("bn",), "sparse+downsampled"),
+    "conv1d": AttentionChoices("softmax", ("conv1d",), "all"),
+    "conv2d": AttentionChoices("softmax", ("conv2d",), "all"),
+    "conv2d+bn": AttentionChoices("softmax", ("conv2d", "bn"), "all"),
 }
 
-SAMPLINGS = ("average", "stride")
+# What the fields of a configuration may be set to.
+KERNEL_NAMES = ("softmax", "linear")
+TRANSFORM_NAMES = ("bn", "conv1d", "conv2d")
+TRAINING_SET_NAMES = ("all", "downsampled", "sparse", "sparse+downsampled")
+SAMPLINGS = ("average", "stride", "random", "conv")
+SPARSE_PARTS = ("local", "strided", "fixed")
 
 
 def doubling_scales(num_heads: int) -> list[int]:
@@ -45,6 +62,11 @@ def _check_per_head(name: str, values: list[int] | tuple[int, ...], num_heads: i
     return list(values)
 
 
+def _check_name(field: str, value: str, allowed: Iterable[str]) -> None:
+    if value not in allowed:
+        raise ValueError(f"`{field}` must be one of {', '.join(allowed)}, got {value!r}.")
+
+
 @strict
 class PrimalDualConfig(PreTrainedConfig):
     r"""
@@ -53,7 +75,13 @@ class PrimalDualConfig(PreTrainedConfig):
     Args:
         attention (`str`, *optional*, defaults to `"bn+sh"`):
             The preset, by the name that the paper's tables give it: `"softmax"`, `"bn"` (Definition 1), `"sh"`
-            (Definition 2) or `"bn+sh"`.
+            (Definition 2), `"bn+sh"`; the same over linear and sparse attention, `"linear"`, `"linear-bn"`,
+            `"linear-sh"`, `"linear-bn+sh"`, `"sparse"`, `"sparse-bn"`, `"sparse-sh"`, `"sparse-bn+sh"`; and
+            `"conv1d"`, `"conv2d"` (Definition 3), `"conv2d+bn"`.
+        kernel, transforms, training_set (`str`, `list[str]`, `str`, *optional*):
+            Each replaces that choice of the preset: a kernel of `"softmax"`, `"linear"`; a chain of `"bn"`,
+            `"conv1d"`, `"conv2d"` in its order; a training set of `"all"`, `"downsampled"`, `"sparse"`,
+            `"sparse+downsampled"`.
         hidden_size (`int`, *optional*, defaults to 64):
             Width of the tokens, a multiple of `num_attention_heads`.
         num_attention_heads (`int`, *optional*, defaults to 8):
@@ -66,8 +94,29 @@ class PrimalDualConfig(PreTrainedConfig):
             Instead of `head_scales`: the number of keys that each head sees, whatever the length; a head with at least
             as many points as there are tokens sees them all. The cost then grows linearly with the length.
         sampling (`str`, *optional*, defaults to `"average"`):
-            How a window of tokens becomes one point: `"average"` of its valid tokens, or `"stride"`, its first valid
-            token.
+            How a window of tokens becomes one point: the `"average"` of its valid tokens; `"stride"`, its first valid
+            token; `"random"`, a valid token drawn by `sampling_seed`; or `"conv"`, a learned convolution with the
+            stride of its own length, starting from the average.
+        sampling_seed (`int`, *optional*, defaults to 0):
+            Draws the tokens of `"random"` sampling, the same in every forward.
+        sparse_pattern (`list[str]`, *optional*, defaults to `["local", "strided"]`):
+            Which keys a query of the sparse presets sees, the union of: `"local"`, a window around it; `"strided"`,
+            every `sparse_stride`-th key from it; `"fixed"`, its block of `sparse_stride` keys and the last key of
+            every block. Child et al. (2019) without causality. In a pooled head the reach stays the same in tokens.
+        sparse_window (`int`, *optional*, defaults to 256):
+            Width of the local window in tokens, half of it on each side.
+        sparse_stride (`int`, *optional*, defaults to 128):
+            Stride, or length of a block, in tokens.
+        feature_map (`str`, *optional*, defaults to `"elu+1"`):
+            The map Phi of the linear kernel, or the name of one of transformers' activations without negative values.
+        conv_kernel_size (`int`, *optional*, defaults to 3):
+            Length or side of the filters of Conv1D and Conv2D, odd.
+        conv2d_reading (`str`, *optional*, defaults to `"vector"`):
+            What Conv2D convolves: each head's `"vector"` as a two-dimensional map, or the `"grid"` of patches.
+        grid_size (`list[int]`, *optional*):
+            Height and width of the grid of patches, for the second reading.
+        num_prefix_tokens (`int`, *optional*, defaults to 0):
+            Tokens before the grid (CLS).
         bn_beta (`float`, *optional*, defaults to 1.0):
             Weight of the keys' mean in Attention-BN. Its value per task is not known to us from the paper.
         bn_beta_learnable (`bool`, *optional*, defaults to `False`):
@@ -90,11 +139,23 @@ class PrimalDualConfig(PreTrainedConfig):
     model_type = "primal_dual"
 
     attention: str = "bn+sh"
+    kernel: str | None = None
+    transforms: list[str] | tuple[str, ...] | None = None
+    training_set: str | None = None
     hidden_size: int = 64
     num_attention_heads: int = 8
     head_scales: list[int] | tuple[int, ...] | None = None
     head_points: int | list[int] | tuple[int, ...] | None = None
     sampling: str = "average"
+    sampling_seed: int = 0
+    sparse_pattern: list[str] | tuple[str, ...] = ("local", "strided")
+    sparse_window: int = 256
+    sparse_stride: int = 128
+    feature_map: str = "elu+1"
+    conv_kernel_size: int = 3
+    conv2d_reading: str = "vector"
+    grid_size: list[int] | tuple[int, ...] | None = None
+    num_prefix_tokens: int = 0
     bn_beta: float | int = 1.0
     bn_beta_learnable: bool = False
     bn_scaling: bool = True
@@ -105,10 +166,14 @@ class PrimalDualConfig(PreTrainedConfig):
 
     @property
     def choices(self) -> AttentionChoices:
-        """The kernel, the transforms and the training set that `attention` stands for."""
-        if self.attention not in PRESETS:
-            raise ValueError(f"`attention` must be one of {', '.join(PRESETS)}, got {self.attention!r}.")
-        return PRESETS[self.attention]
+        """The kernel, the transforms and the training set: the preset's, where no field replaces them."""
+        _check_name("attention", self.attention, PRESETS)
+        preset = PRESETS[self.attention]
+        return AttentionChoices(
+            preset.kernel if self.kernel is None else self.kernel,
+            preset.transforms if self.transforms is None else tuple(self.transforms),
+            preset.training_set if self.training_set is None else self.training_set,
+        )
 
     @property
     def head_dim(self) -> int:
@@ -139,12 +204,26 @@ class PrimalDualConfig(PreTrainedConfig):
                 f"`hidden_size` ({self.hidden_size}) must be a positive multiple of `num_attention_heads` "
                 f"({self.num_attention_heads})."
             )
-        if self.choices.training_set != "downsampled":
+        kernel, transforms, training_set = self.choices
+        _check_name("kernel", kernel, KERNEL_NAMES)
+        for name in transforms:
+            # `file.Class` is a transform from outside of this package, which whoever builds the layer looks up.
+            if "." not in name:
+                _check_name("transforms", name, TRANSFORM_NAMES)
+        _check_name("training_set", training_set, TRAINING_SET_NAMES)
+        self._validate_downsampling(training_set)
+        self._validate_sparsity(kernel, training_set)
+        self._validate_convolutions(transforms, training_set)
+        if self.bn_eps <= 0:
+            raise ValueError(f"`bn_eps` must be positive, got {self.bn_eps}.")
+
+    def _validate_downsampling(self, training_set: str) -> None:
+        if "downsampled" not in training_set:
             for name in ("head_scales", "head_points"):
                 if getattr(self, name) is not None:
                     raise ValueError(
-                        f"`{name}` is for the presets with sh; `attention={self.attention!r}` downsamples no keys, "
-                        f"got {getattr(self, name)}."
+                        f"`{name}` is for the presets with sh; `attention={self.attention!r}` with "
+                        f"`training_set={training_set!r}` downsamples no keys, got {getattr(self, name)}."
                     )
         if self.head_scales is not None and self.head_points is not None:
             raise ValueError(
@@ -153,10 +232,72 @@ class PrimalDualConfig(PreTrainedConfig):
             )
         self.resolved_head_scales()
         self.resolved_head_points()
-        if self.sampling not in SAMPLINGS:
-            raise ValueError(f"`sampling` must be one of {', '.join(SAMPLINGS)}, got {self.sampling!r}.")
-        if self.bn_eps <= 0:
-            raise ValueError(f"`bn_eps` must be positive, got {self.bn_eps}.")
+        _check_name("sampling", self.sampling, SAMPLINGS)
+        if self.sampling == "conv" and self.head_points is not None:
+            raise ValueError(
+                f"`sampling='conv'` has a filter of one length for each scale, which `head_points` "
+                f"({self.head_points}) does not give its windows; use `head_scales`."
+            )
+
+    def _validate_sparsity(self, kernel: str, training_set: str) -> None:
+        if "sparse" not in training_set:
+            return
+        if kernel == "linear":
+            raise ValueError(
+                f"`kernel='linear'` sums over all keys once for every query, which `training_set={training_set!r}`, a "
+                "subset for each, does not allow; use one or the other."
+            )
+        if self.head_points is not None:
+            raise ValueError(
+                f"`head_points` ({self.head_points}) gives points without a fixed place, from which "
+                f"`training_set={training_set!r}` could not measure its window; use `head_scales`."
+            )
+        if not self.sparse_pattern:
+            raise ValueError(f"`sparse_pattern` must name at least one of {', '.join(SPARSE_PARTS)}, got none.")
+        for name in self.sparse_pattern:
+            _check_name("sparse_pattern", name, SPARSE_PARTS)
+        if self.sparse_window < 0 or self.sparse_stride < 1:
+            raise ValueError(
+                f"`sparse_window` ({self.sparse_window}) must be at least 0 and `sparse_stride` "
+                f"({self.sparse_stride}) at least 1, or some query would be left with no key."
+            )
+
+    def _validate_convolutions(self, transforms: tuple[str, ...], training_set: str) -> None:
+        _check_name("conv2d_reading", self.conv2d_reading, ("vector", "grid"))
+        if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
+            raise ValueError(f"`conv_kernel_size` must be odd and positive, got {self.conv_kernel_size}.")
+        if "conv2d" not in transforms:
+            return
+        if self.conv2d_reading == "vector":
+            map_shape(self.head_dim)
+            return
+        if "downsampled" in training_set:
+            raise ValueError(
+                f"`conv2d_reading='grid'` convolves over the grid of patches, which the keys of "
+                f"`training_set={training_set!r}` no longer form; use 'vector'."
+            )
+        if self.grid_size is None or len(self.grid_size) != 2 or min(self.grid_size) < 1:
+            raise ValueError(
+                f"`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got {self.grid_size}."
+            )
+        if self.num_prefix_tokens < 0:
+            raise ValueError(f"`num_prefix_tokens` must be at least 0, got {self.num_prefix_tokens}.")
+
+
+def map_shape(head_dim: int) -> tuple[int, int]:
+    """
+    The most square two-dimensional shape of a vector, for Conv2D.
+
+    Raises:
+        ValueError: for a prime size, which has none.
+    """
+    height = next((side for side in range(int(head_dim**0.5), 1, -1) if head_dim % side == 0), None)
+    if height is None:
+        raise ValueError(
+            "Conv2D reshapes each head to a two-dimensional map: a head's width, `hidden_size / num_attention_heads`, "
+            f"must be a product of two numbers above 1 such as 4, 6, 8, 9, 16, 32 or 64, got {head_dim}."
+        )
+    return height, head_dim // height
 
 
 @strict

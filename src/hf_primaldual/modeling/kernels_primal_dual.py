@@ -1,11 +1,14 @@
-"""The kernels Phi(x).Phi(y): softmax attention through any back-end of transformers."""
+"""The kernels Phi(x).Phi(y): softmax attention through any back-end of transformers, and linear attention."""
 
 from collections.abc import Callable
 
 import torch
 from torch import nn
+from transformers.activations import ACT2FN
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirectional_mask_function
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from .sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
 
 
 def eager_attention_forward(
@@ -33,7 +36,8 @@ def eager_attention_forward(
     logits = torch.matmul(query, key.transpose(2, 3)) * scaling
     if attention_mask is not None:
         logits = logits + attention_mask
-    weights = nn.functional.softmax(logits, dim=-1, dtype=torch.float32).to(query.dtype)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    weights = nn.functional.softmax(logits, dim=-1, dtype=dtype).to(query.dtype)
     dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
 
@@ -87,6 +91,7 @@ def softmax_kernel(
     mask: torch.Tensor | None,
     scaling: float,
     dropout: float,
+    pattern: SparsePattern | None = None,
     output_attentions: bool = False,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -98,6 +103,8 @@ def softmax_kernel(
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then torch's sdpa, or plain
+            operations where it is eager or the pattern is a union.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,
@@ -107,6 +114,16 @@ def softmax_kernel(
     implementation = module.config._attn_implementation or "sdpa"
     if output_attentions:
         implementation = "eager"
+    if pattern is not None and not output_attentions:
+        fused = implementation != "eager"
+        return sparse_softmax(query, key, value, mask, pattern, scaling, dropout, fused), None
+    if pattern is not None:
+        # The maps are of all pairs: they are formed where they are asked for, and only there.
+        keep = dense_mask(pattern, query.shape[2], key.shape[2], query.device)
+        keep = keep if mask is None else keep & mask[:, None, None, :]
+        additive = torch.zeros(keep.shape, dtype=query.dtype, device=keep.device)
+        additive = additive.masked_fill(~keep, torch.finfo(query.dtype).min)
+        return eager_attention_forward(module, query, key, value, additive, scaling=scaling, dropout=dropout)
     attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     if mask is not None and "flash" in implementation and mask.shape[1] != query.shape[2]:
         return _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs)
@@ -144,7 +161,99 @@ def _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, 
     return output.reshape(batch, tokens, heads, head_dim), None
 
 
-KERNELS = {"softmax": softmax_kernel}
+def elu_plus_one(states: torch.Tensor) -> torch.Tensor:
+    """
+    Phi(x) = elu(x) + 1, the feature map of linear attention (Katharopoulos et al., 2020).
+
+    Not as a sum with 1: below -17 that is 0 in float32, and a query with only such channels would see nothing.
+    """
+    # As a clamp from above whose backward is one pass on a CPU; the bound is where 0 itself still has a gradient.
+    negative = nn.functional.hardtanh(states, -torch.inf, 1e-30)
+    return nn.functional.relu(states) + negative.exp()
 
 
-__all__ = ["KERNELS", "backend_mask", "eager_attention_forward", "softmax_kernel"]
+def feature_map(name: str) -> Callable:
+    """
+    The elementwise feature map of a name: `"elu+1"`, or any activation of transformers.
+
+    Raises:
+        ValueError: for a name that is neither.
+    """
+    if name == "elu+1":
+        return elu_plus_one
+    if name not in ACT2FN:
+        raise ValueError(f"`feature_map` must be 'elu+1' or an activation of transformers, got {name!r}.")
+    return ACT2FN[name]
+
+
+def check_features(features: torch.Tensor, name: str) -> None:
+    """
+    Raises:
+        ValueError: for a negative feature, with which weights are no longer shares (looked at on a CPU only: on other
+            devices that would wait for it).
+    """
+    if features.device.type == "cpu" and not torch.compiler.is_compiling() and (features < 0).any():
+        raise ValueError(
+            f"`feature_map={name!r}` gave {features.min().item():.3g}; a kernel's features must not be negative."
+        )
+
+
+def linear_kernel(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float,
+    output_attentions: bool = False,
+    **kwargs,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """
+    Phi(x).Phi(y) of an explicit feature map, h_i = Phi(q_i) sum_j Phi(k_j) v_j^T / (Phi(q_i) . sum_j Phi(k_j)): time
+    and memory grow linearly with the tokens. There are no maps that dropout could act on, nor a scale in the kernel.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
+        key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
+        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+
+    Returns:
+        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,
+        which are formed only where `output_attentions` asks for them.
+
+    Raises:
+        ValueError: when the feature map gives a negative feature.
+    """
+    name = module.config.feature_map
+    phi = feature_map(name)
+    # Sums over thousands of tokens are kept in float32, under autocast too.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        query_features, key_features = phi(query.to(dtype)), phi(key.to(dtype))
+        if name != "elu+1":
+            check_features(query_features, name)
+            check_features(key_features, name)
+        if mask is not None:
+            key_features = key_features * mask[:, None, :, None]
+        normalizer = query_features @ key_features.sum(dim=2).unsqueeze(-1)
+        # A feature map with zeros may leave a query without any key: its output is zero. So is it where the gradient,
+        # which divides by the sum, would overflow.
+        normalizer = torch.where(normalizer > torch.finfo(dtype).tiny ** 0.75, normalizer, 1)
+        output = query_features @ (key_features.transpose(2, 3) @ value.to(dtype)) / normalizer
+        weights = query_features @ key_features.transpose(2, 3) / normalizer if output_attentions else None
+    return output.to(query.dtype).transpose(1, 2), weights if weights is None else weights.to(query.dtype)
+
+
+KERNELS = {"softmax": softmax_kernel, "linear": linear_kernel}
+
+
+__all__ = [
+    "KERNELS",
+    "backend_mask",
+    "eager_attention_forward",
+    "elu_plus_one",
+    "feature_map",
+    "linear_kernel",
+    "softmax_kernel",
+]

@@ -1,14 +1,20 @@
 """What the models of this package share."""
 
+import inspect
+import os
+import re
+from pathlib import Path
 from typing import ClassVar
 
 import torch
-from torch import nn
-from transformers import initialization as init
 from transformers.modeling_utils import PreTrainedModel
 
 from .configuration_primal_dual import PrimalDualConfig
-from .transforms_primal_dual import KeyBatchNorm
+from .extensions_primal_dual import EXTENSIONS
+from .training_sets_primal_dual import WindowFilters
+from .transforms_primal_dual import Filters, KeyBatchNorm
+
+OWN_PARAMETERS = (Filters, KeyBatchNorm, WindowFilters)
 
 # Where torch's own allocator puts tensors on a CPU.
 ALIGNMENT = 64
@@ -29,18 +35,30 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
     @torch.no_grad()
     def _init_weights(self, module):
         super()._init_weights(module)
-        if isinstance(module, KeyBatchNorm) and isinstance(module.beta, nn.Parameter):
-            init.constant_(module.beta, module.initial_beta)
+        # Modules of an attention's own start as the paper's constant, or where they leave plain attention as it is.
+        if isinstance(module, OWN_PARAMETERS):
+            module.reset_parameters()
+        # So do those of transforms from outside, which a checkpoint of plain attention does not hold either.
+        if isinstance(module, tuple(EXTENSIONS.values())) and hasattr(module, "reset_parameters"):
+            module.reset_parameters()
 
-    def save_pretrained(self, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """
-        As `PreTrainedModel.save_pretrained`; the checkpoint names every class of the family in its `auto_map`.
+        As `PreTrainedModel.save_pretrained`; the checkpoint names every class of the family in its `auto_map`, and
+        carries the files of transforms from outside of this package.
 
         transformers names the class that is saved alone, so that of a classifier's checkpoint `AutoModel` could not
         load the encoder.
+
+        Raises:
+            ValueError: for a transform whose class is in no file that could be copied; nothing is written.
         """
+        extensions = {name: EXTENSIONS[name] for name in self.config.choices.transforms if name in EXTENSIONS}
+        sources = {name: _source_file(name, transform) for name, transform in extensions.items()}
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
-        return super().save_pretrained(*args, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
+        if extensions:
+            _save_extensions(Path(save_directory), sources)
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -56,6 +74,33 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
             if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
                 tensor.data = tensor.data.clone()
         return loaded
+
+
+def _source_file(name: str, transform: type) -> Path:
+    """The file of a transform's class."""
+    if transform.__module__ == "__main__":
+        raise ValueError(
+            f"{name!r} is defined in the program that runs, which cannot travel with a checkpoint; move the class "
+            "to a file of its own and import it."
+        )
+    return Path(inspect.getfile(transform))
+
+
+def _save_extensions(folder: Path, sources: dict[str, Path]) -> None:
+    """Copies the files of transforms beside the checkpoint's code, and lets that import them."""
+    imports, entries = [], []
+    for name, source in sources.items():
+        module, _, transform = name.partition(".")
+        code = source.read_text(encoding="utf-8")
+        # In a checkpoint what these files take from this package lies beside them.
+        code = re.sub(r"^from hf_primaldual\.modeling\.", "from .", code, flags=re.MULTILINE)
+        (folder / f"{module}.py").write_text(code, encoding="utf-8")
+        imports.append(f"from .{module} import {transform}")
+        entries.append(f'"{name}": {transform}')
+    docstring = '"""The transforms of this checkpoint that come from outside of hf_primaldual."""'
+    registry = f"EXTENSIONS = {{{', '.join(entries)}}}"
+    code = "\n".join([docstring, "", *imports, "", registry, ""])
+    (folder / "extensions_primal_dual.py").write_text(code, encoding="utf-8")
 
 
 __all__ = ["PrimalDualPreTrainedModel"]

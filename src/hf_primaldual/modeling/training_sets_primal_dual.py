@@ -4,19 +4,23 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig
+from .sparse_primal_dual import SparsePattern
 
 
 class HeadGroup(NamedTuple):
-    """Heads fitted on the same points, and those points.
+    """Heads fitted on the same points, those points, and which of them a query sees.
 
-    `points` has shape `(batch, points, width)`; `mask`, true for the points that count, `(batch, points)` or `None`.
+    `points` has shape `(batch, points, width)`; `mask`, true for the points that count, `(batch, points)` or `None`;
+    `pattern` is `None` where every query sees them all.
     """
 
     heads: list[int]
     points: torch.Tensor
     mask: torch.Tensor | None
+    pattern: SparsePattern | None = None
 
 
 def equal_windows(hidden_states: torch.Tensor, size: int) -> torch.Tensor:
@@ -84,6 +88,8 @@ def downsample(
     scale: int | None = None,
     points: int | None = None,
     sampling: str = "average",
+    seed: int = 0,
+    filters: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
     Fewer points to fit a head on (Definition 2). Average pooling commutes with the affine projections to keys and
@@ -96,7 +102,9 @@ def downsample(
         mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): true for a real token.
         scale (`int`): tokens per window; or
         points (`int`): number of windows, whatever the length.
-        sampling (`str`): `"average"`, or `"stride"` for the first valid token of each window.
+        sampling (`str`): `"average"`; `"stride"` for the first valid token of each window; `"random"` for one of them,
+            drawn by `seed` and the window's place; `"conv"` for a strided convolution, channel by channel.
+        filters (`torch.Tensor` of shape `(scale, width)`): those of the convolution.
 
     Returns:
         The points of shape `(batch, points, width)`, and which of them count, `(batch, points)`, or `None` for all.
@@ -112,15 +120,49 @@ def downsample(
         return pooled, share.squeeze(-1) > 0
     if mask is None:
         mask = hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool)
+    if sampling == "conv":
+        return convolve_windows(hidden_states, mask, filters)
     members, valid = window_members(mask, scale, points)
-    if sampling == "stride":
-        first = valid.int().argmax(dim=-1, keepdim=True)
-        members, valid = members.gather(-1, first), valid.gather(-1, first)
+    if sampling in ("stride", "random"):
+        chosen = torch.zeros_like(members[..., :1])
+        if sampling == "random":
+            chosen = pseudo_random(members.shape[1], seed, members.device).view(1, -1, 1)
+            chosen = chosen % valid.sum(dim=-1, keepdim=True).clamp(min=1)
+        # The first token at which as many valid ones were counted as wanted.
+        place = ((valid.cumsum(dim=-1) == chosen + 1) & valid).int().argmax(dim=-1, keepdim=True)
+        members, valid = members.gather(-1, place), valid.gather(-1, place)
     # An embedding is a gather of rows whose backward is parallel.
     rows = members + torch.arange(members.shape[0], device=members.device).view(-1, 1, 1) * tokens
     gathered = nn.functional.embedding(rows, hidden_states.flatten(0, 1))
     weights = valid.to(hidden_states.dtype) / valid.sum(dim=-1, keepdim=True).clamp(min=1)
     return torch.matmul(weights.unsqueeze(2), gathered).squeeze(2), valid.any(dim=-1)
+
+
+def convolve_windows(
+    hidden_states: torch.Tensor, mask: torch.Tensor, filters: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    A convolution with a stride of its own length. A window with fewer valid tokens is scaled up by what it lacks, so
+    that filters of one over the scale average, wherever the padding lies.
+    """
+    scale = len(filters)
+    filled = -hidden_states.shape[1] % scale
+    windows = nn.functional.pad(hidden_states * mask.unsqueeze(-1), (0, 0, 0, filled)).unflatten(1, (-1, scale))
+    valid = nn.functional.pad(mask, (0, filled)).unflatten(1, (-1, scale)).sum(dim=-1)
+    share = valid.clamp(min=1).to(hidden_states.dtype).unsqueeze(-1) / scale
+    return (windows * filters).sum(dim=2) / share, valid > 0
+
+
+def pseudo_random(count: int, seed: int, device: torch.device) -> torch.Tensor:
+    """
+    `count` integers of at least 0 that look drawn at random: the same on every device, and the same ones first for any
+    `count`, which a generator does not promise. A multiply-and-shift hash of place and seed.
+    """
+    places = torch.arange(count, device=device) + 1
+    mixed = (places * 2654435761 + seed * 40503 + 97) & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 16)) * 73244475) & 0xFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 16)) * 73244475) & 0xFFFFFFFF
+    return mixed ^ (mixed >> 16)
 
 
 def check_mask(attention_mask: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor | None:
@@ -156,40 +198,87 @@ def check_mask(attention_mask: torch.Tensor, hidden_states: torch.Tensor) -> tor
 
 
 class AllTokens(nn.Module):
-    """Every head sees every token."""
+    """Every head is fitted on every token; with a pattern, each query on its own subset of them."""
 
     def __init__(self, config: PrimalDualConfig):
         super().__init__()
         self.head_groups = [list(range(config.num_attention_heads))]
+        self.pattern = sparse_pattern(config)
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> list[HeadGroup]:
-        return [HeadGroup(self.head_groups[0], hidden_states, mask)]
+        return [HeadGroup(self.head_groups[0], hidden_states, mask, self.pattern)]
+
+
+class WindowFilters(nn.ParameterDict):
+    """
+    Filters of strided convolutions by their lengths. A module of their own: transformers initializes what a checkpoint
+    lacks in the module that holds it.
+    """
+
+    def reset_parameters(self):
+        """Filters that average."""
+        for filters in self.values():
+            init.constant_(filters, 1 / len(filters))
 
 
 class DownsampledTokens(nn.Module):
-    """Each head sees the tokens downsampled by its own factor, or to its own number of points (Definition 2)."""
+    """
+    Each head sees the tokens downsampled by its own factor, or to its own number of points (Definition 2); with a
+    pattern, each query its own subset of those, of the same reach in tokens.
+    """
 
     def __init__(self, config: PrimalDualConfig):
         super().__init__()
         scales, points = config.resolved_head_scales(), config.resolved_head_points()
-        self.sampling = config.sampling
+        self.sampling, self.seed = config.sampling, config.sampling_seed
         self.by_scale = points is None
         amounts = scales if self.by_scale else points
         self.amounts = sorted(set(amounts))
         self.head_groups = [
             [head for head, amount in enumerate(amounts) if amount == group_amount] for group_amount in self.amounts
         ]
+        self.pattern = sparse_pattern(config)
+        if self.sampling == "conv":
+            # One filter for each factor, shared by the heads that have it: the input is pooled once for them all.
+            self.filters = WindowFilters(
+                {str(scale): torch.empty(scale, config.hidden_size) for scale in self.amounts if scale > 1}
+            )
+            self.filters.reset_parameters()
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> list[HeadGroup]:
         """One group of heads for each distinct factor or number of points; the input is pooled once for each."""
-        groups = []
+        groups, last = [], (1, hidden_states)
         for heads, amount in zip(self.head_groups, self.amounts, strict=True):
             amounts = {"scale": amount} if self.by_scale else {"points": amount}
-            groups.append(HeadGroup(heads, *downsample(hidden_states, mask, sampling=self.sampling, **amounts)))
+            filters = self.filters[str(amount)] if self.sampling == "conv" and amount > 1 else None
+            source = hidden_states
+            if self._averages_whole_windows(hidden_states, mask, amount) and amount % last[0] == 0:
+                # An average of averages of whole windows is their average, and has fewer tokens to go over.
+                amounts, source = {"scale": amount // last[0]}, last[1]
+            pooled = downsample(source, mask, **amounts, sampling=self.sampling, seed=self.seed, filters=filters)
+            if self._averages_whole_windows(hidden_states, mask, amount):
+                last = (amount, pooled[0])
+            pattern = None if self.pattern is None else self.pattern.for_scale(amount)
+            groups.append(HeadGroup(heads, *pooled, pattern))
         return groups
 
+    def _averages_whole_windows(self, hidden_states: torch.Tensor, mask: torch.Tensor | None, amount: int) -> bool:
+        return self.by_scale and self.sampling == "average" and mask is None and hidden_states.shape[1] % amount == 0
 
-TRAINING_SETS = {"all": AllTokens, "downsampled": DownsampledTokens}
+
+def sparse_pattern(config: PrimalDualConfig) -> SparsePattern | None:
+    """The pattern that a configuration describes, if it has one."""
+    if "sparse" not in config.choices.training_set:
+        return None
+    return SparsePattern(tuple(config.sparse_pattern), half=config.sparse_window // 2, stride=config.sparse_stride)
 
 
-__all__ = ["TRAINING_SETS", "AllTokens", "DownsampledTokens", "HeadGroup", "check_mask", "downsample"]
+TRAINING_SETS = {
+    "all": AllTokens,
+    "downsampled": DownsampledTokens,
+    "sparse": AllTokens,
+    "sparse+downsampled": DownsampledTokens,
+}
+
+
+__all__ = ["TRAINING_SETS", "AllTokens", "DownsampledTokens", "HeadGroup", "WindowFilters", "check_mask", "downsample"]

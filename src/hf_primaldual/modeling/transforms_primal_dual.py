@@ -1,9 +1,12 @@
 """The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what becomes of queries and keys."""
 
+from typing import Protocol
+
 import torch
 from torch import nn
+from transformers import initialization as init
 
-from .configuration_primal_dual import PrimalDualConfig
+from .configuration_primal_dual import PrimalDualConfig, map_shape
 
 
 def token_statistics(
@@ -39,6 +42,29 @@ def token_statistics(
     return mean, mean_over_tokens(centred.square()), centred
 
 
+class Transform(Protocol):
+    """
+    What a transform T is: a module that takes a `PrimalDualConfig`, and in its forward
+
+    - query (`torch.Tensor` of shape `(batch, tokens, len(heads) * head_dim)`): the heads side by side;
+    - key (`torch.Tensor` of shape `(batch, keys, len(heads) * head_dim)`): likewise;
+    - query_mask, key_mask (`torch.BoolTensor` of shape `(batch, tokens)` and `(batch, keys)`, or `None`): true for the
+      tokens that count;
+    - heads (`list[int]`): which of the layer's heads these are;
+
+    and returns the transformed queries and keys, of the same shapes.
+    """
+
+    def __call__(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        query_mask: torch.Tensor | None,
+        key_mask: torch.Tensor | None,
+        heads: list[int],
+    ) -> tuple[torch.Tensor, torch.Tensor]: ...
+
+
 class KeyBatchNorm(nn.Module):
     """
     Batch normalization by the statistics of the keys, T(x) = (x - beta mu) / sqrt(var + eps) (Definition 1).
@@ -63,6 +89,33 @@ class KeyBatchNorm(nn.Module):
             else self.initial_beta
         )
 
+    def reset_parameters(self):
+        if isinstance(self.beta, nn.Parameter):
+            init.constant_(self.beta, self.initial_beta)
+
+    def _centre(self, mean: torch.Tensor, heads: list[int]) -> torch.Tensor:
+        """beta mu, of shape `(batch, 1, channels)`."""
+        beta = self.beta
+        if isinstance(beta, nn.Parameter):
+            beta = beta[heads].repeat_interleave(self.head_dim)
+        return beta * mean
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        query_mask: torch.Tensor | None,
+        key_mask: torch.Tensor | None,
+        heads: list[int],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """T of queries and keys, for any kernel; arguments as for [`Transform`]."""
+        mean, variance, _ = token_statistics(key, key_mask, with_variance=self.scaling)
+        centre = self._centre(mean, heads)
+        if variance is None:
+            return (query - centre).to(query.dtype), (key - centre).to(key.dtype)
+        scale = (variance + self.eps).rsqrt()
+        return tuple(((states - centre) * scale).to(states.dtype) for states in (query, key))
+
     def fold(
         self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, heads: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,10 +137,7 @@ class KeyBatchNorm(nn.Module):
             Both in the shapes and dtypes that they came in.
         """
         mean, variance, centred = token_statistics(key, mask, with_variance=self.scaling)
-        beta = self.beta
-        if isinstance(beta, nn.Parameter):
-            beta = beta[heads].repeat_interleave(self.head_dim)
-        centre = beta * mean
+        centre = self._centre(mean, heads)
         if variance is None:
             return (query - centre).to(query.dtype), key
         inverse_variance = (variance + self.eps).reciprocal()
@@ -95,7 +145,127 @@ class KeyBatchNorm(nn.Module):
         return query, centred.to(key.dtype)
 
 
-TRANSFORMS = {"bn": KeyBatchNorm}
+class Filters(nn.Module):
+    """
+    Filters of odd size in one or two dimensions, one for each channel that they are applied to, padded to keep sizes.
+
+    They start as the identity, so that training starts from softmax attention (our choice).
+    """
+
+    def __init__(self, channels: int, size: int, dimensions: int):
+        super().__init__()
+        self.padding = size // 2
+        self.weight = nn.Parameter(torch.empty(channels, 1, *[size] * dimensions))
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        init.dirac_(self.weight, groups=len(self.weight))
 
 
-__all__ = ["TRANSFORMS", "KeyBatchNorm", "token_statistics"]
+class SequenceConvolution(Filters):
+    """
+    Attention-Conv1D: queries and keys are convolved along the sequence, channel by channel, with the same filters.
+
+    Args:
+        config (`PrimalDualConfig`): reads `conv_kernel_size`.
+    """
+
+    def __init__(self, config: PrimalDualConfig):
+        super().__init__(config.hidden_size, config.conv_kernel_size, dimensions=1)
+        self.head_dim = config.head_dim
+
+    def forward(self, query, key, query_mask, key_mask, heads):
+        """T of queries and keys; arguments as for [`Transform`]."""
+        weight = self.weight.unflatten(0, (-1, self.head_dim))[heads].flatten(0, 1)
+
+        def convolve(states, mask):
+            channels = _without_padding(states, mask).transpose(1, 2)
+            return nn.functional.conv1d(channels, weight, padding=self.padding, groups=len(weight)).transpose(1, 2)
+
+        return convolve(query, query_mask), convolve(key, key_mask)
+
+
+class VectorConvolution(Filters):
+    """
+    Attention-Conv2D (Definition 3): each query and key vector of a head, reshaped to a two-dimensional map as square
+    as its size allows, is convolved with the head's filter, and flattened again.
+
+    Args:
+        config (`PrimalDualConfig`): reads `conv_kernel_size`.
+
+    Raises:
+        ValueError: when a head's width has no two-dimensional shape.
+    """
+
+    def __init__(self, config: PrimalDualConfig):
+        super().__init__(config.num_attention_heads, config.conv_kernel_size, dimensions=2)
+        self.shape = map_shape(config.head_dim)
+
+    def forward(self, query, key, query_mask, key_mask, heads):
+        """T of queries and keys; arguments as for [`Transform`]."""
+        weight = self.weight[heads]
+
+        def convolve(states):
+            maps = states.reshape(-1, len(heads), *self.shape)
+            return nn.functional.conv2d(maps, weight, padding=self.padding, groups=len(heads)).reshape(states.shape)
+
+        return convolve(query), convolve(key)
+
+
+class GridConvolution(Filters):
+    """
+    The second reading of Attention-Conv2D: queries and keys are convolved over the image's grid of patches, channel by
+    channel, with the same filters; prefix tokens (CLS) pass as they are.
+
+    Args:
+        config (`PrimalDualConfig`): reads `conv_kernel_size`, `grid_size` and `num_prefix_tokens`.
+    """
+
+    def __init__(self, config: PrimalDualConfig):
+        super().__init__(config.hidden_size, config.conv_kernel_size, dimensions=2)
+        self.head_dim = config.head_dim
+        self.grid_size = tuple(config.grid_size)
+        self.prefix = config.num_prefix_tokens
+
+    def forward(self, query, key, query_mask, key_mask, heads):
+        """
+        T of queries and keys; arguments as for [`Transform`].
+
+        Raises:
+            ValueError: when there are not as many tokens as the prefix and the grid hold.
+        """
+        expected = self.prefix + self.grid_size[0] * self.grid_size[1]
+        if query.shape[1] != expected:
+            raise ValueError(
+                f"`grid_size` {list(self.grid_size)} with {self.prefix} prefix tokens needs {expected} tokens, got "
+                f"{query.shape[1]}."
+            )
+        weight = self.weight.unflatten(0, (-1, self.head_dim))[heads].flatten(0, 1)
+
+        def convolve(states, mask):
+            states = _without_padding(states, mask)
+            maps = states[:, self.prefix :].transpose(1, 2).unflatten(-1, self.grid_size)
+            maps = nn.functional.conv2d(maps, weight, padding=self.padding, groups=len(weight))
+            return torch.cat((states[:, : self.prefix], maps.flatten(2).transpose(1, 2)), dim=1)
+
+        return convolve(query, query_mask), convolve(key, key_mask)
+
+
+def _without_padding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Zeros in the place of padding, as a convolution finds them past the ends of a sequence."""
+    return states if mask is None else states * mask.unsqueeze(-1)
+
+
+TRANSFORMS = {"bn": KeyBatchNorm, "conv1d": SequenceConvolution, "conv2d": VectorConvolution}
+
+
+__all__ = [
+    "TRANSFORMS",
+    "Filters",
+    "GridConvolution",
+    "KeyBatchNorm",
+    "SequenceConvolution",
+    "Transform",
+    "VectorConvolution",
+    "token_statistics",
+]

@@ -38,7 +38,14 @@ class SeriesModelArguments:
     baseline: str = field(default="softmax", metadata={"help": "The attention it is compared with, in the same run."})
     head_scales: list[int] | None = field(default=None, metadata={"help": "Factor of each head; default: doubling."})
     head_points: list[int] | None = field(default=None, metadata={"help": "Or the number of points of each head."})
-    sampling: str = field(default="average", metadata={"help": "How a window becomes a point: average or stride."})
+    sampling: str = field(default="average", metadata={"help": "Window to point: average, stride, random or conv."})
+    sparse_pattern: list[str] = field(
+        default_factory=lambda: ["local", "strided"], metadata={"help": "Union of local, strided and fixed."}
+    )
+    sparse_window: int = field(default=256, metadata={"help": "Width of the local window, in steps."})
+    sparse_stride: int = field(default=128, metadata={"help": "Stride or length of a block, in steps."})
+    feature_map: str = field(default="elu+1", metadata={"help": "Feature map of the linear kernel."})
+    conv_kernel_size: int = field(default=3, metadata={"help": "Length of the filters of conv1d and conv2d."})
     bn_beta: float = field(default=1.0, metadata={"help": "Weight of the keys' mean."})
     bn_beta_learnable: bool = field(default=False, metadata={"help": "Learn one beta per head."})
     bn_scaling: bool = field(default=True, metadata={"help": "Divide by the keys' deviation; false only recentres."})
@@ -58,7 +65,7 @@ class SeriesModelArguments:
         fields = dataclasses.asdict(self)
         dropout = fields.pop("dropout")
         del fields["baseline"]
-        if attention in PRESETS and PRESETS[attention].training_set != "downsampled":
+        if attention in PRESETS and "downsampled" not in PRESETS[attention].training_set:
             fields["head_scales"] = fields["head_points"] = None
         return {
             **fields,

@@ -12,7 +12,6 @@ from datasets import DatasetDict
 from transformers import PrinterCallback, ProgressCallback, Trainer, set_seed
 
 from hf_primaldual import (
-    PRESETS,
     PrimalDualTimeSeriesConfig,
     PrimalDualTimeSeriesFeatureExtractor,
     PrimalDualTimeSeriesForSequenceClassification,
@@ -190,7 +189,7 @@ def describe_settings(
 ) -> dict[str, Any]:
     """What the card tells of a run's settings."""
     model = asdict(model_args)
-    if PRESETS[config.attention].training_set == "downsampled":
+    if "downsampled" in config.choices.training_set:
         model |= {"head_scales": config.resolved_head_scales(), "head_points": config.resolved_head_points()}
     return {
         **model,

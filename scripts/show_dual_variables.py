@@ -1,0 +1,59 @@
+"""
+Looks at a trained time-series classifier as the regressions that it is: which steps of a series are support vectors of
+each head, and how large each head's primal weight is. Prints a table and draws a picture.
+
+    python scripts/show_dual_variables.py --checkpoint outputs/japanese-vowels/primal-dual-japanesevowels-bn-sh --plot
+    dual.png
+"""
+
+from dataclasses import dataclass, field
+
+from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification, HfArgumentParser
+
+from hf_primaldual.data import load_uea
+from hf_primaldual.theory import DualVariables, dual_variables, plot_dual_variables
+
+
+@dataclass
+class DualArguments:
+    """What is looked at."""
+
+    checkpoint: str = field(metadata={"help": "Folder or repository of a trained classifier."})
+    dataset: str = field(
+        default="JapaneseVowels", metadata={"help": "Task of the UEA archive that it was trained on."}
+    )
+    data_folder: str | None = field(default=None, metadata={"help": "Folder of the archive; default: the aeon wheel."})
+    index: int = field(default=0, metadata={"help": "Which series of the test set."})
+    tolerance: float = field(
+        default=0.1, metadata={"help": "A support vector has at least this share of its head's largest coefficient."}
+    )
+    plot: str | None = field(default=None, metadata={"help": "File for a picture, PNG or SVG."})
+
+
+def print_layer(layer: DualVariables, tolerance: float) -> None:
+    supported = layer.support_vectors(tolerance)[0]
+    print(f"layer {layer.layer}")
+    for head, (kept, vectors) in enumerate(zip(layer.mask[0], supported, strict=True)):
+        norm = layer.log_squared_weight_norms[0, head].div(2).exp().item()
+        places = ", ".join(str(place) for place in vectors.nonzero().flatten().tolist())
+        print(f"  head {head}: ‖W‖ = {norm:9.3g}, {int(vectors.sum()):>3} of {int(kept.sum())} keys: {places}")
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = HfArgumentParser(DualArguments).parse_args_into_dataclasses(argv)[0]
+    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint, trust_remote_code=True)
+    feature_extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint, trust_remote_code=True)
+    series = load_uea(args.dataset, args.data_folder)["test"].with_format("numpy")[args.index]["past_values"]
+    layers = dual_variables(model, feature_extractor(series, return_tensors="pt"))
+    print(
+        f"series {args.index} of {args.dataset}'s test set, {len(series)} steps; attention {model.config.attention!r}"
+    )
+    for layer in layers:
+        print_layer(layer, args.tolerance)
+    if args.plot is not None:
+        plot_dual_variables(layers, args.plot)
+        print(f"picture: {args.plot}")
+
+
+if __name__ == "__main__":
+    main()

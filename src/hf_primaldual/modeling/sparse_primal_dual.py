@@ -1,0 +1,223 @@
+"""Sparse training sets: each query is fitted on its own subset of the keys, at the cost of that subset."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+# Narrower blocks than this spend more time on themselves than on what they hold.
+SMALLEST_BLOCK = 32
+
+
+class SparsePattern(NamedTuple):
+    """
+    Which keys a query sees, after Child et al. (2019) and without their causality.
+
+    With `p` the place of a query among the keys (its own, or that of the window that it was pooled into):
+
+    - `"local"`: keys at most `half` away from `p`;
+    - `"strided"`: keys a multiple of `stride` away from `p`;
+    - `"fixed"`: keys of the same block of `stride` keys as `p`, and the last key of every block.
+
+    `parts` holds one or more of them, of which the query sees the union. `scale` is the number of tokens per key; half
+    and stride are in keys.
+    """
+
+    parts: tuple[str, ...]
+    half: int
+    stride: int
+    scale: int = 1
+
+    def for_scale(self, scale: int) -> "SparsePattern":
+        """The same reach in tokens over keys that stand for `scale` tokens each."""
+        return self._replace(half=self.half // scale, stride=max(self.stride // scale, 1), scale=scale)
+
+    def rules(self) -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
+        """For each component, whether the query at place `p` sees key `j` through it."""
+        components = {
+            "local": {"local": lambda p, j: (p - j).abs() <= self.half},
+            "strided": {"strided": lambda p, j: (p - j) % self.stride == 0},
+            "fixed": {
+                "block": lambda p, j: p // self.stride == j // self.stride,
+                "summary": lambda p, j: (j % self.stride == self.stride - 1) & (p >= 0),
+            },
+        }
+        return {name: rule for part in self.parts for name, rule in components[part].items()}
+
+
+class Arrangement(NamedTuple):
+    """
+    Queries and keys side by side in blocks that hold all that a component keeps.
+
+    `queries` takes `(batch, tokens, ...)` to `(batch, blocks, queries per block, ...)`, `restore` takes that back, and
+    `keys` takes `(batch, keys, ...)` to `(batch, blocks, keys per block, ...)`. `query_places` and `key_places` hold
+    the indices of what lies there, `(blocks, queries per block)` and `(blocks, keys per block)`, outside of 0 to keys
+    - 1 for what is only filled in.
+    """
+
+    queries: Callable[[torch.Tensor], torch.Tensor]
+    keys: Callable[[torch.Tensor], torch.Tensor]
+    restore: Callable[[torch.Tensor], torch.Tensor]
+    query_places: torch.Tensor
+    key_places: torch.Tensor
+
+
+def _fill(states: torch.Tensor, before: int, length: int) -> torch.Tensor:
+    """Zeros before and after, up to `length` in all."""
+    after = length - before - states.shape[1]
+    return nn.functional.pad(states, (0, 0) * (states.ndim - 2) + (before, after))
+
+
+def _neighbouring_blocks(tokens: int, keys: int, scale: int, size: int, halo: int, device) -> Arrangement:
+    """Blocks of `size` keys, the queries that lie there, and `halo` blocks of keys on either side."""
+    blocks = -(-keys // size)
+
+    def arrange_keys(states):
+        filled = _fill(states, halo * size, (blocks + 2 * halo) * size).unflatten(1, (-1, size))
+        return torch.cat([filled[:, shift : shift + blocks] for shift in range(2 * halo + 1)], dim=2)
+
+    places = torch.arange(blocks * size, device=device)
+    within = torch.arange(-halo * size, (halo + 1) * size, device=device)
+    return Arrangement(
+        queries=lambda states: _fill(states, 0, blocks * size * scale).unflatten(1, (blocks, -1)),
+        keys=arrange_keys,
+        restore=lambda states: states.flatten(1, 2)[:, :tokens],
+        query_places=places.repeat_interleave(scale).view(blocks, -1),
+        key_places=places[::size].unsqueeze(1) + within,
+    )
+
+
+def _residue_classes(tokens: int, keys: int, scale: int, stride: int, device) -> Arrangement:
+    """One block for each remainder by `stride`."""
+    groups = -(-keys // stride)
+    places = torch.arange(groups * stride, device=device).view(groups, stride).T
+
+    def arrange_queries(states):
+        filled = _fill(states, 0, groups * stride * scale).unflatten(1, (groups, stride, scale))
+        return filled.transpose(1, 2).flatten(2, 3)
+
+    return Arrangement(
+        queries=arrange_queries,
+        keys=lambda states: _fill(states, 0, groups * stride).unflatten(1, (groups, stride)).transpose(1, 2),
+        restore=lambda states: states.unflatten(2, (groups, scale)).transpose(1, 2).flatten(1, 3)[:, :tokens],
+        query_places=places.repeat_interleave(scale, dim=1),
+        key_places=places,
+    )
+
+
+def _every_last(tokens: int, keys: int, scale: int, stride: int, device) -> Arrangement:
+    """All queries beside the last key of every block."""
+    return Arrangement(
+        queries=lambda states: states.unsqueeze(1),
+        keys=lambda states: states[:, stride - 1 :: stride].unsqueeze(1),
+        restore=lambda states: states.squeeze(1),
+        query_places=torch.arange(tokens, device=device).div(scale, rounding_mode="floor").unsqueeze(0),
+        key_places=torch.arange(stride - 1, keys, stride, device=device).unsqueeze(0),
+    )
+
+
+def _arrange(component: str, pattern: SparsePattern, tokens: int, keys: int, device) -> Arrangement:
+    scale, stride = pattern.scale, pattern.stride
+    if component == "local":
+        # A block as wide as the reach needs one neighbour on either side.
+        size = min(max(pattern.half, SMALLEST_BLOCK), keys)
+        return _neighbouring_blocks(tokens, keys, scale, size, -(-min(pattern.half, keys) // size), device)
+    if component == "block":
+        return _neighbouring_blocks(tokens, keys, scale, min(stride, keys), 0, device)
+    if component == "strided":
+        return _residue_classes(tokens, keys, scale, stride, device)
+    return _every_last(tokens, keys, scale, stride, device)
+
+
+def _kept(name: str, pattern: SparsePattern, arrangement: Arrangement, keys: int, mask: torch.Tensor | None):
+    """
+    What a component keeps, `(batch or 1, blocks, queries per block, keys per block)`, without what an earlier one
+    does.
+    """
+    p, j = arrangement.query_places.unsqueeze(-1), arrangement.key_places.unsqueeze(-2)
+    rules = pattern.rules()
+    kept = rules[name](p, j) & (j >= 0) & (j < keys)
+    for earlier in list(rules)[: list(rules).index(name)]:
+        kept = kept & ~rules[earlier](p, j)
+    if mask is None:
+        return kept.unsqueeze(0)
+    return kept & arrangement.keys(mask.unsqueeze(-1)).squeeze(-1).unsqueeze(-2)
+
+
+def sparse_softmax(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    pattern: SparsePattern,
+    scaling: float,
+    dropout: float,
+    fused: bool,
+) -> torch.Tensor:
+    """
+    Softmax attention over the keys that `pattern` keeps, renormalized over them, without a matrix of all pairs.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
+        key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
+        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        fused (`bool`): sdpa in each block, for a pattern of one component.
+
+    Returns:
+        The output of shape `(batch, tokens, heads, head_dim)`.
+    """
+    query, key, value = (states.transpose(1, 2) for states in (query, key, value))
+    tokens, keys = query.shape[1], key.shape[1]
+    # What reaches past the sequence sees no more than all of it, and need not be filled up that far.
+    pattern = pattern._replace(stride=min(pattern.stride, keys), scale=min(pattern.scale, tokens))
+    names = list(pattern.rules())
+    arrangements = [_arrange(name, pattern, tokens, keys, query.device) for name in names]
+    kept = [_kept(name, pattern, arranged, keys, mask) for name, arranged in zip(names, arrangements, strict=True)]
+    if fused and len(names) == 1:
+        return _in_blocks(query, key, value, kept[0], arrangements[0], scaling, dropout)
+
+    # A union has one softmax: logits of all components side by side, weights back to where each one's values lie.
+    logits = [
+        arranged.restore(_pairs(arranged.queries(query) * scaling, arranged.keys(key), keep))
+        for arranged, keep in zip(arrangements, kept, strict=True)
+    ]
+    logits, widths = torch.cat(logits, dim=-1), [each.shape[-1] for each in logits]
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    weights = torch.softmax(logits, dim=-1, dtype=dtype).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout)
+    output = 0
+    for arranged, part in zip(arrangements, weights.split(widths, dim=-1), strict=True):
+        blocks = arranged.queries(part).transpose(2, 3)
+        output = output + arranged.restore((blocks @ arranged.keys(value).transpose(2, 3)).transpose(2, 3))
+    return output
+
+
+def _pairs(query: torch.Tensor, key: torch.Tensor, keep: torch.Tensor) -> torch.Tensor:
+    """Logits of shape `(batch, blocks, queries, heads, keys)`, the lowest number where nothing is kept."""
+    logits = query.transpose(2, 3) @ key.transpose(2, 3).transpose(3, 4)
+    return logits.masked_fill(~keep.unsqueeze(2), torch.finfo(logits.dtype).min).transpose(2, 3)
+
+
+def _in_blocks(query, key, value, keep, arrangement: Arrangement, scaling: float, dropout: float) -> torch.Tensor:
+    """Fused attention with the blocks as rows of a batch."""
+    batch = query.shape[0]
+    blocks = [
+        states.flatten(0, 1).transpose(1, 2)
+        for states in (arrangement.queries(query), arrangement.keys(key), arrangement.keys(value))
+    ]
+    # What is only filled in at the end keeps no key at all, for which a fused softmax has no value.
+    keep = keep | ~keep.any(dim=-1, keepdim=True)
+    keep = keep.expand(batch, -1, -1, -1).flatten(0, 1).unsqueeze(1)
+    output = nn.functional.scaled_dot_product_attention(*blocks, attn_mask=keep, dropout_p=dropout, scale=scaling)
+    return arrangement.restore(output.transpose(1, 2).unflatten(0, (batch, -1)))
+
+
+def dense_mask(pattern: SparsePattern, tokens: int, keys: int, device) -> torch.Tensor:
+    """All pairs that the pattern keeps, `(tokens, keys)`: for the maps, which are asked for as a whole."""
+    p = torch.arange(tokens, device=device).div(pattern.scale, rounding_mode="floor").unsqueeze(-1)
+    j = torch.arange(keys, device=device)
+    return torch.stack([rule(p, j) for rule in pattern.rules().values()]).any(dim=0)
+
+
+__all__ = ["SparsePattern", "dense_mask", "sparse_softmax"]

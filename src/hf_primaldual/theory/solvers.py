@@ -1,0 +1,179 @@
+"""Two solvers of the dual: scipy's L-BFGS-B, and dual coordinate descent as the second opinion."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+
+class ConvergenceError(RuntimeError):
+    """The duality gap of a solver did not reach its tolerance."""
+
+
+@dataclass(frozen=True, eq=False)
+class DualProblem:
+    """
+    The dual of one regression per output, in variables that make its quadratic form well scaled.
+
+    With a = alpha - alpha~ and G_ij = K(k_i, k_j) / (h(k_i) h(k_j)) as derived in `regression.py`, s_i = sqrt(G_ii),
+    G_ij = s_i R_ij s_j and u_i = s_i a_i, each output d minimizes
+
+        1/2 u^T R u + sum_i (epsilon |u_i| - y_i u_i) / s_i    subject to    |u_i| <= C s_i
+
+    R has a unit diagonal whatever the size of the logits; h, and with it a, grows exponentially with them.
+
+    Attributes:
+        gram (`np.ndarray` of shape `(N, N)`): R.
+        scale (`np.ndarray` of shape `(N,)`): s.
+        targets (`np.ndarray` of shape `(N, outputs)`): y.
+        C, epsilon (`float`): the box and the tube.
+    """
+
+    gram: np.ndarray
+    scale: np.ndarray
+    targets: np.ndarray
+    C: float
+    epsilon: float
+
+    @property
+    def bound(self) -> np.ndarray:
+        """C s, of shape `(N, 1)`."""
+        return self.C * self.scale[:, None]
+
+    @property
+    def linear(self) -> np.ndarray:
+        """y / s, of shape `(N, outputs)`."""
+        return self.targets / self.scale[:, None]
+
+    @property
+    def threshold(self) -> np.ndarray:
+        """epsilon / s, of shape `(N, 1)`."""
+        return self.epsilon / self.scale[:, None]
+
+    def primal_and_dual(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Values of the primal, at the W that u gives, and of the dual, each of shape `(outputs,)`."""
+        fitted = self.gram @ u
+        half_norm = (u * fitted).sum(axis=0) / 2
+        excess = np.abs(self.targets - self.scale[:, None] * fitted) - self.epsilon
+        primal = half_norm + self.C * np.maximum(excess, 0).sum(axis=0)
+        dual = (self.linear * u - self.threshold * np.abs(u)).sum(axis=0) - half_norm
+        return primal, dual
+
+    def relative_gaps(self, u: np.ndarray) -> np.ndarray:
+        """(primal - dual) / primal of each output, shape `(outputs,)`; 0 where both are 0."""
+        primal, dual = self.primal_and_dual(u)
+        return np.divide(primal - dual, primal, out=np.zeros_like(primal), where=primal > 0)
+
+    def output(self, index: int) -> "DualProblem":
+        """The problem of one output alone."""
+        return DualProblem(self.gram, self.scale, self.targets[:, index : index + 1], self.C, self.epsilon)
+
+
+def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int]:
+    """
+    `scipy.optimize.minimize(method="L-BFGS-B")` on u = p - m with p and m between 0 and C s, output by output.
+
+    L-BFGS-B stops where rounding hides the decrease of the objective, at a relative gap of about 1e-8. So it is
+    started again with the objective measured from where it stopped, until the gap is small enough.
+
+    Args:
+        problem (`DualProblem`).
+        tolerance (`float`): largest relative gap of an output.
+        max_iterations (`int`): of L-BFGS-B, in all restarts of one output.
+
+    Returns:
+        u of shape `(N, outputs)`, and the most iterations that an output took.
+
+    Raises:
+        ConvergenceError: when the gap stays larger.
+        ImportError: when scipy is not installed.
+    """
+    try:
+        from scipy.optimize import minimize
+    except ImportError as error:
+        raise ImportError("solver='scipy' needs scipy: pip install scipy") from error
+
+    def solve_output(problem: DualProblem) -> tuple[np.ndarray, int]:
+        keys = len(problem.scale)
+        upper = np.tile(problem.bound[:, 0], 2)
+        linear = np.concatenate([problem.threshold - problem.linear, problem.threshold + problem.linear])[:, 0]
+        position = np.zeros(2 * keys)
+        iterations = 0
+
+        def quadratic(z):
+            fitted = problem.gram @ (z[:keys] - z[keys:])
+            return np.concatenate([fitted, -fitted])
+
+        while True:
+            u = (position[:keys] - position[keys:])[:, None]
+            if problem.relative_gaps(u)[0] <= tolerance:
+                return u, iterations
+            gradient = quadratic(position) + linear
+
+            def decrease(step, gradient=gradient):
+                curvature = quadratic(step)
+                return step @ (gradient + curvature / 2), gradient + curvature
+
+            left = max_iterations - iterations
+            if left > 0:
+                found = minimize(
+                    decrease,
+                    np.zeros(2 * keys),
+                    jac=True,
+                    method="L-BFGS-B",
+                    bounds=np.stack([-position, upper - position], axis=1),
+                    options={"maxiter": left, "maxfun": 20 * left, "maxcor": 20, "ftol": 0, "gtol": 0},
+                )
+            if left <= 0 or found.nit == 0:
+                _refuse("scipy's L-BFGS-B", problem, u, tolerance, iterations)
+            iterations += found.nit
+            position = np.clip(position + found.x, 0, upper)
+            # Only the difference of p and m counts, and epsilon wants both small.
+            position -= np.tile(np.minimum(position[:keys], position[keys:]), 2)
+
+    solved = [solve_output(problem.output(index)) for index in range(problem.targets.shape[1])]
+    return np.concatenate([u for u, _ in solved], axis=1), max(iterations for _, iterations in solved)
+
+
+def solve_by_coordinate_descent(problem: DualProblem, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int]:
+    """
+    Minimizes over one key's u at a time, exactly: a soft threshold, then the box. All outputs go side by side.
+
+    Args:
+        problem (`DualProblem`).
+        tolerance (`float`): largest relative gap of an output.
+        max_iterations (`int`): sweeps over the keys.
+
+    Returns:
+        u of shape `(N, outputs)`, and the number of sweeps.
+
+    Raises:
+        ConvergenceError: when the gap stays larger.
+    """
+    gram, linear, threshold, bound = problem.gram, problem.linear, problem.threshold, problem.bound
+    u = np.zeros_like(problem.targets)
+    for sweep in range(max_iterations + 1):
+        if problem.relative_gaps(u).max() <= tolerance:
+            return u, sweep
+        if sweep == max_iterations:
+            break
+        for key in range(len(u)):
+            # The unit diagonal: what is left of the target when this key's own part is taken back.
+            rest = linear[key] - gram[key] @ u + u[key]
+            shrunk = np.sign(rest) * np.maximum(np.abs(rest) - threshold[key], 0)
+            u[key] = np.clip(shrunk, -bound[key], bound[key])
+    return _refuse("coordinate descent", problem, u, tolerance, max_iterations)
+
+
+def _refuse(solver: str, problem: DualProblem, u: np.ndarray, tolerance: float, iterations: int):
+    worst = problem.relative_gaps(u).max()
+    raise ConvergenceError(
+        f"{solver} stopped after {iterations} iterations at a relative duality gap of {worst:.3g}, above the "
+        f"`tolerance` of {tolerance:.3g}."
+    )
+
+
+SOLVERS: dict[str, Callable[[DualProblem, float, int], tuple[np.ndarray, int]]] = {
+    "scipy": solve_by_scipy,
+    "coordinate_descent": solve_by_coordinate_descent,
+}

@@ -1,0 +1,236 @@
+"""The dual variables of a model, against sums written out from the formulas."""
+
+import sys
+
+import pytest
+import torch
+
+from hf_primaldual import PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesModel
+from hf_primaldual.theory import (
+    ExponentialFeatureMap,
+    dual_variables,
+    elu_feature_map,
+    plot_dual_variables,
+    support_vector_expansion,
+)
+from tests.reference import naive
+
+HEADS, DIM, TOKENS = 4, 2, 7
+LENGTHS = (7, 5)
+TAYLOR = ExponentialFeatureMap(DIM, 90)
+SCALES = [2, 1, 2, 3]
+
+CASES = {
+    "softmax": {},
+    "bn": {"bn_beta": 0.7},
+    "bn-recentre": {"attention": "bn", "bn_scaling": False},
+    "bn-learned": {"attention": "bn", "bn_beta_learnable": True},
+    "sh": {"head_scales": SCALES},
+    "bn+sh": {"head_scales": SCALES},
+    "linear": {},
+    "linear-bn": {},
+}
+
+
+def make_model(name: str, **fields):
+    fields = {"attention": name, "norm_type": "layer", **CASES.get(name, {}), **fields}
+    config = PrimalDualTimeSeriesConfig(
+        num_channels=2, hidden_size=HEADS * DIM, num_attention_heads=HEADS, num_hidden_layers=2, **fields
+    )
+    model = PrimalDualTimeSeriesModel(config).double()
+    with torch.no_grad():
+        for parameter_name, parameter in model.named_parameters():
+            if "embedding" in parameter_name:
+                parameter.normal_(std=0.7)
+            elif "self_attn" in parameter_name and "_proj" in parameter_name:
+                parameter.normal_(std=0.4)
+            elif parameter_name.endswith("beta"):
+                parameter.add_(torch.linspace(-0.5, 0.5, HEADS))
+    return model.train()
+
+
+def make_inputs():
+    mask = torch.arange(TOKENS) < torch.tensor(LENGTHS).unsqueeze(1)
+    values = torch.randn(2, TOKENS, 2, dtype=torch.float64)
+    return {"past_values": torch.where(mask.unsqueeze(-1), values, 1e3), "attention_mask": mask.long()}
+
+
+def heads_by_the_formulas(model, inputs, index):
+    """For each row and head of a layer: T(q), T(k), v and the head's output, from the layer's own input."""
+    attention = model.layers[index].self_attn
+    seen = {}
+    hooks = [
+        attention.register_forward_pre_hook(lambda module, args: seen.update(input=args[0])),
+        attention.o_proj.register_forward_pre_hook(lambda module, args: seen.update(output=args[0])),
+    ]
+    model.eval()(**inputs)
+    model.train()
+    for hook in hooks:
+        hook.remove()
+    config = model.config
+    beta = attention.transforms[0].beta if attention.transforms else None
+    for row, length in enumerate(LENGTHS):
+        x = seen["input"][row, :length]
+        for head in range(HEADS):
+            rows = slice(head * DIM, (head + 1) * DIM)
+            points = x
+            if "sh" in config.attention:
+                points, _ = naive.sample(x, naive.windows_by_scale(torch.ones(length, dtype=torch.bool), SCALES[head]))
+            q, k, v = (
+                tokens @ projection.weight[rows].T + projection.bias[rows]
+                for tokens, projection in (
+                    (x, attention.q_proj),
+                    (points, attention.k_proj),
+                    (points, attention.v_proj),
+                )
+            )
+            if beta is not None:
+                kept = torch.ones(len(k), dtype=torch.bool)
+                beta_of_head = beta[head] if config.bn_beta_learnable else beta
+                q, k = naive.batch_normalize(q, k, kept, beta_of_head, config.bn_scaling, config.bn_eps)
+            yield row, head, q, k, v, seen["output"][row, :length, rows]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", CASES)
+def test_against_the_formulas(name):
+    model, inputs = make_model(name), make_inputs()
+    results = dual_variables(model, inputs)
+    assert [result.layer for result in results] == [0, 1]
+    for result in results:
+        for row, head, q, k, v, output in heads_by_the_formulas(model, inputs, result.layer):
+            kept = result.mask[row, head]
+            assert kept.sum() == len(k)
+            torch.testing.assert_close(result.queries[row, head, result.query_mask[row]], q)
+            torch.testing.assert_close(result.keys[row, head, kept], k)
+            torch.testing.assert_close(result.values[row, head, kept], v)
+
+            linear = result.kernel == "linear"
+            gram = elu_feature_map(k) @ elu_feature_map(k).T if linear else (k @ k.T / DIM**0.5).exp()
+            h = gram.sum(1)
+            torch.testing.assert_close(result.log_normalizers[row, head, kept], h.log())
+            a = v * h.unsqueeze(1)
+            torch.testing.assert_close(result.coefficients[row, head, kept], a)
+            torch.testing.assert_close(result.signs[row, head, kept], a.sign())
+            torch.testing.assert_close(result.log_magnitudes[row, head, kept], a.abs().log())
+
+            # W = sum_j a_j Phi(k_j)^T / h_j, written out.
+            phi = elu_feature_map if linear else TAYLOR
+            weight = (a / h.unsqueeze(1)).T @ phi(k)
+            torch.testing.assert_close(
+                result.squared_weight_norms[row, head], weight.square().sum(), rtol=1e-9, atol=0
+            )
+
+            # The expansion with these variables is the head's output.
+            values = result.coefficients[row, head, kept] / h.unsqueeze(1)
+            torch.testing.assert_close(support_vector_expansion(q, k, values, result.kernel), output)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["bn", "bn+sh"])
+def test_padding_is_left_out(name):
+    model, inputs = make_model(name), make_inputs()
+    padded = dual_variables(model, inputs)
+    alone = dual_variables(model, {"past_values": inputs["past_values"][1:, : LENGTHS[1]]})
+    for row_among_others, row in zip(padded, alone, strict=True):
+        for head in range(HEADS):
+            kept, whole = row_among_others.mask[1, head], row.mask[0, head]
+            assert kept.sum() == whole.sum()
+            torch.testing.assert_close(row_among_others.coefficients[1, head, kept], row.coefficients[0, head, whole])
+            assert not row_among_others.support_vectors(0.0)[1, head, ~kept].any()
+            assert not row_among_others.coefficients[1, head, ~kept].any()
+        torch.testing.assert_close(row_among_others.squared_weight_norms[1], row.squared_weight_norms[0])
+        assert not row_among_others.queries[1, :, LENGTHS[1] :].any()
+
+
+def test_model_is_left_as_it_was():
+    model, inputs = make_model("bn", norm_type="batch"), make_inputs()
+    model.layers[0].mlp.eval()
+    attention = model.layers[0].self_attn
+    before = (attention.kernel, attention.folds_last, dict(attention._forward_pre_hooks))
+    modes = [module.training for module in model.modules()]
+    averages = model.layers[0].norm1.running_mean.clone()
+    dual_variables(model, inputs)
+    with pytest.raises(TypeError):
+        dual_variables(model, {})
+    assert (attention.kernel, attention.folds_last, dict(attention._forward_pre_hooks)) == before
+    assert [module.training for module in model.modules()] == modes
+    assert torch.equal(model.layers[0].norm1.running_mean, averages)
+
+
+def test_one_layer_and_a_bare_tensor():
+    model, inputs = make_model("softmax"), make_inputs()
+    inputs = inputs["past_values"].clamp(-3, 3)
+    (only,) = dual_variables(model, inputs, layer=1)
+    torch.testing.assert_close(only.coefficients, dual_variables(model, inputs)[1].coefficients)
+    assert only.mask.all()
+
+
+def test_support_vectors_by_tolerance():
+    model, inputs = make_model("softmax"), make_inputs()
+    result = dual_variables(model, inputs, layer=0)[0]
+    a = result.coefficients.abs().amax(-1)
+    expected = a > 0.3 * a.amax(-1, keepdim=True)
+    assert torch.equal(result.support_vectors(0.3), expected)
+    assert expected.any()
+    assert not expected[result.mask].all()
+    assert torch.equal(result.support_vectors(0.0), result.mask)
+    with pytest.raises(ValueError, match="`tolerance` must be at least 0 and below 1, got 1"):
+        result.support_vectors(1)
+
+
+def test_large_logits_do_not_overflow():
+    model, inputs = make_model("softmax"), make_inputs()
+    with torch.no_grad():
+        model.layers[0].self_attn.k_proj.weight.mul_(100)
+    result = dual_variables(model, inputs, layer=0)[0]
+    assert result.log_normalizers.max() > 1000
+    assert torch.isfinite(result.log_squared_weight_norms).all()
+    assert torch.isfinite(result.log_magnitudes[result.mask]).all()
+    assert result.coefficients.isinf().any()
+    assert not result.coefficients.isnan().any()
+    assert result.support_vectors().any(dim=-1).all()
+
+
+def test_another_feature_map():
+    result = dual_variables(make_model("linear", feature_map="sigmoid"), make_inputs(), layer=0)[0]
+    keys, values = result.keys[0, 0], result.values[0, 0]
+    h = keys.sigmoid() @ keys.sigmoid().sum(0)
+    torch.testing.assert_close(result.coefficients[0, 0], values * h.unsqueeze(1))
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg"])
+def test_plot_writes_a_file(tmp_path, suffix):
+    pytest.importorskip("matplotlib")
+    path = tmp_path / f"variables.{suffix}"
+    results = dual_variables(make_model("bn+sh"), make_inputs())
+    figure = plot_dual_variables(results, path, row=1)
+    assert path.read_bytes()[:5] == {"png": b"\x89PNG\r", "svg": b"<?xml"}[suffix]
+    # Two layers and the colorbar; a strip for each head.
+    assert [len(axes.images) for axes in figure.axes[:2]] == [HEADS, HEADS]
+    assert len(figure.axes) == 3
+    assert len(plot_dual_variables(results[0]).axes) == 2
+
+
+def test_plot_without_matplotlib(monkeypatch):
+    results = dual_variables(make_model("softmax"), make_inputs())
+    for module in ("matplotlib.figure", "matplotlib.backends.backend_agg"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        plot_dual_variables(results)
+
+
+def test_refuses_what_it_cannot_read():
+    inputs = make_inputs()
+    with pytest.raises(ValueError, match="`model` must have a layer of PrimalDualAttention, got Linear without one"):
+        dual_variables(torch.nn.Linear(2, 2), inputs)
+    with pytest.raises(ValueError, match="`layer` must be 0 to 1, got 2"):
+        dual_variables(make_model("softmax"), inputs, layer=2)
+    with pytest.raises(ValueError, match=r"layer 0 is sparse \('sparse'\): each query has a regression of its own"):
+        dual_variables(make_model("sparse"), inputs)
+    pytest.importorskip("matplotlib")
+    results = dual_variables(make_model("softmax"), inputs)
+    with pytest.raises(ValueError, match="`row` must be 0 to 1, got 2"):
+        plot_dual_variables(results, row=2)
+    with pytest.raises(ValueError, match="`result` must hold at least one layer, got an empty list"):
+        plot_dual_variables([])

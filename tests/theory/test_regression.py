@@ -1,0 +1,311 @@
+"""Theorem 1: attention is the support vector expansion of a regression, and any values solve one."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize
+
+from hf_primaldual.theory import (
+    ConvergenceError,
+    ExponentialFeatureMap,
+    PrimalDualRegression,
+    batch_normalization,
+    elu_feature_map,
+    support_vector_expansion,
+    values_to_targets,
+)
+from tests.reference import naive
+
+# How near each solver brings the values back.
+SOLVERS = {"scipy": 1e-8, "coordinate_descent": 1e-10}
+BN = (0.7, True, 1e-5)
+
+
+def random(*shape: int) -> torch.Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def softmax_attention(q, k, v):
+    return naive.softmax_attention(q, k, v, torch.ones(len(q), len(k), dtype=torch.bool))
+
+
+def linear_attention(q, k, v):
+    return naive.linear_attention(q, k, v, naive.elu_plus_one)
+
+
+def pooled_keys(scale: int, dim: int) -> torch.Tensor:
+    """Keys projected from windows of tokens (Definition 2)."""
+    points, _ = naive.sample(random(29, 2 * dim), naive.windows_by_scale(torch.ones(29, dtype=torch.bool), scale))
+    # Keys of deviation 1, as the others: nearer to each other, G tells them apart less well.
+    return points @ random(2 * dim, dim) * (scale / (2 * dim)) ** 0.5
+
+
+def attention_case(name: str):
+    """Keys, queries, values, the regression's choices, and the attention by the reference's formulas."""
+    q, choices, reference = random(11, 4), {}, softmax_attention
+    k = pooled_keys(3, 4) if "sh" in name else random(9, 4)
+    if "linear" in name:
+        # No more keys than features: else other values give the same function.
+        q, k, choices["kernel"], reference = random(11, 8), random(6, 8), "linear", linear_attention
+    if "recentre" in name:
+        choices["transform"], bn = batch_normalization(scaling=False), (1.0, False, 0.0)
+    elif "bn" in name:
+        choices["transform"], bn = batch_normalization(*BN), BN
+    v = random(len(k), 3)
+    kept = torch.ones(len(k), dtype=torch.bool)
+    transformed = naive.batch_normalize(q, k, kept, *bn) if "bn" in name else (q, k)
+    return q, k, v, choices, reference(*transformed, v)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.1])
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("name", ["softmax", "bn", "bn-recentre", "sh", "bn+sh", "linear", "linear-bn"])
+def test_theorem_1(name, solver, epsilon):
+    queries, keys, values, choices, attention = attention_case(name)
+    targets, least_C = values_to_targets(keys, values, epsilon=epsilon, **choices)
+    # A little above the least C, or the tie at the largest coefficient would tell nothing of the solver.
+    regression = PrimalDualRegression(C=1.5 * least_C, epsilon=epsilon, solver=solver, tolerance=1e-13, **choices)
+    solution = regression.fit(keys, targets)
+
+    assert (solution.values - values).abs().max() < SOLVERS[solver]
+    assert (solution.predict(queries) - attention).abs().max() < SOLVERS[solver]
+    assert (support_vector_expansion(queries, keys, values, **choices) - attention).abs().max() < 1e-13
+    # Strong duality.
+    assert solution.relative_gap <= 1e-13
+    assert solution.duality_gap == pytest.approx(0, abs=1e-13 * solution.primal_value)
+    assert solution.primal_value > 0
+    assert solution.support_vectors.all()
+    assert not solution.bounded.any()
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_least_C_is_enough(solver):
+    _, keys, values, _, _ = attention_case("softmax")
+    targets, least_C = values_to_targets(keys, values, epsilon=0.1)
+    solution = PrimalDualRegression(C=least_C, epsilon=0.1, solver=solver, tolerance=1e-13).fit(keys, targets)
+    assert (solution.values - values).abs().max() < SOLVERS[solver]
+    assert solution.bounded.sum() == 1
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_theorem_1_for_sparse_attention(solver):
+    """Each query has a regression on its own keys."""
+    queries, keys, values = random(6, 4), random(9, 4), random(9, 3)
+    seen = torch.rand(6, 9) < 0.5
+    seen[:, 4] = True
+    together = support_vector_expansion(queries, keys, values, training_sets=seen)
+    for query, subset, expansion in zip(queries, seen, together, strict=True):
+        expected = naive.softmax_attention(query[None], keys, values, subset[None])
+        targets, least_C = values_to_targets(keys[subset], values[subset], epsilon=0.1)
+        regression = PrimalDualRegression(C=2 * least_C, epsilon=0.1, solver=solver, tolerance=1e-13)
+        solution = regression.fit(keys[subset], targets)
+        assert (solution.values - values[subset]).abs().max() < SOLVERS[solver]
+        assert (solution.predict(query[None]) - expected).abs().max() < SOLVERS[solver]
+        assert (expansion - expected).abs().max() < 1e-13
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_more_keys_than_features_determine_the_function_only(solver):
+    """Linear attention over 20 keys of 4 features: other values solve the same regression, with the same f."""
+    queries, keys, values = random(5, 4), random(20, 4), random(20, 2)
+    targets, least_C = values_to_targets(keys, values, "linear", epsilon=0.1)
+    regression = PrimalDualRegression("linear", C=2 * least_C, epsilon=0.1, solver=solver, max_iterations=100_000)
+    solution = regression.fit(keys, targets)
+    assert (solution.predict(queries) - linear_attention(queries, keys, values)).abs().max() < 1e-6
+    expected = values.T @ elu_feature_map(keys)
+    assert (solution.primal_weight(elu_feature_map) - expected).abs().max() < 1e-5 * expected.abs().max()
+    assert (solution.values - values).abs().max() > 0.1
+
+
+def regression_with_every_kind_of_key(solver: str):
+    """A small C and a wide tube: keys that are no support vectors, free ones, bounded ones."""
+    keys, targets = random(24, 3), random(24, 2)
+    return PrimalDualRegression(C=20.0, epsilon=0.5, solver=solver, tolerance=1e-13).fit(keys, targets)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_complementary_slackness(solver):
+    solution = regression_with_every_kind_of_key(solver)
+    a, residuals = solution.coefficients, solution.residuals
+    free = solution.support_vectors & ~solution.bounded
+    assert free.any()
+    assert solution.bounded.any()
+    assert (~solution.support_vectors).any()
+    assert (residuals[free] - 0.5 * a[free].sign()).abs().max() < 1e-7
+    assert residuals[~solution.support_vectors].abs().max() < 0.5 + 1e-7
+    assert (residuals * a.sign())[solution.bounded].min() > 0.5 - 1e-7
+    assert a.abs().max() <= 20.0 * (1 + 1e-12)
+
+
+def test_solvers_agree():
+    one, other = (regression_with_every_kind_of_key_on(solver) for solver in SOLVERS)
+    assert (one.coefficients - other.coefficients).abs().max() < 1e-6
+    assert one.primal_value == pytest.approx(other.primal_value, rel=1e-10)
+
+
+def regression_with_every_kind_of_key_on(solver: str):
+    torch.manual_seed(1)
+    return regression_with_every_kind_of_key(solver)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_values_are_bounded_by_C_over_h(solver):
+    _, keys, values, _, _ = attention_case("softmax")
+    targets, least_C = values_to_targets(keys, values)
+    C = least_C / 4
+    solution = PrimalDualRegression(C=C, epsilon=0.0, solver=solver).fit(keys, targets)
+    bound = (C / (keys @ keys.T / 2).exp().sum(1)).unsqueeze(1)
+    assert (solution.values.abs() <= bound * (1 + 1e-12)).all()
+    assert solution.bounded.any()
+    torch.testing.assert_close(solution.values.abs()[solution.bounded], bound.expand(-1, 3)[solution.bounded])
+    assert (solution.values - values).abs().max() > 1e-2
+
+
+def test_primal_solved_on_its_own_has_the_dual_value():
+    """Minimizes over W and the slacks, in the features of linear attention, and knows nothing of the dual."""
+    keys, targets, C, epsilon = random(10, 3), random(10, 1), 4.0, 0.3
+    solution = PrimalDualRegression("linear", C=C, epsilon=epsilon).fit(keys, targets)
+    features = elu_feature_map(keys)
+    features = (features / (features @ features.sum(0)).unsqueeze(1)).numpy()
+    y = targets[:, 0].numpy()
+
+    def objective(z):
+        return z[:3] @ z[:3] / 2 + C * z[3:].sum(), np.concatenate([z[:3], np.full(20, C)])
+
+    tube = (
+        np.concatenate([np.eye(10), np.zeros((10, 10))], axis=1),
+        np.concatenate([np.zeros((10, 10)), np.eye(10)], 1),
+    )
+    slopes = np.concatenate([np.hstack([features, tube[0]]), np.hstack([-features, tube[1]])])
+    offsets = np.concatenate([epsilon - y, epsilon + y])
+    found = minimize(
+        objective,
+        np.concatenate([np.zeros(3), np.maximum(-offsets, 0)]),
+        jac=True,
+        method="SLSQP",
+        bounds=[(None, None)] * 3 + [(0, None)] * 20,
+        constraints={"type": "ineq", "fun": lambda z: slopes @ z + offsets, "jac": lambda z: slopes},
+        options={"ftol": 1e-12, "maxiter": 1000},
+    )
+    assert found.success
+    assert found.fun == pytest.approx(solution.dual_value, rel=1e-8)
+    weight = solution.primal_weight(elu_feature_map)[0].numpy()
+    assert np.abs(found.x[:3] - weight).max() < 1e-4 * np.abs(weight).max()
+
+
+@pytest.mark.parametrize("kernel", ["softmax", "linear"])
+def test_primal_layer_equals_its_expansion(kernel):
+    """f(x) = W Phi(T(x)) / h(x) with W written out."""
+    phi = ExponentialFeatureMap(2, 40) if kernel == "softmax" else elu_feature_map
+    keys, queries = random(5, 2), random(4, 2)
+    bn = batch_normalization(scaling=False)
+    solution = PrimalDualRegression(kernel, C=3.0, epsilon=0.1, transform=bn).fit(keys, random(5, 3))
+    T = bn(keys)
+    h = (phi(T(queries)) @ phi(T(keys)).T).sum(1, keepdim=True)
+    weight = solution.primal_weight(phi)
+    assert (phi(T(queries)) @ weight.T / h - solution.predict(queries)).abs().max() < 1e-11
+    slack = (solution.residuals.abs() - 0.1).clamp(min=0).sum()
+    assert (weight.square().sum() / 2 + 3.0 * slack).item() == pytest.approx(solution.primal_value, rel=1e-9)
+
+
+def test_kernel_of_ones_own():
+    keys, queries, targets = random(5, 4), random(3, 4), random(5, 2)
+
+    def gaussian(x, y):
+        return (-torch.cdist(x, y).square()).exp()
+
+    solution = PrimalDualRegression(gaussian, C=2.0).fit(keys, targets)
+    weights = gaussian(queries, keys)
+    expected = weights @ solution.values / weights.sum(1, keepdim=True)
+    torch.testing.assert_close(solution.predict(queries), expected)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_large_logits(solver):
+    """Keys whose h is exp(200)."""
+    keys, values = torch.nn.functional.normalize(random(6, 4)) * 20, random(6, 2)
+    targets, least_C = values_to_targets(keys, values, epsilon=0.1)
+    assert least_C > 1e80
+    solution = PrimalDualRegression(C=2 * least_C, epsilon=0.1, solver=solver).fit(keys, targets)
+    assert (solution.values - values).abs().max() < 1e-8
+    with pytest.raises(ValueError, match="`keys` must not make h overflow, got log h = "):
+        PrimalDualRegression(solver=solver).fit(20 * keys, targets)
+
+
+def test_nothing_to_fit():
+    solution = PrimalDualRegression(epsilon=1.0).fit(random(5, 2), torch.zeros(5, 2))
+    assert solution.primal_value == solution.dual_value == solution.relative_gap == 0
+    assert not solution.support_vectors.any()
+
+
+def test_arrays_of_numpy():
+    keys, targets = np.random.default_rng(0).normal(size=(2, 6, 3))
+    solution = PrimalDualRegression(C=2.0).fit(keys, targets.astype(np.float32))
+    assert solution.predict(keys).shape == (6, 3)
+    assert solution.values.dtype == torch.float64
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_no_convergence_is_an_error_with_its_gap(solver):
+    regression = PrimalDualRegression(C=1e3, epsilon=0.01, solver=solver, max_iterations=2)
+    with pytest.raises(ConvergenceError, match=r"stopped after 2 iterations at a relative duality gap of \d"):
+        regression.fit(random(20, 2), random(20, 2))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"C": 0}, "`C` must be finite and above 0, got 0"),
+        ({"C": float("inf")}, "`C` must be finite and above 0, got inf"),
+        ({"epsilon": -0.1}, "`epsilon` must be finite and at least 0, got -0.1"),
+        ({"epsilon": float("nan")}, "`epsilon` must be finite and at least 0, got nan"),
+        ({"tolerance": 0}, "`tolerance` must be finite and above 0, got 0"),
+        ({"max_iterations": 0}, "`max_iterations` must be finite and at least 1, got 0"),
+        ({"solver": "smo"}, "`solver` must be one of scipy, coordinate_descent, got 'smo'"),
+    ],
+)
+def test_refuses_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        PrimalDualRegression(**arguments)
+
+
+NAN = torch.tensor([[1.0, 2.0], [float("nan"), 4.0]])
+
+
+@pytest.mark.parametrize(
+    ("keys", "targets", "message"),
+    [
+        (torch.ones(3), torch.ones(3, 1), r"`keys` must have shape \(rows, columns\), none of them 0, got \(3,\)"),
+        (
+            torch.ones(3, 2),
+            torch.ones(4, 1),
+            r"`targets` must have shape \(3, columns\), none of them 0, got \(4, 1\)",
+        ),
+        (
+            torch.ones(0, 2),
+            torch.ones(0, 1),
+            r"`keys` must have shape \(rows, columns\), none of them 0, got \(0, 2\)",
+        ),
+        (NAN, torch.ones(2, 1), "`keys` must be finite, got nan at row 1, column 0"),
+        (torch.ones(2, 1), NAN, "`targets` must be finite, got nan at row 1, column 0"),
+    ],
+)
+def test_refuses_data(keys, targets, message):
+    with pytest.raises(ValueError, match=message):
+        PrimalDualRegression().fit(keys, targets)
+
+
+def test_refuses_what_leaves_no_key():
+    queries, keys, values = random(3, 2), random(4, 2), random(4, 1)
+    seen = torch.ones(3, 4, dtype=torch.bool)
+    with pytest.raises(
+        ValueError, match=r"`training_sets` must have shape \(queries, keys\) = \(3, 4\), got \(4, 3\)"
+    ):
+        support_vector_expansion(queries, keys, values, training_sets=seen.T)
+    seen[1] = False
+    with pytest.raises(ValueError, match="`queries` must each see a key, but none counts for query 1"):
+        support_vector_expansion(queries, keys, values, training_sets=seen)
+    with pytest.raises(ValueError, match="`kernel` must be positive for a key with itself, got 0 for key 0"):
+        PrimalDualRegression(lambda x, y: x.relu() @ y.relu().T).fit(-torch.ones(2, 2), values[:2])
+    with pytest.raises(ValueError, match="`epsilon` must be finite and at least 0, got -1"):
+        values_to_targets(keys, values, epsilon=-1)
