@@ -13,6 +13,7 @@ from hf_primaldual import (
 )
 from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.results import load_results
+from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 
 ROOT = Path(__file__).parents[1]
 CHECKPOINT = "outputs/japanese-vowels/primal-dual-japanesevowels-bn-sh"
