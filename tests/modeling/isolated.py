@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 # The package may be installed for development in the environment that runs the tests: it is hidden.
 PREAMBLE = """
 import sys
@@ -36,7 +38,13 @@ def run_isolated(script: str, folder: Path, *arguments, hide: bool = True) -> st
     process = subprocess.run(
         [sys.executable, "-I", "-c", (PREAMBLE if hide else "") + script, *map(str, arguments)],
         cwd=working_directory,
-        env={**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"},
+        # As many threads as here: with others, sums are rounded in another order.
+        env={
+            **os.environ,
+            "HF_HOME": str(home),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        },
         capture_output=True,
         text=True,
         check=False,
