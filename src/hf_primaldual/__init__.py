@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch  # noqa: F401  Imported by transformers' Auto classes instead, it takes longer.
 from transformers.models.auto import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
 
-from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig, PrimalDualTimeSeriesConfig
+from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
+from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
 if TYPE_CHECKING:
