@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hf_primaldual.modeling.modeling_primal_dual_time_series import TokenBatchNorm
+from hf_primaldual.modeling.layers_primal_dual import TokenBatchNorm
 from tests.modeling.cases import PRESET_CASES, needs_compiler, right_padding
 from tests.modeling.parity import make_layer
 from tests.modeling.series import series_batch, small_model
