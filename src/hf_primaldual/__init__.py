@@ -9,10 +9,16 @@ import importlib
 from typing import TYPE_CHECKING
 
 import torch  # noqa: F401  Imported by transformers' Auto classes instead, it takes longer.
-from transformers.models.auto import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
+from transformers.models.auto import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+)
 
 from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
-from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
+from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig, PrimalDualViTConfig
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
 if TYPE_CHECKING:
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
         PrimalDualTimeSeriesForSequenceClassification,
         PrimalDualTimeSeriesModel,
     )
+    from .modeling.modeling_primal_dual_vit import PrimalDualViTForImageClassification, PrimalDualViTModel
     from .modeling.pipeline_primal_dual import TimeSeriesClassificationPipeline
 
 __version__ = "0.1.0"
@@ -29,6 +36,8 @@ _LAZY = {
     "PrimalDualAttention": "attention_primal_dual",
     "PrimalDualTimeSeriesForSequenceClassification": "modeling_primal_dual_time_series",
     "PrimalDualTimeSeriesModel": "modeling_primal_dual_time_series",
+    "PrimalDualViTForImageClassification": "modeling_primal_dual_vit",
+    "PrimalDualViTModel": "modeling_primal_dual_vit",
     "TimeSeriesClassificationPipeline": "pipeline_primal_dual",
 }
 
@@ -53,24 +62,25 @@ class _LazyModel:
     need not pay for it.
     """
 
-    config_class = PrimalDualTimeSeriesConfig
-
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, config_class: type):
+        self.__name__ = name
+        self.config_class = config_class
 
     def __getattr__(self, attribute: str):
-        return getattr(__getattr__(self._name), attribute)
+        return getattr(__getattr__(self.__name__), attribute)
 
     def __call__(self, *args, **kwargs):
-        return __getattr__(self._name)(*args, **kwargs)
+        return __getattr__(self.__name__)(*args, **kwargs)
 
 
-AutoConfig.register("primal_dual_time_series", PrimalDualTimeSeriesConfig)
+for _config, _model, _auto_class, _classifier in (
+    (PrimalDualTimeSeriesConfig, "PrimalDualTimeSeries", AutoModelForSequenceClassification, "SequenceClassification"),
+    (PrimalDualViTConfig, "PrimalDualViT", AutoModelForImageClassification, "ImageClassification"),
+):
+    AutoConfig.register(_config.model_type, _config)
+    AutoModel.register(_config, _LazyModel(f"{_model}Model", _config))
+    _auto_class.register(_config, _LazyModel(f"{_model}For{_classifier}", _config))
 AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
-AutoModel.register(PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesModel"))
-AutoModelForSequenceClassification.register(
-    PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesForSequenceClassification")
-)
 
 __all__ = [
     "PRESETS",
@@ -81,5 +91,8 @@ __all__ = [
     "PrimalDualTimeSeriesFeatureExtractor",
     "PrimalDualTimeSeriesForSequenceClassification",
     "PrimalDualTimeSeriesModel",
+    "PrimalDualViTConfig",
+    "PrimalDualViTForImageClassification",
+    "PrimalDualViTModel",
     "TimeSeriesClassificationPipeline",
 ]

@@ -129,7 +129,9 @@ class PrimalDualViTConfig(PrimalDualEncoderConfig):
         num_channels (`int`, *optional*, defaults to 3):
             Channels of the images.
         distillation_token (`bool`, *optional*, defaults to `False`):
-            Adds DeiT's second token; the classifier then has a second head, and both are averaged for prediction.
+            Adds DeiT's second token.
+        distillation_head (`bool`, *optional*, defaults to `False`):
+            Classifies that token too; the logits are the average of both heads'.
         pooling (`str`, *optional*, defaults to `"cls"`):
             `"cls"` classifies the first token, `"mean"` the average of the patches.
 
@@ -144,6 +146,7 @@ class PrimalDualViTConfig(PrimalDualEncoderConfig):
     patch_size: int | list[int] | tuple[int, ...] = 16
     num_channels: int = 3
     distillation_token: bool = False
+    distillation_head: bool = False
     pooling: str = "cls"
     hidden_size: int = 192
     num_attention_heads: int = 3
@@ -178,6 +181,11 @@ class PrimalDualViTConfig(PrimalDualEncoderConfig):
                 f"`image_size` ({self.image_size}) must hold at least one patch of `patch_size` ({self.patch_size})."
             )
         self.num_prefix_tokens = 2 if self.distillation_token else 1
+
+    def validate_distillation(self):
+        """Part of `@strict`'s validation."""
+        if self.distillation_head and not self.distillation_token:
+            raise ValueError("`distillation_head=True` classifies a token that `distillation_token=False` leaves out.")
 
 
 def pair(size: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:
