@@ -62,9 +62,28 @@ class PrimalDualMLP(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.is_gelu = config.hidden_act == "gelu"
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.dropout(self.activation_fn(self.fc1(hidden_states))))
+        hidden_states = self.fc1(hidden_states)
+        if self._may_overwrite():
+            hidden_states = torch.ops.aten.gelu_(hidden_states)
+        else:
+            hidden_states = self.activation_fn(hidden_states)
+        return self.fc2(self.dropout(hidden_states))
+
+    def _may_overwrite(self) -> bool:
+        """
+        Whether the widest tensor of a layer may be activated in its own memory, which on a CPU saves some 3 % of an
+        inference: nothing is differentiated, and nobody else looks at it.
+        """
+        return (
+            self.is_gelu
+            and not torch.is_grad_enabled()
+            and not torch.compiler.is_compiling()
+            and type(self.fc1) is nn.Linear
+            and not self.fc1._forward_hooks
+        )
 
 
 class LayerScale(nn.Module):
