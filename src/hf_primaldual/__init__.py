@@ -12,11 +12,16 @@ import torch  # noqa: F401  Imported by transformers' Auto classes instead, it t
 from transformers.models.auto import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
 
 from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
-from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
+from .modeling.configuration_primal_dual_models import PrimalDualTextConfig, PrimalDualTimeSeriesConfig
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
 if TYPE_CHECKING:
     from .modeling.attention_primal_dual import PrimalDualAttention
+    from .modeling.modeling_primal_dual_text import (
+        PrimalDualTextForDocumentMatching,
+        PrimalDualTextForSequenceClassification,
+        PrimalDualTextModel,
+    )
     from .modeling.modeling_primal_dual_time_series import (
         PrimalDualTimeSeriesForSequenceClassification,
         PrimalDualTimeSeriesModel,
@@ -27,6 +32,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "PrimalDualAttention": "attention_primal_dual",
+    "PrimalDualTextForDocumentMatching": "modeling_primal_dual_text",
+    "PrimalDualTextForSequenceClassification": "modeling_primal_dual_text",
+    "PrimalDualTextModel": "modeling_primal_dual_text",
     "PrimalDualTimeSeriesForSequenceClassification": "modeling_primal_dual_time_series",
     "PrimalDualTimeSeriesModel": "modeling_primal_dual_time_series",
     "TimeSeriesClassificationPipeline": "pipeline_primal_dual",
@@ -53,30 +61,43 @@ class _LazyModel:
     need not pay for it.
     """
 
-    config_class = PrimalDualTimeSeriesConfig
-
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, config_class: type):
+        # What the mappings ask for when they only look for a class among several.
+        self.__name__, self.config_class = name, config_class
 
     def __getattr__(self, attribute: str):
-        return getattr(__getattr__(self._name), attribute)
+        return getattr(__getattr__(self.__name__), attribute)
 
     def __call__(self, *args, **kwargs):
-        return __getattr__(self._name)(*args, **kwargs)
+        return __getattr__(self.__name__)(*args, **kwargs)
 
 
-AutoConfig.register("primal_dual_time_series", PrimalDualTimeSeriesConfig)
-AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
-AutoModel.register(PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesModel"))
-AutoModelForSequenceClassification.register(
-    PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesForSequenceClassification")
+def _register(config_class: type, encoder: str, *classifiers: str) -> None:
+    """Makes a family known to the Auto classes; of several classifiers a checkpoint names its own."""
+    AutoConfig.register(config_class.model_type, config_class)
+    AutoModel.register(config_class, _LazyModel(encoder, config_class))
+    heads = tuple(_LazyModel(name, config_class) for name in classifiers)
+    AutoModelForSequenceClassification.register(config_class, heads if len(heads) > 1 else heads[0])
+
+
+_register(
+    PrimalDualTextConfig,
+    "PrimalDualTextModel",
+    "PrimalDualTextForSequenceClassification",
+    "PrimalDualTextForDocumentMatching",
 )
+_register(PrimalDualTimeSeriesConfig, "PrimalDualTimeSeriesModel", "PrimalDualTimeSeriesForSequenceClassification")
+AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
 
 __all__ = [
     "PRESETS",
     "AttentionChoices",
     "PrimalDualAttention",
     "PrimalDualConfig",
+    "PrimalDualTextConfig",
+    "PrimalDualTextForDocumentMatching",
+    "PrimalDualTextForSequenceClassification",
+    "PrimalDualTextModel",
     "PrimalDualTimeSeriesConfig",
     "PrimalDualTimeSeriesFeatureExtractor",
     "PrimalDualTimeSeriesForSequenceClassification",
