@@ -42,7 +42,7 @@ def test_the_head_sees_both_documents_their_product_and_their_difference():
         )
     )
     compared = torch.cat((first, second, first * second, first - second), dim=1)
-    expected = model.classifier(model.dense(compared).relu())
+    expected = model.classifier.out_proj(model.classifier.dense(compared).relu())
     outputs = model(**batch)
     assert outputs.logits.shape == (4, 2)
     torch.testing.assert_close(outputs.logits, expected, rtol=1e-4, atol=1e-5)
@@ -127,9 +127,9 @@ def test_a_saved_matcher_is_loaded_by_its_name(tmp_path, preset):
 def test_either_class_loads_the_others_encoder(tmp_path):
     classifier = small_model()
     classifier.save_pretrained(tmp_path)
-    matcher = PrimalDualTextForDocumentMatching.from_pretrained(tmp_path, num_labels=2)
+    matcher = PrimalDualTextForDocumentMatching.from_pretrained(tmp_path)
     assert torch.equal(matcher.get_input_embeddings().weight, classifier.get_input_embeddings().weight)
-    # What it is saved as is what it is.
+    # It is saved as what it is.
     matcher.save_pretrained(tmp_path / "matcher")
     loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path / "matcher")
     assert type(loaded) is PrimalDualTextForDocumentMatching

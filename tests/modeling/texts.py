@@ -31,7 +31,7 @@ def small_model(
     implementation: str = "sdpa", model_class: type = PrimalDualTextForSequenceClassification, **fields
 ) -> PrimalDualTextForSequenceClassification:
     """A classifier with weights large enough for its parts to matter."""
-    config = small_config(initializer_range=0.2, **fields)
+    config = small_config(**{"initializer_range": 0.2, **fields})
     config._attn_implementation = implementation
     return stirred(model_class(config))
 

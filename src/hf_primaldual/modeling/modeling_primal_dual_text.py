@@ -247,6 +247,21 @@ class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
         )
 
 
+class PrimalDualTextMatchingHead(nn.Module):
+    """The classes of a pair of documents from their vectors, by one hidden layer."""
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__()
+        self.dropout = nn.Dropout(classifier_dropout(config))
+        self.dense = nn.Linear(4 * config.hidden_size, config.intermediate_size)
+        self.out_proj = nn.Linear(config.intermediate_size, config.num_labels)
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """`(batch, width)` twice to `(batch, num_labels)`."""
+        compared = torch.cat((first, second, first * second, first - second), dim=-1)
+        return self.out_proj(torch.relu(self.dense(self.dropout(compared))))
+
+
 class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
     """
     A classifier of pairs of documents, as in Long Range Arena's Retrieval: one encoder turns both into vectors u and
@@ -275,9 +290,7 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
         self.loss_type = "ForSequenceClassification"
         self.model = PrimalDualTextModel(config)
         self.pooler = PrimalDualTextPooler(config)
-        self.dropout = nn.Dropout(classifier_dropout(config))
-        self.dense = nn.Linear(4 * config.hidden_size, config.intermediate_size)
-        self.classifier = nn.Linear(config.intermediate_size, config.num_labels)
+        self.classifier = PrimalDualTextMatchingHead(config)
         self.post_init()
 
     @can_return_tuple
@@ -331,8 +344,7 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
         documents = _one_batch((input_ids, pair_input_ids), self.config.pad_token_id or 0)
         outputs = self.model(documents, attention_mask, token_type_ids, **kwargs)
         first, second = self.pooler(outputs.last_hidden_state, attention_mask).chunk(2)
-        compared = torch.cat((first, second, first * second, first - second), dim=-1)
-        logits = self.classifier(torch.relu(self.dense(self.dropout(compared))))
+        logits = self.classifier(first, second)
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
