@@ -18,11 +18,20 @@ from transformers.models.auto import (
 )
 
 from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
-from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig, PrimalDualViTConfig
+from .modeling.configuration_primal_dual_models import (
+    PrimalDualTextConfig,
+    PrimalDualTimeSeriesConfig,
+    PrimalDualViTConfig,
+)
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
 if TYPE_CHECKING:
     from .modeling.attention_primal_dual import PrimalDualAttention
+    from .modeling.modeling_primal_dual_text import (
+        PrimalDualTextForDocumentMatching,
+        PrimalDualTextForSequenceClassification,
+        PrimalDualTextModel,
+    )
     from .modeling.modeling_primal_dual_time_series import (
         PrimalDualTimeSeriesForSequenceClassification,
         PrimalDualTimeSeriesModel,
@@ -34,6 +43,9 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "PrimalDualAttention": "attention_primal_dual",
+    "PrimalDualTextForDocumentMatching": "modeling_primal_dual_text",
+    "PrimalDualTextForSequenceClassification": "modeling_primal_dual_text",
+    "PrimalDualTextModel": "modeling_primal_dual_text",
     "PrimalDualTimeSeriesForSequenceClassification": "modeling_primal_dual_time_series",
     "PrimalDualTimeSeriesModel": "modeling_primal_dual_time_series",
     "PrimalDualViTForImageClassification": "modeling_primal_dual_vit",
@@ -63,8 +75,8 @@ class _LazyModel:
     """
 
     def __init__(self, name: str, config_class: type):
-        self.__name__ = name
-        self.config_class = config_class
+        # What the mappings ask for when they only look for a class among several.
+        self.__name__, self.config_class = name, config_class
 
     def __getattr__(self, attribute: str):
         return getattr(__getattr__(self.__name__), attribute)
@@ -73,13 +85,33 @@ class _LazyModel:
         return __getattr__(self.__name__)(*args, **kwargs)
 
 
-for _config, _model, _auto_class, _classifier in (
-    (PrimalDualTimeSeriesConfig, "PrimalDualTimeSeries", AutoModelForSequenceClassification, "SequenceClassification"),
-    (PrimalDualViTConfig, "PrimalDualViT", AutoModelForImageClassification, "ImageClassification"),
-):
-    AutoConfig.register(_config.model_type, _config)
-    AutoModel.register(_config, _LazyModel(f"{_model}Model", _config))
-    _auto_class.register(_config, _LazyModel(f"{_model}For{_classifier}", _config))
+def _register(config_class: type, encoder: str, auto_class: type, *classifiers: str) -> None:
+    """Makes a family known to the Auto classes; of several classifiers a checkpoint names its own."""
+    AutoConfig.register(config_class.model_type, config_class)
+    AutoModel.register(config_class, _LazyModel(encoder, config_class))
+    heads = tuple(_LazyModel(name, config_class) for name in classifiers)
+    auto_class.register(config_class, heads if len(heads) > 1 else heads[0])
+
+
+_register(
+    PrimalDualTextConfig,
+    "PrimalDualTextModel",
+    AutoModelForSequenceClassification,
+    "PrimalDualTextForSequenceClassification",
+    "PrimalDualTextForDocumentMatching",
+)
+_register(
+    PrimalDualTimeSeriesConfig,
+    "PrimalDualTimeSeriesModel",
+    AutoModelForSequenceClassification,
+    "PrimalDualTimeSeriesForSequenceClassification",
+)
+_register(
+    PrimalDualViTConfig,
+    "PrimalDualViTModel",
+    AutoModelForImageClassification,
+    "PrimalDualViTForImageClassification",
+)
 AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
 
 __all__ = [
@@ -87,6 +119,10 @@ __all__ = [
     "AttentionChoices",
     "PrimalDualAttention",
     "PrimalDualConfig",
+    "PrimalDualTextConfig",
+    "PrimalDualTextForDocumentMatching",
+    "PrimalDualTextForSequenceClassification",
+    "PrimalDualTextModel",
     "PrimalDualTimeSeriesConfig",
     "PrimalDualTimeSeriesFeatureExtractor",
     "PrimalDualTimeSeriesForSequenceClassification",

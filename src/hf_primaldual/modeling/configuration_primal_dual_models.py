@@ -242,7 +242,25 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
 
     def __post_init__(self, **kwargs):
         self.num_prefix_tokens = int(self.prepend_cls)
+        # Of several classifiers of one configuration transformers picks by these names, and cannot go through None.
+        self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        # A configuration's fields may be set one by one, by `from_pretrained` too.
+        if name == "prepend_cls" and "num_prefix_tokens" in vars(self):
+            self.num_prefix_tokens = int(value)
+
+    def validate_vocabulary(self):
+        """Part of `@strict`'s validation."""
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"`pad_token_id` must be a token of the vocabulary, 0 to {self.vocab_size - 1} (`vocab_size` = "
+                f"{self.vocab_size}), or None, got {self.pad_token_id}."
+            )
+        if self.type_vocab_size < 0:
+            raise ValueError(f"`type_vocab_size` must be at least 0, got {self.type_vocab_size}.")
 
 
 for _config in (PrimalDualTextConfig, PrimalDualTimeSeriesConfig, PrimalDualViTConfig):
