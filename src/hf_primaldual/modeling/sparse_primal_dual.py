@@ -73,7 +73,7 @@ def _fill(states: torch.Tensor, before: int, length: int) -> torch.Tensor:
 
 def _neighbouring_blocks(tokens: int, keys: int, scale: int, size: int, halo: int, device) -> Arrangement:
     """Blocks of `size` keys, the queries that lie there, and `halo` blocks of keys on either side."""
-    blocks = -(-keys // size)
+    size, blocks, halo = (size, -(-keys // size), halo) if size < keys else (keys, 1, 0)
 
     def arrange_keys(states):
         filled = _fill(states, halo * size, (blocks + 2 * halo) * size).unflatten(1, (-1, size))
@@ -98,7 +98,7 @@ def _neighbouring_blocks(tokens: int, keys: int, scale: int, size: int, halo: in
 
 def _residue_classes(tokens: int, keys: int, scale: int, stride: int, device) -> Arrangement:
     """One block for each remainder by `stride`."""
-    groups = -(-keys // stride)
+    stride, groups = (stride, -(-keys // stride)) if stride < keys else (keys, 1)
     places = torch.arange(groups * stride, device=device).view(groups, stride).T
 
     def arrange_queries(states):
@@ -133,17 +133,18 @@ def _every_last(tokens: int, keys: int, scale: int, stride: int, device) -> Arra
 
 
 def _arrange(component: str, pattern: SparsePattern, tokens: int, keys: int, device) -> Arrangement:
-    # What reaches past the sequence sees no more than all of it, and need not be filled up that far.
-    scale, stride = min(pattern.scale, tokens), min(pattern.stride, keys)
+    # What reaches past the sequence need not be filled up that far. Numbers of blocks are then written out, since the
+    # compiler has no use for `keys // keys` where keys is a symbol.
+    scale, stride = min(pattern.scale, tokens), pattern.stride
     if component == "local":
         # A block as wide as the reach needs one neighbour on either side.
-        size = min(max(pattern.half, SMALLEST_BLOCK), keys)
-        return _neighbouring_blocks(tokens, keys, scale, size, -(-min(pattern.half, keys) // size), device)
+        size = max(pattern.half, SMALLEST_BLOCK)
+        return _neighbouring_blocks(tokens, keys, scale, size, -(-pattern.half // size), device)
     if component == "block":
-        return _neighbouring_blocks(tokens, keys, scale, min(stride, keys), 0, device)
+        return _neighbouring_blocks(tokens, keys, scale, stride, 0, device)
     if component == "strided":
         return _residue_classes(tokens, keys, scale, stride, device)
-    return _every_last(tokens, keys, scale, stride, device)
+    return _every_last(tokens, keys, scale, min(stride, keys), device)
 
 
 def _arrangements(pattern: SparsePattern, query: torch.Tensor, key: torch.Tensor) -> list[Arrangement]:
