@@ -206,7 +206,10 @@ def sparse_softmax(
         # The kernel takes any layout whose channels lie side by side.
         query, key, value = (states.contiguous() for states in (query, key, value))
         biases = [_bias(keep, query) for keep in kept]
-        return FlashUnion.apply(query, key, value, pattern, scaling, *biases)[0]
+        if not (torch.is_grad_enabled() and any(states.requires_grad for states in (query, key, value))):
+            # The compiler, which reads a Function another way where there is no gradient, loses the pattern's methods.
+            return _flash_union(query, key, value, pattern, scaling, biases)[0]
+        return FlashUnion.apply(query, key, value, pattern, scaling, *biases)
 
     # A union has one softmax: logits of all components side by side, weights back to where each one's values lie.
     logits = [
@@ -275,6 +278,26 @@ def _bias(keep: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     return bias.expand(query.shape[0], -1, -1, -1).flatten(0, 1).unsqueeze(1)
 
 
+def _flash_union(query, key, value, pattern, scaling, biases) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of shape `(batch, tokens, heads, head_dim)` and its log-sum-exps, `(batch, tokens, heads)`."""
+    outputs, sums = [], []
+    for arranged, bias in zip(_arrangements(pattern, query, key), biases, strict=True):
+        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            _as_rows(arranged.queries(query)),
+            _as_rows(arranged.keys(key)),
+            _as_rows(arranged.keys(value)),
+            attn_mask=bias,
+            scale=scaling,
+        )
+        outputs.append(arranged.restore(_as_blocks(output, len(query))))
+        sums.append(arranged.restore(_as_blocks(lse, len(query))))
+    lse = torch.stack(sums).logsumexp(dim=0)
+    # A query in the padding may keep no key at all: from here on, and in the backward, its weights are 0.
+    lse = lse.masked_fill(lse < torch.finfo(query.dtype).min / 2, 0)
+    output = sum((part - lse).exp().unsqueeze(-1) * output for part, output in zip(sums, outputs, strict=True))
+    return output.to(query.dtype), lse
+
+
 class FlashUnion(torch.autograd.Function):
     """
     The one softmax of a union from a flash kernel for each component, whose pairs are disjoint.
@@ -285,7 +308,7 @@ class FlashUnion(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(query, key, value, pattern, scaling, *biases):
+    def forward(ctx, query, key, value, pattern, scaling, *biases):
         """
         Args:
             query (`torch.Tensor` of shape `(batch, tokens, heads, head_dim)`).
@@ -294,33 +317,15 @@ class FlashUnion(torch.autograd.Function):
                 component.
 
         Returns:
-            The output of shape `(batch, tokens, heads, head_dim)` and `lse` of shape `(batch, tokens, heads)`.
+            The output of shape `(batch, tokens, heads, head_dim)`.
         """
-        outputs, sums = [], []
-        for arranged, bias in zip(_arrangements(pattern, query, key), biases, strict=True):
-            output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-                _as_rows(arranged.queries(query)),
-                _as_rows(arranged.keys(key)),
-                _as_rows(arranged.keys(value)),
-                attn_mask=bias,
-                scale=scaling,
-            )
-            outputs.append(arranged.restore(_as_blocks(output, len(query))))
-            sums.append(arranged.restore(_as_blocks(lse, len(query))))
-        lse = torch.stack(sums).logsumexp(dim=0)
-        # A query in the padding may keep no key at all: from here on, and in the backward, its weights are 0.
-        lse = lse.masked_fill(lse < torch.finfo(query.dtype).min / 2, 0)
-        output = sum((part - lse).exp().unsqueeze(-1) * output for part, output in zip(sums, outputs, strict=True))
-        return output.to(query.dtype), lse
+        output, lse = _flash_union(query, key, value, pattern, scaling, biases)
+        ctx.pattern, ctx.scaling = pattern, scaling
+        ctx.save_for_backward(query, key, value, output, lse, *biases)
+        return output
 
     @staticmethod
-    def setup_context(ctx, inputs, output):
-        query, key, value, ctx.pattern, ctx.scaling, *biases = inputs
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(query, key, value, *output, *biases)
-
-    @staticmethod
-    def backward(ctx, grad_output, _):
+    def backward(ctx, grad_output):
         query, key, value, output, lse, *biases = ctx.saved_tensors
         grad_output, gradients = grad_output.contiguous(), []
         for arranged, bias in zip(_arrangements(ctx.pattern, query, key), biases, strict=True):
