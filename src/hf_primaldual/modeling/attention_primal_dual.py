@@ -7,7 +7,7 @@ from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
 from .kernels_primal_dual import KERNELS, feature_map
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
-from .transforms_primal_dual import TRANSFORMS, GridConvolution
+from .transforms_primal_dual import TRANSFORMS, GridConvolution, KeyBatchNorm
 
 
 def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int] | None) -> torch.Tensor:
@@ -79,7 +79,7 @@ class PrimalDualAttention(nn.Module):
         # What transformers' back-ends ask of a layer.
         self.is_causal = False
 
-        kernel, transforms, training_set = config.choices
+        kernel, transforms, _ = config.choices
         self.kernel = KERNELS[kernel]
         if kernel == "linear":
             # An unknown name is refused now and not in the first forward.
@@ -87,8 +87,16 @@ class PrimalDualAttention(nn.Module):
         self.transforms = nn.ModuleList(build_transform(name, config) for name in transforms)
         # Softmax ignores what is constant over the keys, so that a last batch normalization folds into the queries.
         self.folds_last = kernel == "softmax" and bool(transforms) and hasattr(self.transforms[-1], "fold")
-        self.training_set = TRAINING_SETS[training_set](config)
+        self._build_training_set()
 
+        width = config.hidden_size
+        self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(width, width, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(width, width, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(width, width)
+
+    def _build_training_set(self) -> None:
+        self.training_set = TRAINING_SETS[self.config.choices.training_set](self.config)
         groups = self.training_set.head_groups
         self.group_rows = [None] if len(groups) == 1 else [self._rows(heads) for heads in groups]
         order = [head for heads in groups for head in heads]
@@ -96,11 +104,21 @@ class PrimalDualAttention(nn.Module):
         self.grouped_order = None if order == sorted(order) else order
         self.original_order = [order.index(head) for head in range(self.num_heads)]
 
-        width = config.hidden_size
-        self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
-        self.k_proj = nn.Linear(width, width, bias=config.qkv_bias)
-        self.v_proj = nn.Linear(width, width, bias=config.qkv_bias)
-        self.o_proj = nn.Linear(width, width)
+    def retune(self) -> None:
+        """
+        Reads beta, the scaling and the heads' factors or points from the configuration anew, which may have moved in
+        training; the weights stay.
+
+        Raises:
+            ValueError: when the configuration's fields contradict each other, or downsampling has weights of its own.
+        """
+        self.config.validate_attention()
+        if any(True for _ in self.training_set.parameters()):
+            raise ValueError("`sampling='conv'` learns filters for each factor, which then can't change in training.")
+        self._build_training_set()
+        for transform in self.transforms:
+            if isinstance(transform, KeyBatchNorm):
+                transform.retune(self.config)
 
     def _rows(self, heads: list[int]) -> slice | list[int]:
         start, stop = heads[0] * self.head_dim, (heads[-1] + 1) * self.head_dim

@@ -79,9 +79,9 @@ class KeyBatchNorm(nn.Module):
     def __init__(self, config: PrimalDualConfig):
         super().__init__()
         self.head_dim = config.head_dim
+        self.eps = config.bn_eps
         self.initial_beta = float(config.bn_beta)
         self.scaling = config.bn_scaling
-        self.eps = config.bn_eps
         # One beta per head, or the paper's constant.
         self.beta = (
             nn.Parameter(torch.full((config.num_attention_heads,), self.initial_beta))
@@ -92,6 +92,12 @@ class KeyBatchNorm(nn.Module):
     def reset_parameters(self):
         if isinstance(self.beta, nn.Parameter):
             init.constant_(self.beta, self.initial_beta)
+
+    def retune(self, config: PrimalDualConfig) -> None:
+        """Takes a constant beta and the scaling from a configuration that has moved; a learned beta stays."""
+        self.scaling = config.bn_scaling
+        if not isinstance(self.beta, nn.Parameter):
+            self.beta = float(config.bn_beta)
 
     def _beta_of(self, heads: list[int]) -> float | torch.Tensor:
         """The constant, or that of each channel."""

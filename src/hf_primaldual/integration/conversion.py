@@ -1,0 +1,250 @@
+"""Softmax checkpoints of transformers as models of this package, with all of their weights."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+
+from ..modeling.modeling_primal_dual import PrimalDualPreTrainedModel
+from ..modeling.modeling_primal_dual_text import PrimalDualTextForSequenceClassification, PrimalDualTextModel
+from ..modeling.modeling_primal_dual_vit import PrimalDualViTForImageClassification, PrimalDualViTModel
+from .annealing import start_at_identity
+
+# Fields that both configurations have, under our name.
+COMMON_FIELDS = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "hidden_act",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "initializer_range",
+)
+
+_VIT_NAMES = {
+    r"^(vit|deit)\.": "model.",
+    r"\.attention\.([qkvo]_proj)\.": r".self_attn.\1.",
+    r"\.layernorm_before\.": ".norm1.",
+    r"\.layernorm_after\.": ".norm2.",
+    r"\blayernorm\.": "norm.",
+    r"^cls_classifier\.": "classifier.",
+}
+_BERT_NAMES = {
+    r"^(bert|roberta)\.": "model.",
+    r"^model\.pooler\.": "pooler.",
+    r"\.attention\.self\.(query|key|value)\.": lambda match: f".self_attn.{match[1][0]}_proj.",
+    r"\.attention\.output\.dense\.": ".self_attn.o_proj.",
+    r"\.attention\.output\.LayerNorm\.": ".norm1.",
+    r"\.intermediate\.dense\.": ".mlp.fc1.",
+    r"\.output\.dense\.": ".mlp.fc2.",
+    r"\.output\.LayerNorm\.": ".norm2.",
+    r"\bencoder\.layer\.": "layers.",
+    r"\bembeddings\.LayerNorm\.": "embeddings.norm.",
+    # RoBERTa's head is BERT's pooler and classifier in one module.
+    r"^classifier\.dense\.": "pooler.dense.",
+    r"^classifier\.out_proj\.": "classifier.",
+}
+
+
+class Architecture(NamedTuple):
+    """How the models of one `model_type` become ours: the classes, the fields, and the names of the weights."""
+
+    model: type[PrimalDualPreTrainedModel]
+    classifier: type[PrimalDualPreTrainedModel]
+    fields: Callable[[PreTrainedConfig], dict]
+    names: dict[str, str | Callable]
+
+
+def _vit_fields(config: PreTrainedConfig) -> dict:
+    return {
+        **{name: getattr(config, name) for name in ("image_size", "patch_size", "num_channels", "qkv_bias")},
+        "norm_eps": config.layer_norm_eps,
+    }
+
+
+def _deit_fields(config: PreTrainedConfig) -> dict:
+    with_teacher = any("WithTeacher" in name for name in config.architectures or ())
+    return {**_vit_fields(config), "distillation_token": True, "distillation_head": with_teacher}
+
+
+def _bert_fields(config: PreTrainedConfig) -> dict:
+    kept = ("vocab_size", "max_position_embeddings", "pad_token_id", "type_vocab_size", "classifier_dropout")
+    return {
+        **{name: getattr(config, name) for name in kept},
+        "norm_eps": config.layer_norm_eps,
+        "norm_position": "post",
+        "embedding_norm": True,
+        "pooling": "cls",
+    }
+
+
+def _roberta_fields(config: PreTrainedConfig) -> dict:
+    # Its positions are counted from behind the padding token's number.
+    positions = config.max_position_embeddings - config.pad_token_id - 1
+    return {**_bert_fields(config), "max_position_embeddings": positions}
+
+
+_VISION = (PrimalDualViTModel, PrimalDualViTForImageClassification)
+_TEXT = (PrimalDualTextModel, PrimalDualTextForSequenceClassification)
+ARCHITECTURES = {
+    "vit": Architecture(*_VISION, _vit_fields, _VIT_NAMES),
+    "deit": Architecture(*_VISION, _deit_fields, _VIT_NAMES),
+    "bert": Architecture(*_TEXT, _bert_fields, _BERT_NAMES),
+    "roberta": Architecture(*_TEXT, _roberta_fields, _BERT_NAMES),
+    "xlm-roberta": Architecture(*_TEXT, _roberta_fields, _BERT_NAMES),
+}
+
+
+def convert(
+    model_or_name: PreTrainedModel | str | Path, attention: str = "bn+sh", *, identity: bool = True, **fields
+) -> PrimalDualPreTrainedModel:
+    """
+    A ViT, DeiT, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights.
+
+    It starts as the identity: with beta 0, no scaling and factors of 1 its outputs equal the original's, and
+    [`AnnealToTarget`] moves these to `attention`'s while it trains. With `identity=False` it is there at once.
+
+    Any other encoder keeps its own class and takes the attention by `attn_implementation="primal_dual_bn_sh"`.
+
+    Args:
+        model_or_name (`PreTrainedModel`, `str` or `Path`): the model, or its folder or name on the Hub.
+        attention (`str`): the preset to arrive at.
+        identity (`bool`): whether to start from the original's outputs.
+        fields: other fields of [`PrimalDualViTConfig`] or [`PrimalDualTextConfig`], such as `head_scales`; with
+            `num_labels` an encoder gets a new classifier.
+
+    Returns:
+        The model in evaluation mode: a classifier where the original was one or `num_labels` is given, else an
+        encoder.
+
+    Raises:
+        ValueError: for a model of another architecture, one with relative positions or cross attention, weights that
+            have no place, or a preset that can't start as the identity.
+    """
+    model = load(model_or_name) if isinstance(model_or_name, str | Path) else model_or_name
+    check_convertible(model.config)
+    architecture = ARCHITECTURES[model.config.model_type]
+    weights = {rename(name, architecture.names): weight for name, weight in model.state_dict().items()}
+    is_classifier = wants_classifier(model, fields)
+    labels = {} if "num_labels" in fields else {"id2label": model.config.id2label, "label2id": model.config.label2id}
+    config = architecture.model.config_class(
+        attention=attention,
+        **{
+            **{name: getattr(model.config, name) for name in COMMON_FIELDS},
+            **architecture.fields(model.config),
+            **labels,
+            "problem_type": model.config.problem_type,
+            **fields,
+        },
+    )
+    if identity:
+        start_at_identity(config)
+    converted = architecture.classifier if is_classifier else architecture.model
+    config._attn_implementation = "sdpa"
+    ours = converted(config).to(model.dtype)
+    move_weights(weights, ours)
+    return ours.eval()
+
+
+def load(name: str | Path) -> PreTrainedModel:
+    """
+    A checkpoint by the class of transformers that its configuration names.
+
+    Raises:
+        ValueError: for an architecture that can't be converted, before anything is downloaded.
+    """
+    config = AutoConfig.from_pretrained(name)
+    check_convertible(config)
+    return getattr(transformers, config.architectures[0]).from_pretrained(name)
+
+
+def check_convertible(config: PreTrainedConfig) -> None:
+    """
+    Raises:
+        ValueError: for an architecture that can't be converted.
+    """
+    if config.model_type not in ARCHITECTURES:
+        raise ValueError(
+            f"`model_or_name` is a {config.model_type!r}, which can't be converted; {', '.join(ARCHITECTURES)} can. "
+            "Other encoders take the attention by `attn_implementation='primal_dual_bn_sh'`."
+        )
+    if getattr(config, "is_decoder", False) or getattr(config, "add_cross_attention", False):
+        raise ValueError("`model_or_name` is a decoder, but the primal-dual attentions see every token.")
+    positions = getattr(config, "position_embedding_type", None) or "absolute"
+    if positions != "absolute":
+        raise ValueError(f"`model_or_name` has {positions!r} positions; only learned absolute ones can be converted.")
+
+
+def wants_classifier(model: PreTrainedModel, fields: dict) -> bool:
+    """
+    Whether the converted model classifies.
+
+    Raises:
+        ValueError: for a head that is neither a classifier of texts or images nor one to do without.
+    """
+    name = type(model).__name__
+    _, _, head = name.partition("For")
+    if head in ("SequenceClassification", "ImageClassification", "ImageClassificationWithTeacher"):
+        return True
+    if head not in ("", "MaskedLM", "PreTraining") and "num_labels" not in fields:
+        raise ValueError(
+            f"`model_or_name` is a {name}, whose head has no counterpart here; pass `num_labels` for a new "
+            "classifier, or its encoder, `model.base_model`."
+        )
+    return "num_labels" in fields
+
+
+def rename(name: str, names: dict[str, str | Callable]) -> str:
+    """The name of a weight in our models."""
+    for pattern, replacement in names.items():
+        name = re.sub(pattern, replacement, name)
+    return name
+
+
+def move_weights(weights: dict[str, torch.Tensor], model: nn.Module) -> None:
+    """
+    Copies weights by their names; what belongs to a head that is not wanted is left out.
+
+    Raises:
+        ValueError: for a weight that the model lacks, or of the encoder that is missing, by name.
+    """
+    own = model.state_dict()
+    if not any(name.startswith("model.") for name in own):
+        weights = {name.removeprefix("model."): weight for name, weight in weights.items()}
+    elif not any(name.startswith("model.") for name in weights):
+        # A bare encoder has its pooler beside its layers.
+        weights = {name if name.startswith("pooler.") else f"model.{name}": weight for name, weight in weights.items()}
+    positions = next(name for name in own if "position_embeddings" in name)
+    if positions in weights and weights[positions].ndim == 2:
+        # RoBERTa's first positions are never used.
+        weights[positions] = weights[positions][-own[positions].shape[0] :]
+    heads = ("pooler.", "classifier.", "cls.", "lm_head.", "distillation_classifier.")
+    unknown = [name for name in weights if name not in own and not name.startswith((*heads, "model.pooler."))]
+    new = (*heads, "embeddings.prefix", "model.embeddings.prefix")
+    missing = [
+        name
+        for name in own
+        if name not in weights and not name.startswith(new) and not re.search(r"transforms|filters|layer_scale", name)
+    ]
+    if unknown or missing:
+        raise ValueError(
+            f"`model_or_name` lacks the weights {missing[:5]} and has {unknown[:5]} that have no place; its "
+            "architecture is not one that can be converted."
+        )
+    for name, weight in weights.items():
+        if name in own:
+            if own[name].shape != weight.shape:
+                raise ValueError(
+                    f"`model_or_name` has {name!r} of shape {tuple(weight.shape)}, where {tuple(own[name].shape)} "
+                    "is wanted."
+                )
+            own[name].copy_(weight)
+
+
+__all__ = ["ARCHITECTURES", "convert"]
