@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import torch  # noqa: F401  Imported by transformers' Auto classes instead, it takes longer.
 from transformers.models.auto import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
 
+from .integration.registration import register_when_imported
 from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig, PrimalDualTimeSeriesConfig
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
@@ -70,6 +71,8 @@ AutoModel.register(PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesM
 AutoModelForSequenceClassification.register(
     PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesForSequenceClassification")
 )
+
+register_when_imported()
 
 __all__ = [
     "PRESETS",

@@ -1,0 +1,20 @@
+"""
+The paper's attentions inside any model of transformers that dispatches its attention through `AttentionInterface`.
+
+Importing `hf_primaldual` registers three names for `attn_implementation`: `"primal_dual_bn"` (Attention-BN, Definition
+1), `"primal_dual_sh"` (Attention-SH, Definition 2) and `"primal_dual_bn_sh"` (both). Their settings are a plain
+dictionary, `config.primal_dual`, which is saved in the model's config.json; see [`Settings`] for what it may hold.
+
+```python
+model = AutoModel.from_pretrained(name, attn_implementation="primal_dual_bn_sh", primal_dual={"bn_beta": 0.5})
+model.set_attn_implementation("primal_dual_bn")
+configure(model, bn_beta=1.0)
+```
+
+In a model of several parts a part's attention reads the settings of its own configuration; `configure` writes them to
+all, and `attn_implementation={"vision_config": "primal_dual_bn"}` chooses the part.
+"""
+
+from .settings import ATTENTIONS, Settings, configure
+
+__all__ = ["ATTENTIONS", "Settings", "configure"]
