@@ -27,8 +27,6 @@ class Family(NamedTuple):
     options: dict = {}
     # Tokens in front of the patches that are not downsampled.
     prefix: int = 0
-    # The part of a model that the attention is asked for, where it is not all of it.
-    part: str | None = None
     note: str = ""
 
     @property
@@ -36,8 +34,12 @@ class Family(NamedTuple):
         return GRID if self.kind == "image" else None
 
     def config(self):
-        config_class = getattr(transformers, self.model).config_class
-        return config_class(**_KINDS[self.kind] | self.options)
+        return getattr(transformers, self.model).config_class(**self.fields)
+
+    @property
+    def fields(self) -> dict:
+        """Of its configuration."""
+        return _KINDS[self.kind] | self.options
 
     def build(self, attn_implementation: str = "sdpa", **settings):
         """The model in evaluation mode with the same random weights each time."""
@@ -119,37 +121,124 @@ FAMILIES = (
 
 
 class Refused(NamedTuple):
-    """A family that is refused, and when."""
+    """A family that is refused: when it is built, or in its first forward."""
 
     name: str
     model: str
     options: dict
-    # What the error says, and the document too.
-    reason: str
-    when: str
+    # Part of the error.
+    error: str
+    why: str
+    when_built: bool = False
+
+    def build(self, attn_implementation: str | None = None):
+        model_class = getattr(transformers, self.model)
+        config = model_class.config_class(**self.options)
+        return model_class._from_config(config, attn_implementation=attn_implementation)
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        if self.model == "SwinModel":
+            return {"pixel_values": torch.randn(1, 3, 16, 16)}
+        return {"input_ids": torch.randint(5, 40, (1, 8))}
 
 
-_NO_DISPATCH = "do not dispatch through transformers' AttentionInterface"
+# Identifiers inside of the tiny vocabularies.
+_TEXT = _KINDS["text"] | {"bos_token_id": 2, "eos_token_id": 3}
+_NO_DISPATCH = ("do not dispatch through transformers' AttentionInterface", "does not dispatch its attention by name")
+_CAUSAL = ("a mask of its own (causal_mask_function)", "causal")
+
 REFUSED = (
-    Refused("MPNet", "MPNetModel", _KINDS["text"], _NO_DISPATCH, "built"),
-    Refused("DeBERTa-v2", "DebertaV2Model", _KINDS["text"], _NO_DISPATCH, "built"),
-    Refused("Funnel", "FunnelModel", {"vocab_size": 50, "d_model": 32, "block_sizes": [1]}, _NO_DISPATCH, "built"),
-    Refused("ResNet", "ResNetModel", {"embedding_size": 8, "hidden_sizes": [8], "depths": [1]}, _NO_DISPATCH, "built"),
-    Refused("Llama", "LlamaModel", _KINDS["text"], "asked for a mask of its own", "run"),
+    Refused("MPNet", "MPNetModel", _TEXT, *_NO_DISPATCH, when_built=True),
+    Refused("DeBERTa-v2", "DebertaV2Model", _TEXT, *_NO_DISPATCH, when_built=True),
     Refused(
-        "GPT-2", "GPT2Model", {"vocab_size": 50, "n_embd": 32, "n_layer": 1, "n_head": 4}, "a mask of its own", "run"
+        "Funnel", "FunnelModel", {"vocab_size": 50, "d_model": 32, "block_sizes": [1]}, *_NO_DISPATCH, when_built=True
     ),
-    Refused("BERT as a decoder", "BertModel", _KINDS["text"] | {"is_decoder": True}, "a mask of its own", "run"),
     Refused(
-        "CLIP, text tower",
-        "CLIPTextModel",
-        _KINDS["text"] | {"eos_token_id": 2},
-        "asked for a mask of its own",
-        "run",
+        "ResNet",
+        "ResNetModel",
+        {"embedding_size": 8, "hidden_sizes": [8], "depths": [1]},
+        _NO_DISPATCH[0],
+        "no attention",
+        when_built=True,
     ),
-    Refused("ModernBERT", "ModernBertModel", _KINDS["text"] | {"pad_token_id": 1}, "a mask of its own", "run"),
+    Refused("Llama", "LlamaModel", _TEXT, *_CAUSAL),
+    Refused("BERT with `is_decoder`", "BertModel", _TEXT | {"is_decoder": True}, *_CAUSAL),
+    Refused("CLIP, text tower", "CLIPTextModel", _TEXT, *_CAUSAL),
     Refused(
-        "BART", "BartModel", {"vocab_size": 50, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1}, "", "run"
+        "BART",
+        "BartModel",
+        {"vocab_size": 50, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
+        _CAUSAL[0],
+        "causal decoder with cross attention",
     ),
-    Refused("Swin", "SwinModel", {"image_size": 16, "embed_dim": 8, "depths": [1], "num_heads": [2]}, "a bias", "run"),
+    Refused(
+        "ModernBERT",
+        "ModernBertModel",
+        _TEXT | {"cls_token_id": 2, "sep_token_id": 3},
+        "a mask of its own",
+        "local attention in most of its layers",
+    ),
+    Refused(
+        "Swin",
+        "SwinModel",
+        {"image_size": 16, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2},
+        "is learned, a bias",
+        "relative position bias",
+    ),
+    Refused(
+        "LayoutLMv3",
+        "LayoutLMv3Model",
+        _TEXT | {"visual_embed": False, "coordinate_size": 6, "shape_size": 4, "hidden_size": 32},
+        "`position_bias`",
+        "relative position bias",
+    ),
 )
+
+
+def _layout(family: Family) -> str:
+    if family.kind != "image":
+        return "along the sequence"
+    in_front = {0: "", 1: "; 1 token in front is kept apart"}
+    return "on the grid" + in_front.get(family.prefix, f"; {family.prefix} tokens in front are kept apart")
+
+
+def document() -> str:
+    """The text of docs/families.md."""
+    lines = [
+        "# Families of transformers",
+        "",
+        "Written by `python -m tests.integration.families > docs/families.md` from the table that the tests run over;",
+        "do not edit it by hand.",
+        "",
+        "```python",
+        "import hf_primaldual",
+        "from transformers import AutoModel",
+        "",
+        "model = AutoModel.from_pretrained(",
+        '    "google/vit-base-patch16-224", attn_implementation="primal_dual_bn_sh", primal_dual={"bn_beta": 0.5}',
+        ")",
+        "```",
+        "",
+        'In each of these, `"primal_dual_bn"`, `"primal_dual_sh"` and `"primal_dual_bn_sh"` equal the formulas of the',
+        "paper computed in loops, output and all gradients, in text with and without padding.",
+        "",
+        "| Family | Class | Keys are downsampled | Remarks |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {row.name} | `{row.model}` | {_layout(row)} | {row.note} |" for row in FAMILIES]
+    lines += [
+        "",
+        "Any other encoder that dispatches its attention through transformers' `AttentionInterface` may be tried",
+        'as well. One with patches that is not in the table needs `primal_dual={"prefix_tokens": ...}` for Attention-SH.',
+        "",
+        "These are refused with an error that says why:",
+        "",
+        "| Family | Class | Why |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {row.name} | `{row.model}` | {row.why} |" for row in REFUSED]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")

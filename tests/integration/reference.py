@@ -22,25 +22,28 @@ def windows_on_grid(valid, scale, grid):
     ]
 
 
-def windows(valid, scale, prefix, grid):
-    """Those of the tokens after the prefix, behind one for each token of the prefix."""
+def downsample(states, valid, scale, prefix, grid, sampling):
+    """The tokens of the prefix, and one point for each window of the others; and which of all these are kept."""
     rest = valid[prefix:]
-    pooled = naive.windows_by_scale(rest, scale) if grid is None else windows_on_grid(rest, scale, grid)
-    alone = [[token] if valid[token] else [] for token in range(prefix)]
-    return alone + [[prefix + token for token in window] for window in pooled]
+    windows = naive.windows_by_scale(rest, scale) if grid is None else windows_on_grid(rest, scale, grid)
+    points, kept = naive.sample(states[prefix:], windows, sampling)
+    return torch.cat((states[:prefix], points)), torch.cat((valid[:prefix], kept))
 
 
 def row_attention(query, key, value, valid, scale=None, statistics=None, prefix=0, grid=None, sampling="average"):
     """One head of one row; `statistics` holds beta, the power of the deviation and eps, or is None."""
     kept = valid
     if scale is not None:
-        places = windows(valid, scale, prefix, grid)
-        (key, kept), (value, _) = naive.sample(key, places, sampling), naive.sample(value, places, sampling)
+        how = scale, prefix, grid, sampling
+        (key, kept), (value, _) = downsample(key, valid, *how), downsample(value, valid, *how)
     if statistics is not None:
         beta, power, eps = statistics
-        mean = key[kept].mean(0)
-        deviation = ((key[kept] - mean).square().mean(0) + eps).sqrt()
-        query, key = (query - beta * mean) / deviation**power, (key - beta * mean) / deviation**power
+        if power in (0, 1):
+            query, key = naive.batch_normalize(query, key, kept, beta, bool(power), eps)
+        else:
+            mean = key[kept].mean(0)
+            deviation = ((key[kept] - mean).square().mean(0) + eps) ** (power / 2)
+            query, key = (query - beta * mean) / deviation, (key - beta * mean) / deviation
     return naive.softmax_attention(query, key[kept], value[kept], torch.ones(len(query), int(kept.sum())).bool())
 
 

@@ -49,7 +49,7 @@ def test_a_family_equals_the_formulas(family, name, padded):
     inputs = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
     actual = results(model, inputs)
     model.set_attn_implementation(register_naive(**naive_choices(family, name)))
-    check_equal(actual, results(model, inputs), 1e-6)
+    check_equal(actual, results(model, inputs), 1e-10)
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)

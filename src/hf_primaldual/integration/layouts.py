@@ -2,6 +2,7 @@
 
 from transformers.configuration_utils import PreTrainedConfig
 
+from ..modeling.transforms_primal_dual import check_grid
 from .settings import Settings
 
 # Tokens in front of the patches, by `model_type`: a number, or what the configuration says.
@@ -44,7 +45,8 @@ def token_layout(config: PreTrainedConfig, tokens: int, settings: Settings) -> t
         settings ([`Settings`]): `prefix_tokens` and `grid_size` go before what is known of the family.
 
     Raises:
-        ValueError: when neither the settings nor the family say how the tokens lie.
+        ValueError: when neither the settings nor the family say how the tokens lie, or the settings' grid holds
+            another number of them.
     """
     family = config.model_type
     # Whoever has patches and is not in the table has tokens in places that we can't know (YOLOS has some at the end).
@@ -58,6 +60,7 @@ def token_layout(config: PreTrainedConfig, tokens: int, settings: Settings) -> t
             )
         prefix = PREFIX_TOKENS[family](config) if family in PREFIX_TOKENS else 0
     if settings.grid_size is not None:
+        check_grid(tuple(settings.grid_size), prefix, tokens)
         return prefix, tuple(settings.grid_size)
     if not is_patched:
         return prefix, None

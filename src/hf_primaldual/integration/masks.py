@@ -81,6 +81,8 @@ def key_mask(attention_mask: torch.Tensor | None, key: torch.Tensor) -> torch.Te
         if attention_mask.shape[1:3] != (1, 1) or not is_boolean:
             _refuse(attention_mask, "may be more than padding, which can't be seen under torch.compile")
         return of_first_query[:, 0, 0].expand(batch, -1)
+    if attention_mask.requires_grad:
+        _refuse(attention_mask, "is learned, a bias")
     if (attention_mask != of_first_query).any():
         _refuse(attention_mask, "differs between queries or heads")
     if not is_boolean:

@@ -116,9 +116,9 @@ def check_dispatch(model, attn_implementation: str | dict | None) -> None:
     for module in {id(part.config): part for part in (model, *_parts(model))}.values():
         if not any(dispatches(layer) for layer in module.modules()):
             raise ValueError(
-                f"`attn_implementation={attn_implementation!r}` would have no effect on {type(module).__name__}, whose "
-                "layers do not dispatch through transformers' AttentionInterface; its attention can't be replaced by "
-                "name."
+                f"`attn_implementation={attn_implementation!r}` would have no effect on {type(module).__name__}, "
+                "whose layers do not dispatch through transformers' AttentionInterface; its attention can't be "
+                "replaced by name."
             )
 
 
