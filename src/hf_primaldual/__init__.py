@@ -12,7 +12,8 @@ import torch  # noqa: F401  Imported by transformers' Auto classes instead, it t
 from transformers.models.auto import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
 
 from .integration.registration import register_when_imported
-from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig, PrimalDualTimeSeriesConfig
+from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
+from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
 if TYPE_CHECKING:

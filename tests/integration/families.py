@@ -228,8 +228,9 @@ def document() -> str:
     lines += [f"| {row.name} | `{row.model}` | {_layout(row)} | {row.note} |" for row in FAMILIES]
     lines += [
         "",
-        "Any other encoder that dispatches its attention through transformers' `AttentionInterface` may be tried",
-        'as well. One with patches that is not in the table needs `primal_dual={"prefix_tokens": ...}` for Attention-SH.',
+        "Any other encoder that dispatches its attention through transformers' `AttentionInterface` may be",
+        'tried as well. With patches and outside of the table, it needs `primal_dual={"prefix_tokens": ...}` for',
+        "Attention-SH.",
         "",
         "These are refused with an error that says why:",
         "",

@@ -228,17 +228,19 @@ def settings_by_back_end(*ids: str, eager_for: tuple[str, ...] = ()):
 FEATURE_MAPS = {"elu+1": naive.elu_plus_one, "relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
-def reference_choices(config, leaves: dict[str, torch.Tensor]) -> dict:
+def reference_choices(config, leaves: dict[str, torch.Tensor], grid_size=None) -> dict:
     """
     The arguments with which `naive.attention_layer` computes the attention that `config` describes; `leaves` are the
-    layer's parameters by their names.
+    layer's parameters by their names, `grid_size` that of a call.
     """
     kernel, transforms, training_set = choices_of(config.attention, vars(config))
-    choices = {"transforms": [_transform(config, leaves, *place) for place in enumerate(transforms)]}
+    grid_size = grid_size or config.grid_size
+    choices = {"transforms": [_transform(config, leaves, grid_size, *place) for place in enumerate(transforms)]}
     if kernel == "linear":
         choices["phi"] = FEATURE_MAPS[config.feature_map]
     if "sparse" in training_set:
         choices["pattern"] = (config.sparse_pattern, config.sparse_window, config.sparse_stride)
+    choices["prefix"], choices["grid_size"] = config.num_prefix_tokens, grid_size
     if "downsampled" in training_set:
         heads = config.num_attention_heads
         if config.head_points is None:
@@ -252,14 +254,14 @@ def reference_choices(config, leaves: dict[str, torch.Tensor]) -> dict:
     return choices
 
 
-def _transform(config, leaves, place: int, name: str) -> tuple[str, tuple]:
+def _transform(config, leaves, grid_size, place: int, name: str) -> tuple[str, tuple]:
     """A link of the chain as `naive.attention_layer` takes it: each filter without the axis of its input channels."""
     if name == "bn":
         betas = leaves.get(f"transforms.{place}.beta", [config.bn_beta] * config.num_attention_heads)
         return "bn", (betas, config.bn_scaling, config.bn_eps)
     filters = leaves[f"transforms.{place}.weight"].squeeze(1)
     if name == "conv2d" and config.conv2d_reading == "grid":
-        return "grid", (filters, config.grid_size, config.num_prefix_tokens)
+        return "grid", (filters, grid_size, config.num_prefix_tokens)
     return name, (filters,)
 
 

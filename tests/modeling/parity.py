@@ -43,17 +43,19 @@ def make_cotangent(mask: torch.Tensor | None, hidden_states: torch.Tensor) -> to
     return cotangent if mask is None else cotangent * mask.unsqueeze(-1)
 
 
-def layer_results(layer, hidden_states, mask, cotangent) -> dict[str, torch.Tensor]:
+def layer_results(layer, hidden_states, mask, cotangent, grid_size=None) -> dict[str, torch.Tensor]:
     """`output` at the valid tokens, and the gradient of the input and of each parameter by its name."""
     hidden_states = hidden_states.clone().requires_grad_()
-    output, _ = layer(hidden_states, mask)
+    output, _ = layer(hidden_states, mask, grid_size=grid_size)
     parameters = dict(layer.named_parameters())
     inputs = (hidden_states, *parameters.values())
-    gradients = torch.autograd.grad(output, inputs, cotangent.to(output.dtype))
+    gradients = torch.autograd.grad(output, inputs, cotangent.to(output.dtype), materialize_grads=True)
     return _results(output, mask, ("hidden_states", *parameters), gradients)
 
 
-def reference_results(layer, hidden_states, mask, cotangent, dtype=torch.float64) -> dict[str, torch.Tensor]:
+def reference_results(
+    layer, hidden_states, mask, cotangent, dtype=torch.float64, grid_size=None
+) -> dict[str, torch.Tensor]:
     """The same of the formulas, in float64."""
     hidden_states = hidden_states.to(dtype).clone().requires_grad_()
     leaves = {name: p.detach().to(dtype, copy=True).requires_grad_() for name, p in layer.named_parameters()}
@@ -62,10 +64,12 @@ def reference_results(layer, hidden_states, mask, cotangent, dtype=torch.float64
         letter: (leaves[f"{letter}_proj.weight"], leaves.get(f"{letter}_proj.bias", no_bias)) for letter in "qkvo"
     }
     config = layer.config
-    choices = reference_choices(config, leaves)
+    choices = reference_choices(config, leaves, grid_size)
     with _one_thread():
         output = naive.attention_layer(hidden_states, mask, weights, config.num_attention_heads, **choices)
-        gradients = torch.autograd.grad(output, (hidden_states, *leaves.values()), cotangent.to(dtype))
+        gradients = torch.autograd.grad(
+            output, (hidden_states, *leaves.values()), cotangent.to(dtype), materialize_grads=True
+        )
     return _results(output, mask, ("hidden_states", *leaves), gradients)
 
 

@@ -202,4 +202,4 @@ def test_a_saved_configuration_names_its_pipeline_and_classes(tmp_path):
     loaded = PrimalDualTimeSeriesConfig.from_pretrained(tmp_path)
     pipeline = loaded.custom_pipelines["time-series-classification"]
     assert pipeline["impl"] == "pipeline_primal_dual.TimeSeriesClassificationPipeline"
-    assert loaded.auto_map["AutoConfig"] == "configuration_primal_dual.PrimalDualTimeSeriesConfig"
+    assert loaded.auto_map["AutoConfig"] == "configuration_primal_dual_models.PrimalDualTimeSeriesConfig"

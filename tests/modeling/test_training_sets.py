@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from hf_primaldual.modeling.training_sets_primal_dual import check_mask, downsample, even_windows
+from hf_primaldual.modeling.downsampling_primal_dual import downsample, even_windows
+from hf_primaldual.modeling.training_sets_primal_dual import check_mask
 from tests.modeling.cases import holes, right_padding
 from tests.reference import naive
 

@@ -76,8 +76,32 @@ def windows_by_scale(valid, scale):
 
 def windows_by_points(valid, points):
     """Those of the row up to its last valid token, cut into `points` parts as numpy.array_split does."""
-    tokens = torch.arange(int(valid.nonzero().max()) + 1)
+    tokens = torch.arange(1 + max(valid.nonzero().flatten().tolist(), default=-1))
     return [[i for i in part.tolist() if valid[i]] for part in torch.tensor_split(tokens, points)]
+
+
+def grid_windows(valid, grid_size, rows, columns):
+    """The valid tokens in each rectangle of some rows and some columns of the grid, row by row."""
+    valid = valid.tolist()
+    return [[i for r in rs for c in cs if valid[i := r * grid_size[1] + c]] for rs in rows for cs in columns]
+
+
+def grid_windows_by_scale(valid, grid_size, scale):
+    """Windows of `scale` x `scale` tokens, ragged ones at the right and at the bottom."""
+    axes = [[range(a, min(a + scale, length)) for a in range(0, length, scale)] for length in grid_size]
+    return grid_windows(valid, grid_size, *axes)
+
+
+def grid_windows_by_points(valid, grid_size, points):
+    """At most `points` rectangles, as square as they can be, cut as numpy.array_split does."""
+    height, width = grid_size
+    down = min(max(round((points * height / width) ** 0.5), 1), height, points)
+    parts = (down, min(points // down, width)) if points < height * width else grid_size
+    axes = [
+        [cut.tolist() for cut in torch.tensor_split(torch.arange(length), count)]
+        for length, count in zip(grid_size, parts, strict=True)
+    ]
+    return grid_windows(valid, grid_size, *axes)
 
 
 def pseudo_random(place, seed):
@@ -88,12 +112,15 @@ def pseudo_random(place, seed):
     return mixed ^ (mixed >> 16)
 
 
-def sample(x, windows, sampling="average", seed=0, filters=None):
-    """The point of each window: zeros, and not kept, for a window without a valid token."""
+def sample(x, windows, sampling="average", seed=0, filters=None, within=None):
+    """
+    The point of each window: zeros, and not kept, for a window without a valid token. `within` holds each token's
+    place in its window.
+    """
     points = []
     for place, window in enumerate(windows):
         if not window:
-            points.append(torch.zeros_like(x[0]))
+            points.append(x.new_zeros(x.shape[1]))
         elif sampling == "average":
             points.append(x[window].mean(0))
         elif sampling == "stride":
@@ -103,19 +130,21 @@ def sample(x, windows, sampling="average", seed=0, filters=None):
         else:
             # A filter of length one is none; tokens that lack are made up for by those that are there.
             scale = 1 if filters is None else len(filters)
-            total = sum((1 if filters is None else filters[i % scale]) * x[i] for i in window)
+            total = sum((1 if filters is None else filters[within[i]]) * x[i] for i in window)
             points.append(total * scale / len(window))
-    return torch.stack(points), torch.tensor([len(window) > 0 for window in windows])
+    kept = torch.tensor([len(window) > 0 for window in windows], dtype=torch.bool)
+    return torch.stack(points) if points else x[:0], kept
 
 
-def sees(parts, window, stride, scale, queries, keys):
+def sees(parts, window, stride, size, places, keys):
     """
-    Which keys each query sees [N, M], the union of `parts` (Child et al., 2019, without causality). A query lies at
-    the place of the window of `scale` tokens that holds it; the reach, given in tokens, is rounded down to whole keys.
+    Which keys each query sees [N, M], the union of `parts` (Child et al., 2019, without causality). `places` holds the
+    key that stands for each query, its own or that of the window of `size` tokens that holds it; the reach, given in
+    tokens, is rounded down to whole keys.
     """
-    half, stride = window // 2 // scale, max(stride // scale, 1)
-    p, j = torch.arange(queries).unsqueeze(-1) // scale, torch.arange(keys)
-    seen = torch.zeros(queries, keys, dtype=torch.bool)
+    half, stride = window // 2 // size, max(stride // size, 1)
+    p, j = torch.tensor(places).unsqueeze(-1), torch.arange(keys)
+    seen = torch.zeros(len(places), keys, dtype=torch.bool)
     if "local" in parts:
         seen |= (j >= p - half) & (j <= p + half)
     if "strided" in parts:
@@ -140,26 +169,57 @@ def transform(name, arguments, q, k, valid, kept, head, rows):
     return convolve_grid(q, valid, filters[rows], *shape), convolve_grid(k, kept, filters[rows], *shape)
 
 
+def downsampled(x, valid, scale, points, prefix, grid_size, how):
+    """
+    The points that a head is fitted on, which of them count, which one stands for each token, and how many tokens a
+    whole window holds. The first `prefix` tokens are points of their own.
+    """
+    if scale is None and points is None:
+        return x, valid, list(range(len(x))), 1
+    rest, count = valid[prefix:], len(x) - prefix
+    if grid_size is None:
+        windows = windows_by_scale(rest, scale) if points is None else windows_by_points(rest, points)
+        size, within, window_of = (scale or 1), [t % (scale or 1) for t in range(count)], lambda t: t // (scale or 1)
+    else:
+        width, side = grid_size[1], scale or 1
+        if points is not None:
+            windows = grid_windows_by_points(rest, grid_size, points)
+        else:
+            windows = grid_windows_by_scale(rest, grid_size, scale)
+        size = min(side, max(grid_size)) ** 2
+        within = [t // width % side * side + t % width % side for t in range(count)]
+        window_of = lambda t: t // width // side * -(-width // side) + t % width // side  # noqa: E731
+    pooled, kept = sample(x[prefix:], windows, within=within, **{**how, "filters": how["filters"].get(scale)})
+    places = [*range(prefix), *(prefix + window_of(t) for t in range(count))]
+    return torch.cat((x[:prefix], pooled)), torch.cat((valid[:prefix], kept)), places, size
+
+
 def attention_row(
-    x, valid, weights, num_heads, transforms=(), phi=None, scales=None, points=None, sampling=None, pattern=None
+    x,
+    valid,
+    weights,
+    num_heads,
+    transforms=(),
+    phi=None,
+    scales=None,
+    points=None,
+    sampling=None,
+    pattern=None,
+    prefix=0,
+    grid_size=None,
 ):
     """
     One row of the layer. `weights` maps q, k, v, o to (weight, bias); `transforms` is a chain of (name, arguments);
     `phi` is the feature map of the linear kernel, or None for softmax; `scales` or `points` hold one entry per head,
     or are None for all tokens; `sampling` holds what `sample` is told, its filters by scale; `pattern` is (parts,
-    window, stride) or None.
+    window, stride) or None; the tokens after the first `prefix` lie on a grid, or in a sequence.
     """
     dim = x.shape[-1] // num_heads
     heads = []
     for h in range(num_heads):
         rows = slice(h * dim, (h + 1) * dim)
-        scale = 1 if scales is None else scales[h]
-        if scales is None and points is None:
-            seen_points, kept = x, valid
-        else:
-            windows = windows_by_scale(valid, scale) if points is None else windows_by_points(valid, points[h])
-            how = {**sampling, "filters": sampling["filters"].get(scale)}
-            seen_points, kept = sample(x, windows, **how)
+        scale, number = (each if each is None else each[h] for each in (scales, points))
+        seen_points, kept, places, size = downsampled(x, valid, scale, number, prefix, grid_size, sampling)
         q = x @ weights["q"][0][rows].T + weights["q"][1][rows]
         k = seen_points @ weights["k"][0][rows].T + weights["k"][1][rows]
         v = seen_points @ weights["v"][0][rows].T + weights["v"][1][rows]
@@ -168,9 +228,9 @@ def attention_row(
         if phi is not None:
             heads.append(linear_attention(q, k[kept], v[kept], phi))
             continue
-        seen = (
-            torch.ones(len(q), len(k), dtype=torch.bool) if pattern is None else sees(*pattern, scale, len(q), len(k))
-        )
+        seen = torch.ones(len(q), len(k), dtype=torch.bool)
+        if pattern is not None:
+            seen = sees(*pattern, size, places, len(k))
         # What a query in the padding puts out does not count, and need not be defined by keys that are all padding.
         seen = seen | ~valid.unsqueeze(-1)
         heads.append(softmax_attention(q, k[kept], v[kept], seen[:, kept]))

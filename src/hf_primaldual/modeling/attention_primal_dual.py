@@ -113,6 +113,7 @@ class PrimalDualAttention(nn.Module):
         hidden_states: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         mask_is_checked: bool = False,
+        grid_size: tuple[int, int] | None = None,
         **kwargs,
     ) -> tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, ...] | None]:
         """
@@ -120,6 +121,8 @@ class PrimalDualAttention(nn.Module):
             hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`).
             attention_mask (`torch.Tensor` of shape `(batch, tokens)`, *optional*): 1 for a real token, 0 for padding.
             mask_is_checked (`bool`): the mask went through `check_mask`, as a model does once for all its layers.
+            grid_size (`tuple[int, int]`, *optional*): height and width in patches of these images, where they are not
+                the configuration's.
             kwargs: `output_attentions=True` for the maps, which eager then computes; the rest goes to the back-end.
 
         Returns:
@@ -128,7 +131,8 @@ class PrimalDualAttention(nn.Module):
             where heads differ in their scale or points a tuple with one tensor for each head, `(batch, tokens, keys)`.
 
         Raises:
-            ValueError: when `hidden_states` or `attention_mask` have another shape, or a row has no real token.
+            ValueError: when `hidden_states` or `attention_mask` have another shape, a row has no real token, or the
+                grid and the prefix do not make up the tokens.
         """
         shape = hidden_states.shape
         if len(shape) != 3 or shape[1] == 0 or shape[2] != self.config.hidden_size:
@@ -140,15 +144,18 @@ class PrimalDualAttention(nn.Module):
             attention_mask = check_mask(attention_mask, hidden_states)
 
         query = self.q_proj(hidden_states)
-        groups = self.training_set(hidden_states, attention_mask)
+        groups = self.training_set(hidden_states, attention_mask, grid_size)
         outputs, maps = [], []
         for group, rows, group_query in zip(groups, self.group_rows, self._split_query(query), strict=True):
             key = project_rows(self.k_proj, group.points, rows)
             value = project_rows(self.v_proj, group.points, rows)
             for transform in self.transforms[:-1] if self.folds_last else self.transforms:
-                group_query, key = transform(group_query, key, attention_mask, group.mask, group.heads)
+                grid = {"grid_size": grid_size} if isinstance(transform, GridConvolution) else {}
+                group_query, key = transform(group_query, key, attention_mask, group.mask, group.heads, **grid)
             if self.folds_last:
                 group_query, key = self.transforms[-1].fold(group_query, key, group.mask, group.heads)
+            if group.order is not None:
+                group_query = group_query[:, group.order.tokens]
             output, weights = self.kernel(
                 self,
                 self._split_heads(group_query),
@@ -160,6 +167,9 @@ class PrimalDualAttention(nn.Module):
                 **({} if group.pattern is None else {"pattern": group.pattern}),
                 **kwargs,
             )
+            if group.order is not None:
+                output = output[:, group.order.places]
+                weights = None if weights is None else weights[:, :, group.order.places]
             outputs.append(output)
             maps.append(weights)
 

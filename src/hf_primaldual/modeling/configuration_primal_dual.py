@@ -1,4 +1,4 @@
-"""The three choices that make an attention, the paper's presets of them, and the configurations of the models."""
+"""The three choices that make an attention, the paper's presets of them, and the configuration of a layer."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -114,15 +114,18 @@ class PrimalDualConfig(PreTrainedConfig):
         conv2d_reading (`str`, *optional*, defaults to `"vector"`):
             What Conv2D convolves: each head's `"vector"` as a two-dimensional map, or the `"grid"` of patches.
         grid_size (`list[int]`, *optional*):
-            Height and width of the grid of patches, for the second reading.
+            Height and width of the grid of patches that the tokens of an image form. A factor of `head_scales` then
+            pools windows of r x r patches, and `head_points` are rectangles of them, as square as they can be.
         num_prefix_tokens (`int`, *optional*, defaults to 0):
-            Tokens before the grid (CLS).
+            Tokens before the sequence or the grid (CLS), which are kept apart: no window pools them, and a grid's
+            convolution passes them.
         bn_beta (`float`, *optional*, defaults to 1.0):
             Weight of the keys' mean in Attention-BN. Its value per task is not known to us from the paper.
         bn_beta_learnable (`bool`, *optional*, defaults to `False`):
             Learns one beta per head, starting from `bn_beta`.
-        bn_scaling (`bool`, *optional*, defaults to `True`):
-            Divides by the keys' standard deviation. With `False` Attention-BN only recentres.
+        bn_scaling (`bool` or `float`, *optional*, defaults to `True`):
+            Divides by the keys' standard deviation. With `False` Attention-BN only recentres. A number from 0 to 1 is
+            the power of the deviation that is divided by, for what lies between the two.
         bn_eps (`float`, *optional*, defaults to 1e-5):
             Added to the keys' variance.
         attention_probs_dropout_prob (`float`, *optional*, defaults to 0.0):
@@ -158,7 +161,7 @@ class PrimalDualConfig(PreTrainedConfig):
     num_prefix_tokens: int = 0
     bn_beta: float | int = 1.0
     bn_beta_learnable: bool = False
-    bn_scaling: bool = True
+    bn_scaling: bool | float | int = True
     bn_eps: float = 1e-5
     attention_probs_dropout_prob: float | int = 0.0
     qkv_bias: bool = True
@@ -216,6 +219,14 @@ class PrimalDualConfig(PreTrainedConfig):
         self._validate_convolutions(transforms, training_set)
         if self.bn_eps <= 0:
             raise ValueError(f"`bn_eps` must be positive, got {self.bn_eps}.")
+        if not 0 <= self.bn_scaling <= 1:
+            raise ValueError(f"`bn_scaling` must be true, false or a number from 0 to 1, got {self.bn_scaling}.")
+        if self.num_prefix_tokens < 0:
+            raise ValueError(f"`num_prefix_tokens` must be at least 0, got {self.num_prefix_tokens}.")
+        if self.grid_size is not None and (len(self.grid_size) != 2 or min(self.grid_size) < 1):
+            raise ValueError(
+                f"`grid_size` must hold the height and width in patches, both at least 1, got {list(self.grid_size)}."
+            )
 
     def _validate_downsampling(self, training_set: str) -> None:
         if "downsampled" not in training_set:
@@ -276,12 +287,8 @@ class PrimalDualConfig(PreTrainedConfig):
                 f"`conv2d_reading='grid'` convolves over the grid of patches, which the keys of "
                 f"`training_set={training_set!r}` no longer form; use 'vector'."
             )
-        if self.grid_size is None or len(self.grid_size) != 2 or min(self.grid_size) < 1:
-            raise ValueError(
-                f"`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got {self.grid_size}."
-            )
-        if self.num_prefix_tokens < 0:
-            raise ValueError(f"`num_prefix_tokens` must be at least 0, got {self.num_prefix_tokens}.")
+        if self.grid_size is None:
+            raise ValueError("`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got None.")
 
 
 def map_shape(head_dim: int) -> tuple[int, int]:
@@ -300,83 +307,4 @@ def map_shape(head_dim: int) -> tuple[int, int]:
     return height, head_dim // height
 
 
-@strict
-class PrimalDualTimeSeriesConfig(PrimalDualConfig):
-    r"""
-    Configuration of a transformer encoder over multivariate series, with its classifier.
-
-    The defaults are the encoder of Zerveas et al. (2021) that the paper's smaller UEA tasks use: 3 layers, width 64,
-    FFN 256, batch normalization after each sublayer, flattened head. The larger tasks' set-up is
-    `num_hidden_layers=2, hidden_size=512, intermediate_size=2048, norm_type="layer"`.
-
-    Args:
-        num_channels (`int`, *optional*, defaults to 1):
-            Channels of the series.
-        max_position_embeddings (`int`, *optional*, defaults to 512):
-            Longest series, in steps; positions are learned.
-        num_hidden_layers (`int`, *optional*, defaults to 3):
-            Number of layers.
-        intermediate_size (`int`, *optional*, defaults to 256):
-            Width inside the feed-forward blocks.
-        hidden_act (`str`, *optional*, defaults to `"gelu"`):
-            Activation of the feed-forward blocks and before a flattened head.
-        hidden_dropout_prob (`float`, *optional*, defaults to 0.1):
-            Dropout of embeddings, sublayers and the classifier's input.
-        norm_type (`str`, *optional*, defaults to `"batch"`):
-            `"batch"`, over the real tokens of the batch with running averages, or `"layer"`.
-        norm_position (`str`, *optional*, defaults to `"post"`):
-            `"post"`, after the residual sum, or `"pre"`, before the sublayer.
-        norm_eps (`float`, *optional*, defaults to 1e-5):
-            Added to the variances of these norms.
-        pooling (`str`, *optional*, defaults to `"flatten"`):
-            `"flatten"` classifies all steps side by side, up to `max_position_embeddings`; `"mean"` their average.
-
-    The other arguments are those of [`PrimalDualConfig`].
-    """
-
-    model_type = "primal_dual_time_series"
-
-    num_channels: int = 1
-    max_position_embeddings: int = 512
-    num_hidden_layers: int = 3
-    intermediate_size: int = 256
-    hidden_act: str = "gelu"
-    hidden_dropout_prob: float | int = 0.1
-    attention_probs_dropout_prob: float | int = 0.1
-    norm_type: str = "batch"
-    norm_position: str = "post"
-    norm_eps: float = 1e-5
-    pooling: str = "flatten"
-
-    def __post_init__(self, **kwargs):
-        # Lets `pipeline(model=folder, trust_remote_code=True)` find the pipeline that travels with the checkpoint.
-        kwargs.setdefault(
-            "custom_pipelines",
-            {
-                "time-series-classification": {
-                    "impl": "pipeline_primal_dual.TimeSeriesClassificationPipeline",
-                    "pt": ["AutoModelForSequenceClassification"],
-                    "type": "multimodal",
-                }
-            },
-        )
-        super().__post_init__(**kwargs)
-
-    def validate_encoder(self):
-        """Part of `@strict`'s validation."""
-        for name in ("num_channels", "max_position_embeddings", "num_hidden_layers", "intermediate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name, allowed in (
-            ("norm_type", ("batch", "layer")),
-            ("norm_position", ("post", "pre")),
-            ("pooling", ("flatten", "mean")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
-
-
-PrimalDualTimeSeriesConfig.register_for_auto_class()
-
-
-__all__ = ["PRESETS", "AttentionChoices", "PrimalDualConfig", "PrimalDualTimeSeriesConfig", "doubling_scales"]
+__all__ = ["PRESETS", "AttentionChoices", "PrimalDualConfig", "doubling_scales", "map_shape"]

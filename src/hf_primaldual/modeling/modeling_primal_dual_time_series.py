@@ -11,7 +11,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .attention_primal_dual import PrimalDualAttention
-from .configuration_primal_dual import PrimalDualTimeSeriesConfig
+from .configuration_primal_dual_models import PrimalDualTimeSeriesConfig
 from .modeling_primal_dual import PrimalDualPreTrainedModel
 from .training_sets_primal_dual import check_mask
 from .transforms_primal_dual import token_statistics

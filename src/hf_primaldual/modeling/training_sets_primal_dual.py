@@ -7,162 +7,24 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig
+from .downsampling_primal_dual import WindowOrder, downsample, window_order, with_prefix
 from .sparse_primal_dual import SparsePattern
+from .transforms_primal_dual import check_grid
 
 
 class HeadGroup(NamedTuple):
     """Heads fitted on the same points, those points, and which of them a query sees.
 
     `points` has shape `(batch, points, width)`; `mask`, true for the points that count, `(batch, points)` or `None`;
-    `pattern` is `None` where every query sees them all.
+    `pattern` is `None` where every query sees them all; `order` is that of the queries in which the pattern holds,
+    `None` for their own.
     """
 
     heads: list[int]
     points: torch.Tensor
     mask: torch.Tensor | None
     pattern: SparsePattern | None = None
-
-
-def equal_windows(hidden_states: torch.Tensor, size: int) -> torch.Tensor:
-    """Averages of consecutive windows of `size` tokens; a ragged last one is averaged over what it has."""
-    batch, tokens, width = hidden_states.shape
-    whole = tokens // size
-    pooled = hidden_states[:, : whole * size].reshape(batch, whole, size, width).mean(dim=2)
-    if whole * size == tokens:
-        return pooled
-    return torch.cat((pooled, hidden_states[:, whole * size :].mean(dim=1, keepdim=True)), dim=1)
-
-
-def even_windows(hidden_states: torch.Tensor, points: int) -> torch.Tensor:
-    """Averages of `points` consecutive windows as even as possible: the first ones are a token longer."""
-    tokens = hidden_states.shape[1]
-    size, longer = divmod(tokens, points)
-    if longer == 0:
-        return equal_windows(hidden_states, size)
-    split = longer * (size + 1)
-    return torch.cat(
-        (equal_windows(hidden_states[:, :split], size + 1), equal_windows(hidden_states[:, split:], size)), dim=1
-    )
-
-
-def window_members(
-    mask: torch.Tensor, scale: int | None = None, points: int | None = None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    Which tokens each window of each row holds, for rows of different lengths.
-
-    A row ends at its last valid token, so a padded row has the windows that it would have alone.
-
-    Args:
-        mask (`torch.BoolTensor` of shape `(batch, tokens)`): true for a real token.
-        scale (`int`): tokens per window, the last one ragged; or
-        points (`int`): number of windows per row, as even as possible; a shorter row gets one for each token.
-
-    Returns:
-        Token indices and their validity, both of shape `(batch, windows, tokens per window)`.
-    """
-    tokens = mask.shape[1]
-    positions = torch.arange(tokens, device=mask.device)
-    if scale is not None:
-        size = min(scale, tokens)
-        starts = positions[::size].unsqueeze(0)
-        sizes = torch.full_like(starts, size)
-    else:
-        ends = ((positions + 1) * mask).amax(dim=1, keepdim=True)
-        size = -(-tokens // points)
-        window = torch.arange(points, device=mask.device)
-        short, longer = ends // points, ends % points
-        starts = window * short + torch.minimum(window, longer)
-        sizes = short + (window < longer)
-    within = torch.arange(size, device=mask.device)
-    members = starts.unsqueeze(-1) + within
-    inside = (within < sizes.unsqueeze(-1)) & (members < tokens)
-    members = members.clamp(max=tokens - 1).expand(mask.shape[0], -1, -1)
-    valid = inside & mask.gather(1, members.flatten(1)).view(members.shape)
-    return members, valid
-
-
-def downsample(
-    hidden_states: torch.Tensor,
-    mask: torch.Tensor | None,
-    scale: int | None = None,
-    points: int | None = None,
-    sampling: str = "average",
-    seed: int = 0,
-    filters: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """
-    Fewer points to fit a head on (Definition 2). Average pooling commutes with the affine projections to keys and
-    values, so it is the layer's input that is pooled.
-
-    Windows are counted from the first token; one without a valid token is masked, and one with some averages those.
-
-    Args:
-        hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`): the layer's input.
-        mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): true for a real token.
-        scale (`int`): tokens per window; or
-        points (`int`): number of windows, whatever the length.
-        sampling (`str`): `"average"`; `"stride"` for the first valid token of each window; `"random"` for one of them,
-            drawn by `seed` and the window's place; `"conv"` for a strided convolution, channel by channel.
-        filters (`torch.Tensor` of shape `(scale, width)`): those of the convolution.
-
-    Returns:
-        The points of shape `(batch, points, width)`, and which of them count, `(batch, points)`, or `None` for all.
-    """
-    tokens = hidden_states.shape[1]
-    if scale == 1 or (points is not None and points >= tokens):
-        return hidden_states, mask
-    if sampling == "average" and mask is None:
-        return (even_windows(hidden_states, points) if scale is None else equal_windows(hidden_states, scale)), None
-    if sampling == "average" and scale is not None:
-        share = equal_windows(mask.unsqueeze(-1).to(hidden_states.dtype), scale)
-        pooled = equal_windows(hidden_states * mask.unsqueeze(-1), scale) / torch.where(share > 0, share, 1)
-        return pooled, share.squeeze(-1) > 0
-    if mask is None:
-        mask = hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool)
-    if sampling == "conv":
-        return convolve_windows(hidden_states, mask, filters)
-    members, valid = window_members(mask, scale, points)
-    if sampling in ("stride", "random"):
-        chosen = torch.zeros_like(members[..., :1])
-        if sampling == "random":
-            chosen = pseudo_random(members.shape[1], seed, members.device).view(1, -1, 1)
-            chosen = chosen % valid.sum(dim=-1, keepdim=True).clamp(min=1)
-        # The first token at which as many valid ones were counted as wanted.
-        place = ((valid.cumsum(dim=-1) == chosen + 1) & valid).int().argmax(dim=-1, keepdim=True)
-        members, valid = members.gather(-1, place), valid.gather(-1, place)
-    # An embedding is a gather of rows whose backward is parallel.
-    rows = members + torch.arange(members.shape[0], device=members.device).view(-1, 1, 1) * tokens
-    gathered = nn.functional.embedding(rows, hidden_states.flatten(0, 1))
-    weights = valid.to(hidden_states.dtype) / valid.sum(dim=-1, keepdim=True).clamp(min=1)
-    return torch.matmul(weights.unsqueeze(2), gathered).squeeze(2), valid.any(dim=-1)
-
-
-def convolve_windows(
-    hidden_states: torch.Tensor, mask: torch.Tensor, filters: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    A convolution with a stride of its own length. A window with fewer valid tokens is scaled up by what it lacks, so
-    that filters of one over the scale average, wherever the padding lies.
-    """
-    scale = len(filters)
-    filled = -hidden_states.shape[1] % scale
-    windows = nn.functional.pad(hidden_states * mask.unsqueeze(-1), (0, 0, 0, filled)).unflatten(1, (-1, scale))
-    valid = nn.functional.pad(mask, (0, filled)).unflatten(1, (-1, scale)).sum(dim=-1)
-    share = valid.clamp(min=1).to(hidden_states.dtype).unsqueeze(-1) / scale
-    return (windows * filters).sum(dim=2) / share, valid > 0
-
-
-def pseudo_random(count: int, seed: int, device: torch.device) -> torch.Tensor:
-    """
-    `count` integers of at least 0 that look drawn at random: the same on every device, and the same ones first for any
-    `count`, which a generator does not promise. A multiply-and-shift hash of place and seed.
-    """
-    places = torch.arange(count, device=device) + 1
-    mixed = (places * 2654435761 + seed * 40503 + 97) & 0xFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 16)) * 73244475) & 0xFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 16)) * 73244475) & 0xFFFFFFFF
-    return mixed ^ (mixed >> 16)
+    order: WindowOrder | None = None
 
 
 def check_mask(attention_mask: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor | None:
@@ -205,7 +67,7 @@ class AllTokens(nn.Module):
         self.head_groups = [list(range(config.num_attention_heads))]
         self.pattern = sparse_pattern(config)
 
-    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> list[HeadGroup]:
+    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None, grid_size=None) -> list[HeadGroup]:
         return [HeadGroup(self.head_groups[0], hidden_states, mask, self.pattern)]
 
 
@@ -225,6 +87,8 @@ class DownsampledTokens(nn.Module):
     """
     Each head sees the tokens downsampled by its own factor, or to its own number of points (Definition 2); with a
     pattern, each query its own subset of those, of the same reach in tokens.
+
+    Tokens of the prefix (CLS) are kept apart. On a grid of patches a factor of r pools windows of r x r.
     """
 
     def __init__(self, config: PrimalDualConfig):
@@ -238,32 +102,76 @@ class DownsampledTokens(nn.Module):
             [head for head, amount in enumerate(amounts) if amount == group_amount] for group_amount in self.amounts
         ]
         self.pattern = sparse_pattern(config)
+        self.prefix = config.num_prefix_tokens
+        self.grid_size = None if config.grid_size is None else tuple(config.grid_size)
         if self.sampling == "conv":
             # One filter for each factor, shared by the heads that have it: the input is pooled once for them all.
             self.filters = WindowFilters(
-                {str(scale): torch.empty(scale, config.hidden_size) for scale in self.amounts if scale > 1}
+                {
+                    str(scale): torch.empty(scale**self.dimensions, config.hidden_size)
+                    for scale in self.amounts
+                    if scale > 1
+                }
             )
             self.filters.reset_parameters()
 
-    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None) -> list[HeadGroup]:
-        """One group of heads for each distinct factor or number of points; the input is pooled once for each."""
-        groups, last = [], (1, hidden_states)
+    @property
+    def dimensions(self) -> int:
+        """Of a window: one along a sequence, two on a grid."""
+        return 1 if self.grid_size is None else 2
+
+    def forward(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, grid_size: tuple[int, int] | None = None
+    ) -> list[HeadGroup]:
+        """
+        One group of heads for each distinct factor or number of points; the input is pooled once for each.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`).
+            mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): true for a real token.
+            grid_size (`tuple[int, int]`, *optional*): the grid where it is not the configuration's.
+
+        Raises:
+            ValueError: when there are not as many tokens as the prefix and the grid hold.
+        """
+        grid_size = self.grid_size if self.grid_size is None or grid_size is None else tuple(grid_size)
+        if grid_size is not None:
+            check_grid(grid_size, self.prefix, hidden_states.shape[1])
+        rest = hidden_states[:, self.prefix :] if self.prefix else hidden_states
+        rest_mask = mask if mask is None or not self.prefix else mask[:, self.prefix :]
+        lengths = (rest.shape[1],) if grid_size is None else grid_size
+        groups, last = [], (1, rest)
         for heads, amount in zip(self.head_groups, self.amounts, strict=True):
-            amounts = {"scale": amount} if self.by_scale else {"points": amount}
-            filters = self.filters[str(amount)] if self.sampling == "conv" and amount > 1 else None
-            source = hidden_states
-            if self._averages_whole_windows(hidden_states, mask, amount) and amount % last[0] == 0:
+            how = {"scale": amount} if self.by_scale else {"points": amount}
+            how["filters"] = self.filters[str(amount)] if self.sampling == "conv" and amount > 1 else None
+            how["grid_size"], source = grid_size, rest
+            whole = self._averages_whole_windows(lengths, mask, amount)
+            if whole and amount % last[0] == 0:
                 # An average of averages of whole windows is their average, and has fewer tokens to go over.
-                amounts, source = {"scale": amount // last[0]}, last[1]
-            pooled = downsample(source, mask, **amounts, sampling=self.sampling, seed=self.seed, filters=filters)
-            if self._averages_whole_windows(hidden_states, mask, amount):
-                last = (amount, pooled[0])
-            pattern = None if self.pattern is None else self.pattern.for_scale(amount)
-            groups.append(HeadGroup(heads, *pooled, pattern))
+                source, how["scale"] = last[1], amount // last[0]
+                if grid_size is not None:
+                    how["grid_size"] = (grid_size[0] // last[0], grid_size[1] // last[0])
+            pooled, kept = downsample(source, rest_mask, **how, sampling=self.sampling, seed=self.seed)
+            if whole:
+                last = (amount, pooled)
+            points = with_prefix(hidden_states, mask, self.prefix, pooled, kept)
+            groups.append(HeadGroup(heads, *points, *self._pattern_of(amount, grid_size, hidden_states)))
         return groups
 
-    def _averages_whole_windows(self, hidden_states: torch.Tensor, mask: torch.Tensor | None, amount: int) -> bool:
-        return self.by_scale and self.sampling == "average" and mask is None and hidden_states.shape[1] % amount == 0
+    def _averages_whole_windows(self, lengths: tuple[int, ...], mask: torch.Tensor | None, amount: int) -> bool:
+        averages = self.by_scale and self.sampling == "average" and mask is None
+        return averages and all(length % amount == 0 for length in lengths)
+
+    def _pattern_of(self, scale: int, grid_size, hidden_states) -> tuple[SparsePattern | None, WindowOrder | None]:
+        """The pattern over keys that stand for windows, and the order in which each key's queries lie together."""
+        if self.pattern is None or scale == 1:
+            return self.pattern, None
+        if grid_size is not None:
+            scale = min(scale, max(grid_size))
+        pattern = self.pattern.for_scale(scale**self.dimensions)
+        if self.prefix == 0 and grid_size is None:
+            return pattern, None
+        return pattern, window_order(hidden_states.shape[1], grid_size, scale, self.prefix, hidden_states.device)
 
 
 def sparse_pattern(config: PrimalDualConfig) -> SparsePattern | None:
@@ -281,4 +189,4 @@ TRAINING_SETS = {
 }
 
 
-__all__ = ["TRAINING_SETS", "AllTokens", "DownsampledTokens", "HeadGroup", "WindowFilters", "check_mask", "downsample"]
+__all__ = ["TRAINING_SETS", "AllTokens", "DownsampledTokens", "HeadGroup", "WindowFilters", "check_mask"]

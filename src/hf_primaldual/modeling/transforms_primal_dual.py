@@ -93,12 +93,11 @@ class KeyBatchNorm(nn.Module):
         if isinstance(self.beta, nn.Parameter):
             init.constant_(self.beta, self.initial_beta)
 
-    def _centre(self, mean: torch.Tensor, heads: list[int]) -> torch.Tensor:
-        """beta mu, of shape `(batch, 1, channels)`."""
-        beta = self.beta
-        if isinstance(beta, nn.Parameter):
-            beta = beta[heads].repeat_interleave(self.head_dim)
-        return beta * mean
+    def _beta_of(self, heads: list[int]) -> float | torch.Tensor:
+        """The constant, or that of each channel."""
+        if isinstance(self.beta, nn.Parameter):
+            return self.beta[heads].repeat_interleave(self.head_dim)
+        return self.beta
 
     def forward(
         self,
@@ -109,23 +108,18 @@ class KeyBatchNorm(nn.Module):
         heads: list[int],
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """T of queries and keys, for any kernel; arguments as for [`Transform`]."""
-        mean, variance, _ = token_statistics(key, key_mask, with_variance=self.scaling)
-        centre = self._centre(mean, heads)
+        mean, variance, _ = token_statistics(key, key_mask, with_variance=bool(self.scaling))
+        centre = self._beta_of(heads) * mean
         if variance is None:
             return (query - centre).to(query.dtype), (key - centre).to(key.dtype)
-        scale = (variance + self.eps).rsqrt()
+        scale = (variance + self.eps) ** (-float(self.scaling) / 2)
         return tuple(((states - centre) * scale).to(states.dtype) for states in (query, key))
 
     def fold(
         self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, heads: list[int]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Queries and keys with which softmax attention equals Attention-BN.
-
-        Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
-        replaced by `((q - beta mu) / s^2) . (k - c)` with any `c`. Without scaling the keys stay as they are. With it
-        they are centred, `c = mu`: where a head has few keys and `1 / s^2` is huge, rounding errors common to all keys
-        would grow by it, in the gradients of a fused back-end to percents.
+        Queries and keys with which softmax attention equals Attention-BN, by [`fold_batch_norm`].
 
         Args:
             query (`torch.Tensor` of shape `(batch, tokens, len(heads) * head_dim)`): the heads side by side.
@@ -136,13 +130,47 @@ class KeyBatchNorm(nn.Module):
         Returns:
             Both in the shapes and dtypes that they came in.
         """
-        mean, variance, centred = token_statistics(key, mask, with_variance=self.scaling)
-        centre = self._centre(mean, heads)
-        if variance is None:
-            return (query - centre).to(query.dtype), key
-        inverse_variance = (variance + self.eps).reciprocal()
-        query = torch.addcmul(-centre * inverse_variance, query, inverse_variance).to(query.dtype)
-        return query, centred.to(key.dtype)
+        return fold_batch_norm(query, key, mask, self._beta_of(heads), self.scaling, self.eps)
+
+
+def fold_batch_norm(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    beta: float | torch.Tensor,
+    scaling: bool | float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Queries and keys with which softmax attention equals Attention-BN (Definition 1).
+
+    Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
+    replaced by `((q - beta mu) / s^2) . (k - c)` with any `c`. Without scaling the keys stay as they are. With it they
+    are centred, `c = mu`: where a head has few keys and `1 / s^2` is huge, rounding errors common to all keys would
+    grow by it, in the gradients of a fused back-end to percents.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, tokens, channels)`): heads side by side.
+        key (`torch.Tensor` of shape `(batch, keys, channels)`): likewise.
+        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        beta (`float`, or `torch.Tensor` of shape `(channels,)`): the weight of the mean.
+        scaling (`bool` or `float`): whether to divide by the deviation, or the power of it that is divided by.
+        eps (`float`): added to the variance.
+
+    Returns:
+        Both in the shapes and dtypes that they came in.
+    """
+    if not scaling and isinstance(beta, float) and beta == 0:
+        return query, key
+    mean, variance, centred = token_statistics(key, mask, with_variance=bool(scaling))
+    centre = beta * mean
+    if variance is None:
+        return (query - centre).to(query.dtype), key
+    inverse_variance = (variance + eps).reciprocal()
+    if float(scaling) != 1:
+        inverse_variance = inverse_variance ** float(scaling)
+    query = torch.addcmul(-centre * inverse_variance, query, inverse_variance).to(query.dtype)
+    return query, centred.to(key.dtype)
 
 
 class Filters(nn.Module):
@@ -227,28 +255,36 @@ class GridConvolution(Filters):
         self.grid_size = tuple(config.grid_size)
         self.prefix = config.num_prefix_tokens
 
-    def forward(self, query, key, query_mask, key_mask, heads):
+    def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """
-        T of queries and keys; arguments as for [`Transform`].
+        T of queries and keys; arguments as for [`Transform`], and the grid where it is not the configuration's.
 
         Raises:
             ValueError: when there are not as many tokens as the prefix and the grid hold.
         """
-        expected = self.prefix + self.grid_size[0] * self.grid_size[1]
-        if query.shape[1] != expected:
-            raise ValueError(
-                f"`grid_size` {list(self.grid_size)} with {self.prefix} prefix tokens needs {expected} tokens, got "
-                f"{query.shape[1]}."
-            )
+        grid_size = self.grid_size if grid_size is None else grid_size
+        check_grid(grid_size, self.prefix, query.shape[1])
         weight = self.weight.unflatten(0, (-1, self.head_dim))[heads].flatten(0, 1)
 
         def convolve(states, mask):
             states = _without_padding(states, mask)
-            maps = states[:, self.prefix :].transpose(1, 2).unflatten(-1, self.grid_size)
+            maps = states[:, self.prefix :].transpose(1, 2).unflatten(-1, grid_size)
             maps = nn.functional.conv2d(maps, weight, padding=self.padding, groups=len(weight))
             return torch.cat((states[:, : self.prefix], maps.flatten(2).transpose(1, 2)), dim=1)
 
         return convolve(query, query_mask), convolve(key, key_mask)
+
+
+def check_grid(grid_size: tuple[int, int], prefix: int, tokens: int) -> None:
+    """
+    Raises:
+        ValueError: when there are not as many tokens as the prefix and the grid hold.
+    """
+    expected = prefix + grid_size[0] * grid_size[1]
+    if tokens != expected:
+        raise ValueError(
+            f"`grid_size` {list(grid_size)} with {prefix} prefix tokens needs {expected} tokens, got {tokens}."
+        )
 
 
 def _without_padding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -267,5 +303,7 @@ __all__ = [
     "SequenceConvolution",
     "Transform",
     "VectorConvolution",
+    "check_grid",
+    "fold_batch_norm",
     "token_statistics",
 ]
