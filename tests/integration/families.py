@@ -47,7 +47,12 @@ class Family(NamedTuple):
         config = self.config()
         if settings:
             config.primal_dual = settings
-        return getattr(transformers, self.model)._from_config(config, attn_implementation=attn_implementation).eval()
+        model = getattr(transformers, self.model)._from_config(config, attn_implementation=attn_implementation)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                # The usual small weights would make attention nearly uniform, and many mistakes invisible.
+                torch.nn.init.normal_(module.weight, std=0.3)
+        return model.eval()
 
     def inputs(self, padded: bool = False) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(1)
@@ -68,7 +73,8 @@ class Family(NamedTuple):
 
 _WIDTHS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": HEADS, "intermediate_size": 48}
 _KINDS = {
-    "text": _WIDTHS | {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 1},
+    "text": _WIDTHS
+    | {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3},
     "image": _WIDTHS | {"image_size": [side * PATCH for side in GRID], "patch_size": PATCH},
     "series": {
         "context_length": 2 * TOKENS,
@@ -82,6 +88,7 @@ _KINDS = {
     },
 }
 _SQUARE = {"image_size": GRID[0] * PATCH}
+_ROTATED = "keys are pooled and normalized after their rotation"
 
 FAMILIES = (
     Family("ViT", "ViTModel", "image", prefix=1),
@@ -94,12 +101,18 @@ FAMILIES = (
         "image",
         _SQUARE | {"num_register_tokens": 3},
         prefix=4,
-        note="keys are pooled and normalized after their rotation",
+        note=_ROTATED,
     ),
     Family("ViT-MSN", "ViTMSNModel", "image", _SQUARE, prefix=1),
     Family("I-JEPA", "IJepaModel", "image", _SQUARE),
     Family("CLIP, vision tower", "CLIPVisionModel", "image", _SQUARE, prefix=1),
+    Family("AltCLIP, vision tower", "AltCLIPVisionModel", "image", _SQUARE, prefix=1),
+    Family("Chinese-CLIP, vision tower", "ChineseCLIPVisionModel", "image", _SQUARE, prefix=1),
+    Family("MetaCLIP 2, vision tower", "MetaClip2VisionModel", "image", _SQUARE, prefix=1),
+    Family("BLIP-2, vision tower", "Blip2VisionModel", "image", _SQUARE, prefix=1),
     Family("SigLIP, vision tower", "SiglipVisionModel", "image", _SQUARE),
+    Family("AIMv2, vision tower", "Aimv2VisionModel", "image", _SQUARE),
+    Family("Pixio", "PixioModel", "image", _SQUARE | {"n_cls_tokens": 3}, prefix=3),
     Family("BERT", "BertModel", "text"),
     Family("RoBERTa", "RobertaModel", "text"),
     Family("XLM-RoBERTa", "XLMRobertaModel", "text"),
@@ -114,8 +127,12 @@ FAMILIES = (
         "EuroBertModel",
         "text",
         {"num_key_value_heads": 2},
-        note="grouped keys and values; keys are pooled and normalized after their rotation",
+        note=f"grouped keys and values; {_ROTATED}",
     ),
+    Family("NomicBERT", "NomicBertModel", "text", {"cls_token_id": 2, "sep_token_id": 3}, note=_ROTATED),
+    Family("GTE", "GteModel", "text", note=_ROTATED),
+    Family("RoBERTa-PreLayerNorm", "RobertaPreLayerNormModel", "text"),
+    Family("XLM-RoBERTa-XL", "XLMRobertaXLModel", "text"),
     Family("PatchTST", "PatchTSTModel", "series"),
 )
 
@@ -142,8 +159,7 @@ class Refused(NamedTuple):
         return {"input_ids": torch.randint(5, 40, (1, 8))}
 
 
-# Identifiers inside of the tiny vocabularies.
-_TEXT = _KINDS["text"] | {"bos_token_id": 2, "eos_token_id": 3}
+_TEXT = _KINDS["text"]
 _NO_DISPATCH = ("do not dispatch through transformers' AttentionInterface", "does not dispatch its attention by name")
 _CAUSAL = ("a mask of its own (causal_mask_function)", "causal")
 

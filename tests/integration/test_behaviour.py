@@ -34,8 +34,7 @@ def test_settings_are_saved_with_the_configuration(tmp_path):
 
 def clip_config():
     clip = next(family for family in FAMILIES if family.model == "CLIPVisionModel")
-    text = BERT.fields | {"bos_token_id": 2, "eos_token_id": 3}
-    return transformers.CLIPConfig(text_config=text, vision_config=clip.fields, projection_dim=16)
+    return transformers.CLIPConfig(text_config=BERT.fields, vision_config=clip.fields, projection_dim=16)
 
 
 def test_a_part_of_a_model_has_its_own_settings(tmp_path):
@@ -52,9 +51,17 @@ def test_a_part_of_a_model_has_its_own_settings(tmp_path):
     again = transformers.CLIPModel.from_pretrained(tmp_path, attn_implementation=names)
     assert again.config.vision_config.primal_dual == {"head_scales": SCALES}
     assert torch.equal(again(**inputs).image_embeds, after.image_embeds)
+    again = transformers.CLIPModel.from_pretrained(tmp_path, primal_dual={"bn_beta": 0.5})
+    assert again.config.vision_config.primal_dual == {"head_scales": SCALES}
     parts = {"vision_config": {"primal_dual": {"head_scales": [1] * HEADS}}}
     again = transformers.CLIPModel.from_pretrained(tmp_path, attn_implementation=names, **parts)
     assert again.vision_model.config.primal_dual == {"head_scales": [1] * HEADS}
+
+
+def test_a_part_without_settings_takes_those_of_the_whole(tmp_path):
+    transformers.CLIPModel(clip_config()).save_pretrained(tmp_path)
+    model = transformers.CLIPModel.from_pretrained(tmp_path, primal_dual={"bn_beta": 0.5})
+    assert model.vision_model.config.primal_dual == {"bn_beta": 0.5}
 
 
 def test_settings_change_between_forwards():

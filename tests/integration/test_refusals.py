@@ -85,6 +85,9 @@ def test_a_typo_in_the_name_is_refused(typo):
 def test_settings_are_checked(settings, error):
     model = BERT.build("primal_dual_bn_sh")
     model.config.primal_dual = settings
+    if "heads, got" not in error and "tokens, got" not in error:
+        with pytest.raises(ValueError, match=re.escape(error)):
+            BertModel(model.config)
     with pytest.raises(ValueError, match=re.escape(error)):
         model(**BERT.inputs())
 
@@ -129,6 +132,18 @@ def test_what_is_more_than_softmax_attention_is_refused(argument):
     with pytest.raises(ValueError, match=f"Stub passes `{argument}` to its attention"):
         call(**{argument: 1})
     call(**{argument: None})
+
+
+def test_queries_that_were_scaled_before_are_refused_where_it_matters():
+    config = transformers.EsmConfig(**BERT.fields, mask_token_id=4)
+    model = transformers.EsmModel._from_config(config, attn_implementation="primal_dual_bn").eval()
+    with pytest.raises(ValueError, match="EsmSelfAttention passes `scaling=1`"):
+        model(**BERT.inputs())
+    model.config.primal_dual = {"head_scales": [1] * HEADS}
+    model.set_attn_implementation("primal_dual_sh")
+    actual = model(**BERT.inputs()).last_hidden_state
+    model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(actual, model(**BERT.inputs()).last_hidden_state)
 
 
 def test_a_mask_that_is_more_than_padding_is_refused():

@@ -11,8 +11,12 @@ model.set_attn_implementation("primal_dual_bn")
 configure(model, bn_beta=1.0)
 ```
 
-In a model of several parts a part's attention reads the settings of its own configuration; `configure` writes them to
-all, and `attn_implementation={"vision_config": "primal_dual_bn"}` chooses the part.
+In a model of several parts, `attn_implementation={"vision_config": "primal_dual_bn"}` chooses one. A part's attention
+reads the settings of its own configuration, `config.vision_config.primal_dual`: when the model is built, a part
+without any takes those of the whole, and `configure` writes to all.
+
+A layer that is causal or attends to other tokens than its own, a mask that is more than padding, and a model whose
+layers do not dispatch are refused with a `ValueError`. The tested families are listed in docs/families.md.
 """
 
 from .settings import ATTENTIONS, Settings, configure

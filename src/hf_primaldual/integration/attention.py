@@ -145,8 +145,8 @@ def primal_dual_attention(
         for each head.
 
     Raises:
-        ValueError: for settings that are wrong, a mask that is more than padding, a layer that is causal or attends to
-            other tokens than its own, or a layout of tokens that is not known.
+        ValueError: for settings that are wrong, a mask that is more than padding, a layer that is causal, attends to
+            other tokens than its own or has scaled its queries, or a layout of tokens that is not known.
     """
     check_self_attention(module, query, key, kwargs)
     settings = check_settings(module.config.primal_dual)
@@ -156,6 +156,12 @@ def primal_dual_attention(
         key, value = (states.repeat_interleave(heads // states.shape[1], dim=1) for states in (key, value))
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     batch_norm = "bn" in choices.transforms
+    if batch_norm and scaling == 1 != query.shape[-1]:
+        raise ValueError(
+            f"{type(module).__name__} passes `scaling=1`, as a layer does that has scaled its queries before; "
+            "Attention-BN would take the keys' mean from queries of another scale: use `primal_dual_sh`, or "
+            "`attn_implementation='sdpa'`."
+        )
     if choices.training_set == "all":
         if batch_norm:
             query, key = _fold(query, key, mask, settings)

@@ -7,13 +7,19 @@ from .settings import Settings
 
 # Tokens in front of the patches, by `model_type`: a number, or what the configuration says.
 PREFIX_TOKENS = {
+    "aimv2_vision_model": lambda config: 0,
+    "altclip_vision_model": lambda config: 1,
+    "blip_2_vision_model": lambda config: 1,
+    "chinese_clip_vision_model": lambda config: 1,
     "clip_vision_model": lambda config: 1,
     "deit": lambda config: 2,
     "dinov2": lambda config: 1,
     "dinov2_with_registers": lambda config: 1 + config.num_register_tokens,
     "dinov3_vit": lambda config: 1 + config.num_register_tokens,
     "ijepa": lambda config: 0,
+    "metaclip_2_vision_model": lambda config: 1,
     "patchtst": lambda config: int(config.use_cls_token or False),
+    "pixio": lambda config: config.n_cls_tokens,
     "siglip_vision_model": lambda config: 0,
     "vit": lambda config: 1,
     "vit_msn": lambda config: 1,

@@ -14,7 +14,7 @@ import sys
 
 from transformers.configuration_utils import PreTrainedConfig
 
-from .settings import ATTENTIONS
+from .settings import ATTENTIONS, inherit_settings
 
 MODELING_UTILS = "transformers.modeling_utils"
 
@@ -54,7 +54,7 @@ def register() -> None:
     """
     Registers with transformers' `AttentionInterface` and `AttentionMaskInterface`, and lets two methods of
     `PreTrainedModel` refuse a model that would ignore the names: transformers itself says nothing when such a model is
-    built, and only warns in `set_attn_implementation`.
+    built, and only warns in `set_attn_implementation`. Where a model is built its parts inherit its settings, too.
     """
     from transformers.masking_utils import AttentionMaskInterface
     from transformers.modeling_utils import AttentionInterface, PreTrainedModel
@@ -73,6 +73,7 @@ def register() -> None:
 def _refusing_post_init(post_init):
     @functools.wraps(post_init)
     def wrapped(self, *args, **kwargs):
+        inherit_settings(self.config)
         check_dispatch(self, self.config._attn_implementation)
         return post_init(self, *args, **kwargs)
 

@@ -134,22 +134,42 @@ def check_settings(settings: Any) -> Settings:
     return checked
 
 
+def _with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+    """A configuration and those of the model's parts, of their parts, and so on."""
+    configs = [config]
+    for one in configs:
+        configs += [part for name in one.sub_configs if (part := getattr(one, name)) is not None]
+    return configs
+
+
+def inherit_settings(config: PreTrainedConfig) -> None:
+    """
+    Gives the parts of a model that have no settings those of the whole: a part's attention reads its own.
+
+    Raises:
+        ValueError: for an unknown setting, or one with a value that it can't have.
+    """
+    if config.primal_dual is None:
+        return
+    check_settings(config.primal_dual)
+    for part in _with_parts(config):
+        if part.primal_dual is None:
+            part.primal_dual = dict(config.primal_dual)
+
+
 def configure(model, **settings) -> None:
     """
     Writes settings to a model's configuration and to those of its parts, over what they held before.
 
-    A part's attention reads its own configuration: in CLIP the vision tower's reads `config.vision_config`.
-
     Args:
-        model (`PreTrainedModel` or `PreTrainedConfig`): what is configured.
+        model (`PreTrainedModel` or `PreTrainedConfig`): what is configured, such as `model.vision_model` of CLIP for
+            one part of a model alone.
         settings: fields of [`Settings`]; `None` brings a default back where that is allowed.
 
     Raises:
         ValueError: for an unknown setting, or one with a value that it can't have; nothing is changed then.
     """
-    configs = [model if isinstance(model, PreTrainedConfig) else model.config]
-    for config in configs:
-        configs += [part for name in config.sub_configs if (part := getattr(config, name)) is not None]
+    configs = _with_parts(model if isinstance(model, PreTrainedConfig) else model.config)
     merged = [{**(config.primal_dual or {}), **settings} for config in configs]
     for one in merged:
         check_settings(one)
