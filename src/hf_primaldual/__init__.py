@@ -9,27 +9,48 @@ import importlib
 from typing import TYPE_CHECKING
 
 import torch  # noqa: F401  Imported by transformers' Auto classes instead, it takes longer.
-from transformers.models.auto import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification
+from transformers.models.auto import (
+    AutoConfig,
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForImageClassification,
+    AutoModelForSequenceClassification,
+)
 
 from .integration.registration import register_when_imported
 from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
-from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
+from .modeling.configuration_primal_dual_models import (
+    PrimalDualTextConfig,
+    PrimalDualTimeSeriesConfig,
+    PrimalDualViTConfig,
+)
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
 if TYPE_CHECKING:
     from .modeling.attention_primal_dual import PrimalDualAttention
+    from .modeling.modeling_primal_dual_text import (
+        PrimalDualTextForDocumentMatching,
+        PrimalDualTextForSequenceClassification,
+        PrimalDualTextModel,
+    )
     from .modeling.modeling_primal_dual_time_series import (
         PrimalDualTimeSeriesForSequenceClassification,
         PrimalDualTimeSeriesModel,
     )
+    from .modeling.modeling_primal_dual_vit import PrimalDualViTForImageClassification, PrimalDualViTModel
     from .modeling.pipeline_primal_dual import TimeSeriesClassificationPipeline
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "PrimalDualAttention": "attention_primal_dual",
+    "PrimalDualTextForDocumentMatching": "modeling_primal_dual_text",
+    "PrimalDualTextForSequenceClassification": "modeling_primal_dual_text",
+    "PrimalDualTextModel": "modeling_primal_dual_text",
     "PrimalDualTimeSeriesForSequenceClassification": "modeling_primal_dual_time_series",
     "PrimalDualTimeSeriesModel": "modeling_primal_dual_time_series",
+    "PrimalDualViTForImageClassification": "modeling_primal_dual_vit",
+    "PrimalDualViTModel": "modeling_primal_dual_vit",
     "TimeSeriesClassificationPipeline": "pipeline_primal_dual",
 }
 
@@ -54,24 +75,45 @@ class _LazyModel:
     need not pay for it.
     """
 
-    config_class = PrimalDualTimeSeriesConfig
-
-    def __init__(self, name: str):
-        self._name = name
+    def __init__(self, name: str, config_class: type):
+        # What the mappings ask for when they only look for a class among several.
+        self.__name__, self.config_class = name, config_class
 
     def __getattr__(self, attribute: str):
-        return getattr(__getattr__(self._name), attribute)
+        return getattr(__getattr__(self.__name__), attribute)
 
     def __call__(self, *args, **kwargs):
-        return __getattr__(self._name)(*args, **kwargs)
+        return __getattr__(self.__name__)(*args, **kwargs)
 
 
-AutoConfig.register("primal_dual_time_series", PrimalDualTimeSeriesConfig)
-AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
-AutoModel.register(PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesModel"))
-AutoModelForSequenceClassification.register(
-    PrimalDualTimeSeriesConfig, _LazyModel("PrimalDualTimeSeriesForSequenceClassification")
+def _register(config_class: type, encoder: str, auto_class: type, *classifiers: str) -> None:
+    """Makes a family known to the Auto classes; of several classifiers a checkpoint names its own."""
+    AutoConfig.register(config_class.model_type, config_class)
+    AutoModel.register(config_class, _LazyModel(encoder, config_class))
+    heads = tuple(_LazyModel(name, config_class) for name in classifiers)
+    auto_class.register(config_class, heads if len(heads) > 1 else heads[0])
+
+
+_register(
+    PrimalDualTextConfig,
+    "PrimalDualTextModel",
+    AutoModelForSequenceClassification,
+    "PrimalDualTextForSequenceClassification",
+    "PrimalDualTextForDocumentMatching",
 )
+_register(
+    PrimalDualTimeSeriesConfig,
+    "PrimalDualTimeSeriesModel",
+    AutoModelForSequenceClassification,
+    "PrimalDualTimeSeriesForSequenceClassification",
+)
+_register(
+    PrimalDualViTConfig,
+    "PrimalDualViTModel",
+    AutoModelForImageClassification,
+    "PrimalDualViTForImageClassification",
+)
+AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
 
 register_when_imported()
 
@@ -80,9 +122,16 @@ __all__ = [
     "AttentionChoices",
     "PrimalDualAttention",
     "PrimalDualConfig",
+    "PrimalDualTextConfig",
+    "PrimalDualTextForDocumentMatching",
+    "PrimalDualTextForSequenceClassification",
+    "PrimalDualTextModel",
     "PrimalDualTimeSeriesConfig",
     "PrimalDualTimeSeriesFeatureExtractor",
     "PrimalDualTimeSeriesForSequenceClassification",
     "PrimalDualTimeSeriesModel",
+    "PrimalDualViTConfig",
+    "PrimalDualViTForImageClassification",
+    "PrimalDualViTModel",
     "TimeSeriesClassificationPipeline",
 ]

@@ -27,7 +27,11 @@ def small_model(implementation: str = "sdpa", **fields) -> PrimalDualTimeSeriesF
     """A classifier with weights large enough for its parts to matter, and its running averages moved once."""
     config = small_config(initializer_range=0.2, **fields)
     config._attn_implementation = implementation
-    model = PrimalDualTimeSeriesForSequenceClassification(config)
+    return stirred(PrimalDualTimeSeriesForSequenceClassification(config))
+
+
+def stirred(model: torch.nn.Module) -> torch.nn.Module:
+    """The model with nothing left at a start where it has no effect, and its running averages moved."""
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):

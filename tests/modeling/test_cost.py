@@ -75,6 +75,7 @@ GROWING = {
     "linear-bn": {"preset": "linear-bn"},
     "sparse-local": {"preset": "sparse", "sparse_pattern": ["local"]},
     "sparse-bn-local": {"preset": "sparse-bn", "sparse_pattern": ["local"]},
+    "sparse-local-fixed": {"preset": "sparse", "sparse_pattern": ["local", "fixed"], "sparse_stride": 512},
     "points": {"preset": "bn+sh", "head_points": 64},
     "linear-points": {"preset": "linear-sh", "head_points": 64},
 }

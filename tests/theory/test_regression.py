@@ -14,6 +14,7 @@ from hf_primaldual.theory import (
     support_vector_expansion,
     values_to_targets,
 )
+from hf_primaldual.theory.feature_maps import log_kernel
 from tests.reference import naive
 
 # How near each solver brings the values back.
@@ -57,6 +58,20 @@ def attention_case(name: str):
     return q, k, v, choices, reference(*transformed, v)
 
 
+def error_of_values(keys, values, C, gap, kernel="softmax", transform=None) -> torch.Tensor:
+    """
+    How far values may be from `values` at a duality gap, `(N, outputs)`: derived in the docstring of `regression.py`.
+
+    For most random keys 1e-10; above it where the Gram matrix is ill-conditioned or a coefficient is near 0.
+    """
+    points = keys if transform is None else transform(keys)(keys)
+    gram = log_kernel(kernel, points, points).exp()
+    normalizers = gram.sum(dim=1, keepdim=True)
+    coefficients = (normalizers * values).abs()
+    residuals = gap / torch.minimum(coefficients, C - coefficients)
+    return torch.linalg.inv(gram).abs() @ (normalizers * residuals)
+
+
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
 @pytest.mark.parametrize("solver", SOLVERS)
 @pytest.mark.parametrize("name", ["softmax", "bn", "bn-recentre", "sh", "bn+sh", "linear", "linear-bn"])
@@ -67,8 +82,11 @@ def test_theorem_1(name, solver, epsilon):
     regression = PrimalDualRegression(C=1.5 * least_C, epsilon=epsilon, solver=solver, tolerance=1e-13, **choices)
     solution = regression.fit(keys, targets)
 
-    assert (solution.values - values).abs().max() < SOLVERS[solver]
-    assert (solution.predict(queries) - attention).abs().max() < SOLVERS[solver]
+    # What the tolerance promises, and rounding.
+    allowed = 1e-12 + error_of_values(keys, values, 1.5 * least_C, 1e-13 * solution.primal_value, **choices)
+    assert ((solution.values - values).abs() < allowed).all()
+    # Averages of the values.
+    assert (solution.predict(queries) - attention).abs().max() < allowed.max()
     assert (support_vector_expansion(queries, keys, values, **choices) - attention).abs().max() < 1e-13
     # Strong duality.
     assert solution.relative_gap <= 1e-13
@@ -119,6 +137,8 @@ def test_more_keys_than_features_determine_the_function_only(solver):
 
 def regression_with_every_kind_of_key(solver: str):
     """A small C and a wide tube: keys that are no support vectors, free ones, bounded ones."""
+    # Of 40 seeds, 3 leave no key free.
+    torch.manual_seed(1)
     keys, targets = random(24, 3), random(24, 2)
     return PrimalDualRegression(C=20.0, epsilon=0.5, solver=solver, tolerance=1e-13).fit(keys, targets)
 
@@ -138,14 +158,9 @@ def test_complementary_slackness(solver):
 
 
 def test_solvers_agree():
-    one, other = (regression_with_every_kind_of_key_on(solver) for solver in SOLVERS)
+    one, other = (regression_with_every_kind_of_key(solver) for solver in SOLVERS)
     assert (one.coefficients - other.coefficients).abs().max() < 1e-6
     assert one.primal_value == pytest.approx(other.primal_value, rel=1e-10)
-
-
-def regression_with_every_kind_of_key_on(solver: str):
-    torch.manual_seed(1)
-    return regression_with_every_kind_of_key(solver)
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

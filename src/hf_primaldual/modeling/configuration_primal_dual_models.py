@@ -6,7 +6,62 @@ from .configuration_primal_dual import PrimalDualConfig
 
 
 @strict
-class PrimalDualTimeSeriesConfig(PrimalDualConfig):
+class PrimalDualEncoderConfig(PrimalDualConfig):
+    r"""
+    What every encoder of this package needs to know beside its attention; each model's configuration adds to it.
+
+    Args:
+        num_hidden_layers (`int`, *optional*, defaults to 2):
+            Number of layers.
+        intermediate_size (`int`, *optional*, defaults to 128):
+            Width inside the feed-forward blocks.
+        hidden_act (`str`, *optional*, defaults to `"gelu"`):
+            Activation of the feed-forward blocks.
+        hidden_dropout_prob (`float`, *optional*, defaults to 0.0):
+            Dropout of embeddings, sublayers and the classifier's input.
+        norm_type (`str`, *optional*, defaults to `"layer"`):
+            `"layer"`, or `"batch"`, over the real tokens of the batch with running averages.
+        norm_position (`str`, *optional*, defaults to `"pre"`):
+            `"pre"`, before the sublayer, or `"post"`, after the residual sum.
+        norm_eps (`float`, *optional*, defaults to 1e-6):
+            Added to the variances of these norms.
+        layer_scale_init_value (`float`, *optional*):
+            Where the learned factors of the residual branches' channels start; without it there are none.
+        drop_path_rate (`float`, *optional*, defaults to 0.0):
+            Share of the rows for which the last layer's residual branches are left out in training; it grows from zero
+            for the first layer.
+
+    The other arguments are those of [`PrimalDualConfig`].
+    """
+
+    num_hidden_layers: int = 2
+    intermediate_size: int = 128
+    hidden_act: str = "gelu"
+    hidden_dropout_prob: float | int = 0.0
+    norm_type: str = "layer"
+    norm_position: str = "pre"
+    norm_eps: float = 1e-6
+    layer_scale_init_value: float | int | None = None
+    drop_path_rate: float | int = 0.0
+
+    # What must be at least 1, and what may be set to few values; each model's configuration adds its own.
+    _positive = ("num_hidden_layers", "intermediate_size")
+    _allowed = {"norm_type": ("layer", "batch"), "norm_position": ("pre", "post")}
+
+    def validate_encoder(self):
+        """Part of `@strict`'s validation."""
+        for name in self._positive:
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name, allowed in self._allowed.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
+        if not 0 <= self.drop_path_rate < 1:
+            raise ValueError(f"`drop_path_rate` must lie from 0 to below 1, got {self.drop_path_rate}.")
+
+
+@strict
+class PrimalDualTimeSeriesConfig(PrimalDualEncoderConfig):
     r"""
     Configuration of a transformer encoder over multivariate series, with its classifier.
 
@@ -19,24 +74,11 @@ class PrimalDualTimeSeriesConfig(PrimalDualConfig):
             Channels of the series.
         max_position_embeddings (`int`, *optional*, defaults to 512):
             Longest series, in steps; positions are learned.
-        num_hidden_layers (`int`, *optional*, defaults to 3):
-            Number of layers.
-        intermediate_size (`int`, *optional*, defaults to 256):
-            Width inside the feed-forward blocks.
-        hidden_act (`str`, *optional*, defaults to `"gelu"`):
-            Activation of the feed-forward blocks and before a flattened head.
-        hidden_dropout_prob (`float`, *optional*, defaults to 0.1):
-            Dropout of embeddings, sublayers and the classifier's input.
-        norm_type (`str`, *optional*, defaults to `"batch"`):
-            `"batch"`, over the real tokens of the batch with running averages, or `"layer"`.
-        norm_position (`str`, *optional*, defaults to `"post"`):
-            `"post"`, after the residual sum, or `"pre"`, before the sublayer.
-        norm_eps (`float`, *optional*, defaults to 1e-5):
-            Added to the variances of these norms.
         pooling (`str`, *optional*, defaults to `"flatten"`):
-            `"flatten"` classifies all steps side by side, up to `max_position_embeddings`; `"mean"` their average.
+            `"flatten"` classifies all steps side by side, after `hidden_act` and up to `max_position_embeddings`;
+            `"mean"` their average.
 
-    The other arguments are those of [`PrimalDualConfig`].
+    The other arguments are those of [`PrimalDualEncoderConfig`], with other defaults for some.
     """
 
     model_type = "primal_dual_time_series"
@@ -45,13 +87,15 @@ class PrimalDualTimeSeriesConfig(PrimalDualConfig):
     max_position_embeddings: int = 512
     num_hidden_layers: int = 3
     intermediate_size: int = 256
-    hidden_act: str = "gelu"
     hidden_dropout_prob: float | int = 0.1
     attention_probs_dropout_prob: float | int = 0.1
     norm_type: str = "batch"
     norm_position: str = "post"
     norm_eps: float = 1e-5
     pooling: str = "flatten"
+
+    _positive = (*PrimalDualEncoderConfig._positive, "num_channels", "max_position_embeddings")
+    _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("flatten", "mean")}
 
     def __post_init__(self, **kwargs):
         # Lets `pipeline(model=folder, trust_remote_code=True)` find the pipeline that travels with the checkpoint.
@@ -67,21 +111,166 @@ class PrimalDualTimeSeriesConfig(PrimalDualConfig):
         )
         super().__post_init__(**kwargs)
 
-    def validate_encoder(self):
+
+@strict
+class PrimalDualViTConfig(PrimalDualEncoderConfig):
+    r"""
+    Configuration of a vision transformer: ViT (Dosovitskiy et al., 2021) and DeiT (Touvron et al., 2021).
+
+    The defaults are DeiT-tiny/16 without distillation, the paper's ImageNet model. A head's factor r pools windows of
+    r x r patches on their grid.
+
+    Args:
+        image_size (`int` or `list[int]`, *optional*, defaults to 224):
+            Height and width of the images in pixels. Others may be passed to the model, which then interpolates its
+            positions.
+        patch_size (`int` or `list[int]`, *optional*, defaults to 16):
+            Height and width of a patch in pixels.
+        num_channels (`int`, *optional*, defaults to 3):
+            Channels of the images.
+        distillation_token (`bool`, *optional*, defaults to `False`):
+            Adds DeiT's second token.
+        distillation_head (`bool`, *optional*, defaults to `False`):
+            Classifies that token too; the logits are the average of both heads'.
+        pooling (`str`, *optional*, defaults to `"cls"`):
+            `"cls"` classifies the first token, `"mean"` the average of the patches.
+
+    The other arguments are those of [`PrimalDualEncoderConfig`], with other defaults for some. `grid_size` and
+    `num_prefix_tokens` follow from these.
+    """
+
+    model_type = "primal_dual_vit"
+    attribute_map = {"layer_norm_eps": "norm_eps", "layerscale_value": "layer_scale_init_value"}
+
+    image_size: int | list[int] | tuple[int, ...] = 224
+    patch_size: int | list[int] | tuple[int, ...] = 16
+    num_channels: int = 3
+    distillation_token: bool = False
+    distillation_head: bool = False
+    pooling: str = "cls"
+    hidden_size: int = 192
+    num_attention_heads: int = 3
+    num_hidden_layers: int = 12
+    intermediate_size: int = 768
+    norm_eps: float = 1e-12
+
+    _positive = (*PrimalDualEncoderConfig._positive, "num_channels")
+    _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("cls", "mean")}
+
+    def __post_init__(self, **kwargs):
+        self._follow_image_size()
+        super().__post_init__(**kwargs)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        # A configuration's fields may be set one by one, by `from_pretrained` too.
+        if name in ("image_size", "patch_size", "distillation_token") and "num_prefix_tokens" in vars(self):
+            self._follow_image_size()
+
+    def _follow_image_size(self):
+        for name in ("image_size", "patch_size"):
+            value = getattr(self, name)
+            if len(pair(value)) != 2 or min(pair(value)) < 1:
+                raise ValueError(
+                    f"`{name}` must be one size, or a height and a width, of at least 1 pixel; got {value}."
+                )
+        sides = zip(pair(self.image_size), pair(self.patch_size), strict=True)
+        self.grid_size = [side // patch for side, patch in sides]
+        if min(self.grid_size) < 1:
+            raise ValueError(
+                f"`image_size` ({self.image_size}) must hold at least one patch of `patch_size` ({self.patch_size})."
+            )
+        self.num_prefix_tokens = 2 if self.distillation_token else 1
+
+    def validate_distillation(self):
         """Part of `@strict`'s validation."""
-        for name in ("num_channels", "max_position_embeddings", "num_hidden_layers", "intermediate_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name, allowed in (
-            ("norm_type", ("batch", "layer")),
-            ("norm_position", ("post", "pre")),
-            ("pooling", ("flatten", "mean")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
+        if self.distillation_head and not self.distillation_token:
+            raise ValueError("`distillation_head=True` classifies a token that `distillation_token=False` leaves out.")
 
 
-PrimalDualTimeSeriesConfig.register_for_auto_class()
+def pair(size: int | list[int] | tuple[int, ...]) -> tuple[int, ...]:
+    """Height and width, of one number for both."""
+    return (size, size) if isinstance(size, int) else tuple(size)
 
 
-__all__ = ["PrimalDualTimeSeriesConfig"]
+@strict
+class PrimalDualTextConfig(PrimalDualEncoderConfig):
+    r"""
+    Configuration of a transformer encoder over tokens, for everyday text and for Long Range Arena.
+
+    The defaults are the paper's model for Long Range Arena over bytes: 2 layers, 2 heads, width 64, FFN 128, mean
+    pooling, with ByT5's vocabulary. BERT's architecture is `norm_position="post", embedding_norm=True,
+    type_vocab_size=2, pooling="cls", norm_eps=1e-12`.
+
+    Args:
+        vocab_size (`int`, *optional*, defaults to 384):
+            Number of tokens; 384 is that of ByT5's tokenizer, of bytes.
+        max_position_embeddings (`int`, *optional*, defaults to 4096):
+            Longest text in tokens; positions are learned.
+        pad_token_id (`int`, *optional*, defaults to 0):
+            The token that fills shorter texts up.
+        type_vocab_size (`int`, *optional*, defaults to 0):
+            Number of token types (segments); 0 for none.
+        embedding_norm (`bool`, *optional*, defaults to `False`):
+            Normalizes the embeddings, as BERT does.
+        prepend_cls (`bool`, *optional*, defaults to `False`):
+            Puts a learned token in front, for `pooling="cls"` with a tokenizer that has none. It is never pooled.
+        pooling (`str`, *optional*, defaults to `"mean"`):
+            `"mean"` classifies the average of the tokens, `"cls"` the first one, through BERT's pooler.
+        classifier_dropout (`float`, *optional*):
+            Dropout of the classifier's input, instead of `hidden_dropout_prob`.
+
+    The other arguments are those of [`PrimalDualEncoderConfig`], with other defaults for some.
+    """
+
+    model_type = "primal_dual_text"
+    attribute_map = {"layer_norm_eps": "norm_eps"}
+
+    vocab_size: int = 384
+    max_position_embeddings: int = 4096
+    pad_token_id: int | None = 0
+    type_vocab_size: int = 0
+    embedding_norm: bool = False
+    prepend_cls: bool = False
+    pooling: str = "mean"
+    classifier_dropout: float | int | None = None
+    num_attention_heads: int = 2
+    hidden_dropout_prob: float | int = 0.1
+
+    _positive = (*PrimalDualEncoderConfig._positive, "vocab_size", "max_position_embeddings")
+    _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("mean", "cls")}
+
+    def __post_init__(self, **kwargs):
+        self.num_prefix_tokens = int(self.prepend_cls)
+        # Of several classifiers of one configuration transformers picks by these names, and cannot go through None.
+        self.architectures = self.architectures or []
+        super().__post_init__(**kwargs)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        # A configuration's fields may be set one by one, by `from_pretrained` too.
+        if name == "prepend_cls" and "num_prefix_tokens" in vars(self):
+            self.num_prefix_tokens = int(value)
+
+    def validate_vocabulary(self):
+        """Part of `@strict`'s validation."""
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
+            raise ValueError(
+                f"`pad_token_id` must be a token of the vocabulary, 0 to {self.vocab_size - 1} (`vocab_size` = "
+                f"{self.vocab_size}), or None, got {self.pad_token_id}."
+            )
+        if self.type_vocab_size < 0:
+            raise ValueError(f"`type_vocab_size` must be at least 0, got {self.type_vocab_size}.")
+
+
+for _config in (PrimalDualTextConfig, PrimalDualTimeSeriesConfig, PrimalDualViTConfig):
+    _config.register_for_auto_class()
+
+
+__all__ = [
+    "PrimalDualEncoderConfig",
+    "PrimalDualTextConfig",
+    "PrimalDualTimeSeriesConfig",
+    "PrimalDualViTConfig",
+    "pair",
+]

@@ -103,8 +103,8 @@ def softmax_kernel(
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
-        pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then torch's sdpa, or plain
-            operations where it is eager or the pattern is a union.
+        pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then torch's sdpa, or for
+            a union its flash kernel on a CPU, or plain operations: where it is eager, and for a union elsewhere.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,

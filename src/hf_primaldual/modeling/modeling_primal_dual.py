@@ -9,19 +9,21 @@ from typing import ClassVar
 import torch
 from transformers.modeling_utils import PreTrainedModel
 
-from .configuration_primal_dual import PrimalDualConfig
+from .attention_primal_dual import PrimalDualAttention
+from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .extensions_primal_dual import EXTENSIONS
+from .layers_primal_dual import LayerScale, PrimalDualLayer
 from .training_sets_primal_dual import WindowFilters
 from .transforms_primal_dual import Filters, KeyBatchNorm
 
-OWN_PARAMETERS = (Filters, KeyBatchNorm, WindowFilters)
+OWN_PARAMETERS = (Filters, KeyBatchNorm, LayerScale, WindowFilters)
 
 # Where torch's own allocator puts tensors on a CPU.
 ALIGNMENT = 64
 
 
 class PrimalDualPreTrainedModel(PreTrainedModel):
-    config: PrimalDualConfig
+    config: PrimalDualEncoderConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _supports_sdpa = True
@@ -29,8 +31,15 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
     _supports_flex_attn = True
     _supports_attention_backend = True
     _can_compile_fullgraph = True
+    _can_record_outputs = {"hidden_states": PrimalDualLayer, "attentions": PrimalDualAttention}
     # The classes that a checkpoint loads with where this package is not installed, `module.Class` by Auto class.
     checkpoint_classes: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, config: PrimalDualEncoderConfig, *inputs, **kwargs):
+        super().__init__(config, *inputs, **kwargs)
+        if config.norm_type == "batch":
+            # Running averages in bfloat16 would lose the small steps that they move by.
+            self._keep_in_fp32_modules_strict = {"norm", "norm1", "norm2"}
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -5,63 +5,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 from transformers.activations import ACT2FN
-from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
-from .attention_primal_dual import PrimalDualAttention
 from .configuration_primal_dual_models import PrimalDualTimeSeriesConfig
+from .layers_primal_dual import NORMS, PrimalDualLayer, check_labels, mean_over_tokens
 from .modeling_primal_dual import PrimalDualPreTrainedModel
 from .training_sets_primal_dual import check_mask
-from .transforms_primal_dual import token_statistics
 
 if TYPE_CHECKING:
     # Never run: `save_pretrained` copies the files that are imported here, and these two must travel with the model.
     from .feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor  # noqa: F401
     from .pipeline_primal_dual import TimeSeriesClassificationPipeline  # noqa: F401
-
-
-class TokenLayerNorm(nn.LayerNorm):
-    """Layer normalization with the signature of `TokenBatchNorm`; each token is normalized alone."""
-
-    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        return super().forward(hidden_states)
-
-
-class TokenBatchNorm(nn.BatchNorm1d):
-    """
-    Batch normalization of each channel over all real tokens of the batch, `(batch, tokens, width)`; padding does not
-    count. Running averages are kept for evaluation, as in `nn.BatchNorm1d`, and in float32.
-    """
-
-    def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        if not self.training:
-            return super().forward(hidden_states.flatten(0, 1)).view_as(hidden_states)
-        mean, variance, centred = token_statistics(
-            hidden_states.flatten(0, 1).unsqueeze(0), None if mask is None else mask.reshape(1, -1)
-        )
-        if not _is_recomputing():
-            self._update_running_averages(mean.detach().flatten(), variance.detach().flatten(), hidden_states, mask)
-        normalized = centred * (variance + self.eps).rsqrt() * self.weight + self.bias
-        return normalized.view_as(hidden_states).to(hidden_states.dtype)
-
-    @torch.no_grad()
-    def _update_running_averages(self, mean, variance, hidden_states, mask) -> None:
-        batch, tokens, _ = hidden_states.shape
-        count = variance.new_full((), batch * tokens) if mask is None else mask.sum()
-        unbiased = variance * count / (count - 1).clamp(min=1)
-        self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-
-
-def _is_recomputing() -> bool:
-    """Whether gradient checkpointing is running a forward for the second time, which it does inside the backward."""
-    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
-
-
-NORMS = {"batch": TokenBatchNorm, "layer": TokenLayerNorm}
 
 
 class PrimalDualTimeSeriesEmbeddings(nn.Module):
@@ -79,46 +35,6 @@ class PrimalDualTimeSeriesEmbeddings(nn.Module):
         return self.dropout(values + self.position_embeddings.weight[: past_values.shape[1]])
 
 
-class PrimalDualTimeSeriesMLP(nn.Module):
-    """The feed-forward block."""
-
-    def __init__(self, config: PrimalDualTimeSeriesConfig):
-        super().__init__()
-        self.activation_fn = ACT2FN[config.hidden_act]
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        return self.fc2(self.dropout(self.activation_fn(self.fc1(hidden_states))))
-
-
-class PrimalDualTimeSeriesLayer(GradientCheckpointingLayer):
-    """Attention and feed-forward block, each with its residual sum and its norm after or before."""
-
-    def __init__(self, config: PrimalDualTimeSeriesConfig, layer_idx: int):
-        super().__init__()
-        norm = NORMS[config.norm_type]
-        self.pre_norm = config.norm_position == "pre"
-        self.self_attn = PrimalDualAttention(config, layer_idx)
-        self.norm1 = norm(config.hidden_size, eps=config.norm_eps)
-        self.mlp = PrimalDualTimeSeriesMLP(config)
-        self.norm2 = norm(config.hidden_size, eps=config.norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
-
-    def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
-    ) -> torch.Tensor:
-        mask = attention_mask
-        if self.pre_norm:
-            attended, _ = self.self_attn(self.norm1(hidden_states, mask), mask, mask_is_checked=True, **kwargs)
-            hidden_states = hidden_states + self.dropout(attended)
-            return hidden_states + self.dropout(self.mlp(self.norm2(hidden_states, mask)))
-        attended, _ = self.self_attn(hidden_states, mask, mask_is_checked=True, **kwargs)
-        hidden_states = self.norm1(hidden_states + self.dropout(attended), mask)
-        return self.norm2(hidden_states + self.dropout(self.mlp(hidden_states)), mask)
-
-
 class PrimalDualTimeSeriesPreTrainedModel(PrimalDualPreTrainedModel):
     config: PrimalDualTimeSeriesConfig
     main_input_name = "past_values"
@@ -129,14 +45,7 @@ class PrimalDualTimeSeriesPreTrainedModel(PrimalDualPreTrainedModel):
             "modeling_primal_dual_time_series.PrimalDualTimeSeriesForSequenceClassification"
         ),
     }
-    _no_split_modules = ["PrimalDualTimeSeriesEmbeddings", "PrimalDualTimeSeriesLayer"]
-    _can_record_outputs = {"hidden_states": PrimalDualTimeSeriesLayer, "attentions": PrimalDualAttention}
-
-    def __init__(self, config: PrimalDualTimeSeriesConfig, *inputs, **kwargs):
-        super().__init__(config, *inputs, **kwargs)
-        if config.norm_type == "batch":
-            # Running averages in bfloat16 would lose the small steps that they move by.
-            self._keep_in_fp32_modules_strict = {"norm", "norm1", "norm2"}
+    _no_split_modules = ["PrimalDualTimeSeriesEmbeddings", "PrimalDualLayer"]
 
 
 class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
@@ -151,7 +60,7 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
         super().__init__(config)
         self.embeddings = PrimalDualTimeSeriesEmbeddings(config)
         self.layers = nn.ModuleList(
-            PrimalDualTimeSeriesLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
+            PrimalDualLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
         )
         self.norm = (
             NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps) if config.norm_position == "pre" else None
@@ -249,8 +158,7 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         Raises:
             ValueError: as [`PrimalDualTimeSeriesModel`], and for a label outside the classes (looked at on a CPU).
         """
-        if labels is not None:
-            self._check_labels(labels)
+        check_labels(labels, self.config)
         outputs = self.model(past_values, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(self._pool(outputs.last_hidden_state, attention_mask)))
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
@@ -259,30 +167,13 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         )
 
     def _pool(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
-        weight = None if attention_mask is None else attention_mask.to(hidden_states.dtype).unsqueeze(-1)
         if self.config.pooling == "mean":
-            if weight is None:
-                return hidden_states.mean(dim=1)
-            return (hidden_states * weight).sum(dim=1) / weight.sum(dim=1)
+            return mean_over_tokens(hidden_states, attention_mask)
         hidden_states = self.activation_fn(hidden_states)
-        if weight is not None:
-            hidden_states = hidden_states * weight
+        if attention_mask is not None:
+            hidden_states = hidden_states * attention_mask.to(hidden_states.dtype).unsqueeze(-1)
         missing = self.config.max_position_embeddings - hidden_states.shape[1]
         return nn.functional.pad(hidden_states, (0, 0, 0, missing)).flatten(1)
-
-    def _check_labels(self, labels: torch.Tensor) -> None:
-        single_label = self.config.problem_type in (None, "single_label_classification")
-        if labels.device.type != "cpu" or labels.is_floating_point() or not single_label:
-            return
-        if torch.compiler.is_compiling():
-            return
-        # -100 is what transformers and torch leave out of a loss.
-        outside = labels[((labels < 0) & (labels != -100)) | (labels >= self.config.num_labels)]
-        if len(outside):
-            raise ValueError(
-                f"`labels` must lie in 0 to {self.config.num_labels - 1} (`num_labels` = {self.config.num_labels}), "
-                f"got {outside[0].item()}."
-            )
 
 
 PrimalDualTimeSeriesModel.register_for_auto_class("AutoModel")

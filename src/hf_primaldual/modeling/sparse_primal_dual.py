@@ -50,15 +50,17 @@ class Arrangement(NamedTuple):
     """
     Queries and keys side by side in blocks that hold all that a component keeps.
 
-    `queries` takes `(batch, tokens, ...)` to `(batch, blocks, queries per block, ...)`, `restore` takes that back, and
-    `keys` takes `(batch, keys, ...)` to `(batch, blocks, keys per block, ...)`. `query_places` and `key_places` hold
-    the indices of what lies there, `(blocks, queries per block)` and `(blocks, keys per block)`, outside of 0 to keys
-    - 1 for what is only filled in.
+    `queries` takes `(batch, tokens, ...)` to `(batch, blocks, queries per block, ...)` and `restore` takes that back;
+    `keys` takes `(batch, keys, ...)` to `(batch, blocks, keys per block, ...)` and `collect`, its adjoint, takes that
+    back by adding up what a key has in the blocks that hold it. `query_places` and `key_places` hold the indices of
+    what lies there, `(blocks, queries per block)` and `(blocks, keys per block)`, outside of 0 to keys - 1 for what is
+    only filled in.
     """
 
     queries: Callable[[torch.Tensor], torch.Tensor]
-    keys: Callable[[torch.Tensor], torch.Tensor]
     restore: Callable[[torch.Tensor], torch.Tensor]
+    keys: Callable[[torch.Tensor], torch.Tensor]
+    collect: Callable[[torch.Tensor], torch.Tensor]
     query_places: torch.Tensor
     key_places: torch.Tensor
 
@@ -71,18 +73,24 @@ def _fill(states: torch.Tensor, before: int, length: int) -> torch.Tensor:
 
 def _neighbouring_blocks(tokens: int, keys: int, scale: int, size: int, halo: int, device) -> Arrangement:
     """Blocks of `size` keys, the queries that lie there, and `halo` blocks of keys on either side."""
-    blocks = -(-keys // size)
+    size, blocks, halo = (size, -(-keys // size), halo) if size < keys else (keys, 1, 0)
 
     def arrange_keys(states):
         filled = _fill(states, halo * size, (blocks + 2 * halo) * size).unflatten(1, (-1, size))
         return torch.cat([filled[:, shift : shift + blocks] for shift in range(2 * halo + 1)], dim=2)
 
+    def collect(arranged):
+        shifted = arranged.unflatten(2, (2 * halo + 1, size)).unbind(2)
+        filled = sum(_fill(states, shift, blocks + 2 * halo) for shift, states in enumerate(shifted))
+        return filled[:, halo : halo + blocks].flatten(1, 2)[:, :keys]
+
     places = torch.arange(blocks * size, device=device)
     within = torch.arange(-halo * size, (halo + 1) * size, device=device)
     return Arrangement(
         queries=lambda states: _fill(states, 0, blocks * size * scale).unflatten(1, (blocks, -1)),
-        keys=arrange_keys,
         restore=lambda states: states.flatten(1, 2)[:, :tokens],
+        keys=arrange_keys,
+        collect=collect,
         query_places=places.repeat_interleave(scale).view(blocks, -1),
         key_places=places[::size].unsqueeze(1) + within,
     )
@@ -90,7 +98,7 @@ def _neighbouring_blocks(tokens: int, keys: int, scale: int, size: int, halo: in
 
 def _residue_classes(tokens: int, keys: int, scale: int, stride: int, device) -> Arrangement:
     """One block for each remainder by `stride`."""
-    groups = -(-keys // stride)
+    stride, groups = (stride, -(-keys // stride)) if stride < keys else (keys, 1)
     places = torch.arange(groups * stride, device=device).view(groups, stride).T
 
     def arrange_queries(states):
@@ -99,8 +107,9 @@ def _residue_classes(tokens: int, keys: int, scale: int, stride: int, device) ->
 
     return Arrangement(
         queries=arrange_queries,
-        keys=lambda states: _fill(states, 0, groups * stride).unflatten(1, (groups, stride)).transpose(1, 2),
         restore=lambda states: states.unflatten(2, (groups, scale)).transpose(1, 2).flatten(1, 3)[:, :tokens],
+        keys=lambda states: _fill(states, 0, groups * stride).unflatten(1, (groups, stride)).transpose(1, 2),
+        collect=lambda states: states.transpose(1, 2).flatten(1, 2)[:, :keys],
         query_places=places.repeat_interleave(scale, dim=1),
         key_places=places,
     )
@@ -108,26 +117,40 @@ def _residue_classes(tokens: int, keys: int, scale: int, stride: int, device) ->
 
 def _every_last(tokens: int, keys: int, scale: int, stride: int, device) -> Arrangement:
     """All queries beside the last key of every block."""
+
+    def collect(arranged):
+        filled = nn.functional.pad(arranged.transpose(1, 2), (0, 0) * (arranged.ndim - 3) + (stride - 1, 0))
+        return _fill(filled.flatten(1, 2), 0, keys)
+
     return Arrangement(
         queries=lambda states: states.unsqueeze(1),
-        keys=lambda states: states[:, stride - 1 :: stride].unsqueeze(1),
         restore=lambda states: states.squeeze(1),
+        keys=lambda states: states[:, stride - 1 :: stride].unsqueeze(1),
+        collect=collect,
         query_places=torch.arange(tokens, device=device).div(scale, rounding_mode="floor").unsqueeze(0),
         key_places=torch.arange(stride - 1, keys, stride, device=device).unsqueeze(0),
     )
 
 
 def _arrange(component: str, pattern: SparsePattern, tokens: int, keys: int, device) -> Arrangement:
-    scale, stride = pattern.scale, pattern.stride
+    # What reaches past the sequence need not be filled up that far. Numbers of blocks are then written out, since the
+    # compiler has no use for `keys // keys` where keys is a symbol.
+    scale, stride = min(pattern.scale, tokens), pattern.stride
     if component == "local":
         # A block as wide as the reach needs one neighbour on either side.
-        size = min(max(pattern.half, SMALLEST_BLOCK), keys)
-        return _neighbouring_blocks(tokens, keys, scale, size, -(-min(pattern.half, keys) // size), device)
+        size = max(pattern.half, SMALLEST_BLOCK)
+        return _neighbouring_blocks(tokens, keys, scale, size, -(-pattern.half // size), device)
     if component == "block":
-        return _neighbouring_blocks(tokens, keys, scale, min(stride, keys), 0, device)
+        return _neighbouring_blocks(tokens, keys, scale, stride, 0, device)
     if component == "strided":
         return _residue_classes(tokens, keys, scale, stride, device)
-    return _every_last(tokens, keys, scale, stride, device)
+    return _every_last(tokens, keys, scale, min(stride, keys), device)
+
+
+def _arrangements(pattern: SparsePattern, query: torch.Tensor, key: torch.Tensor) -> list[Arrangement]:
+    """One for each component, for queries `(batch, tokens, ...)` and keys `(batch, keys, ...)`."""
+    tokens, keys = query.shape[1], key.shape[1]
+    return [_arrange(name, pattern, tokens, keys, query.device) for name in pattern.rules()]
 
 
 def _kept(name: str, pattern: SparsePattern, arrangement: Arrangement, keys: int, mask: torch.Tensor | None):
@@ -162,20 +185,31 @@ def sparse_softmax(
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
-        fused (`bool`): sdpa in each block, for a pattern of one component.
+        fused (`bool`): sdpa in each block, or for a union, on a CPU and without dropout, torch's flash kernel.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`.
     """
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))
-    tokens, keys = query.shape[1], key.shape[1]
-    # What reaches past the sequence sees no more than all of it, and need not be filled up that far.
-    pattern = pattern._replace(stride=min(pattern.stride, keys), scale=min(pattern.scale, tokens))
-    names = list(pattern.rules())
-    arrangements = [_arrange(name, pattern, tokens, keys, query.device) for name in names]
-    kept = [_kept(name, pattern, arranged, keys, mask) for name, arranged in zip(names, arrangements, strict=True)]
-    if fused and len(names) == 1:
+    arrangements = _arrangements(pattern, query, key)
+    kept = [
+        _kept(name, pattern, arranged, key.shape[1], mask)
+        for name, arranged in zip(pattern.rules(), arrangements, strict=True)
+    ]
+    if fused and len(arrangements) == 1:
         return _in_blocks(query, key, value, kept[0], arrangements[0], scaling, dropout)
+    if fused and dropout == 0 and _flash_returns_logsumexp(query):
+        if torch.is_autocast_enabled(query.device.type):
+            # As for sdpa, which the flash kernel below is a part of.
+            dtype = torch.get_autocast_dtype(query.device.type)
+            query, key, value = (states.to(dtype) for states in (query, key, value))
+        # The kernel takes any layout whose channels lie side by side.
+        query, key, value = (states.contiguous() for states in (query, key, value))
+        biases = [_bias(keep, query) for keep in kept]
+        if not (torch.is_grad_enabled() and any(states.requires_grad for states in (query, key, value))):
+            # The compiler, which reads a Function another way where there is no gradient, loses the pattern's methods.
+            return _flash_union(query, key, value, pattern, scaling, biases)[0]
+        return FlashUnion.apply(query, key, value, pattern, scaling, *biases)
 
     # A union has one softmax: logits of all components side by side, weights back to where each one's values lie.
     logits = [
@@ -199,18 +233,117 @@ def _pairs(query: torch.Tensor, key: torch.Tensor, keep: torch.Tensor) -> torch.
     return logits.masked_fill(~keep.unsqueeze(2), torch.finfo(logits.dtype).min).transpose(2, 3)
 
 
+def _as_rows(states: torch.Tensor) -> torch.Tensor:
+    """Blocks as rows of a batch: `(batch, blocks, tokens, heads, ...)` to `(batch * blocks, heads, tokens, ...)`."""
+    return states.flatten(0, 1).transpose(1, 2)
+
+
+def _as_blocks(states: torch.Tensor, batch: int) -> torch.Tensor:
+    return states.transpose(1, 2).unflatten(0, (batch, -1))
+
+
 def _in_blocks(query, key, value, keep, arrangement: Arrangement, scaling: float, dropout: float) -> torch.Tensor:
     """Fused attention with the blocks as rows of a batch."""
     batch = query.shape[0]
     blocks = [
-        states.flatten(0, 1).transpose(1, 2)
-        for states in (arrangement.queries(query), arrangement.keys(key), arrangement.keys(value))
+        _as_rows(states) for states in (arrangement.queries(query), arrangement.keys(key), arrangement.keys(value))
     ]
     # What is only filled in at the end keeps no key at all, for which a fused softmax has no value.
     keep = keep | ~keep.any(dim=-1, keepdim=True)
     keep = keep.expand(batch, -1, -1, -1).flatten(0, 1).unsqueeze(1)
     output = nn.functional.scaled_dot_product_attention(*blocks, attn_mask=keep, dropout_p=dropout, scale=scaling)
-    return arrangement.restore(output.transpose(1, 2).unflatten(0, (batch, -1)))
+    return arrangement.restore(_as_blocks(output, batch))
+
+
+def _flash_returns_logsumexp(query: torch.Tensor) -> bool:
+    """Whether torch's flash kernel of a CPU, which returns it and takes it back in its backward, can be called."""
+    # An exported graph would keep the kernel's name, or replace it by operations that return no log-sum-exp.
+    is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
+    return (
+        query.device.type == "cpu"
+        and hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")
+        and not (is_exporting() or torch.jit.is_tracing())
+    )
+
+
+def _bias(keep: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """
+    What a component keeps as a bias of its logits, `(batch * blocks, 1, queries per block, keys per block)`.
+
+    The lowest number and not -inf, for which the kernel has no log-sum-exp: that of a query that keeps nothing is now
+    so low that the component has no weight in the union.
+    """
+    bias = torch.zeros(keep.shape, dtype=query.dtype, device=query.device)
+    bias = bias.masked_fill(~keep, torch.finfo(query.dtype).min)
+    return bias.expand(query.shape[0], -1, -1, -1).flatten(0, 1).unsqueeze(1)
+
+
+def _flash_union(query, key, value, pattern, scaling, biases) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output of shape `(batch, tokens, heads, head_dim)` and its log-sum-exps, `(batch, tokens, heads)`."""
+    outputs, sums = [], []
+    for arranged, bias in zip(_arrangements(pattern, query, key), biases, strict=True):
+        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            _as_rows(arranged.queries(query)),
+            _as_rows(arranged.keys(key)),
+            _as_rows(arranged.keys(value)),
+            attn_mask=bias,
+            scale=scaling,
+        )
+        outputs.append(arranged.restore(_as_blocks(output, len(query))))
+        sums.append(arranged.restore(_as_blocks(lse, len(query))))
+    lse = torch.stack(sums).logsumexp(dim=0)
+    # A query in the padding may keep no key at all: from here on, and in the backward, its weights are 0.
+    lse = lse.masked_fill(lse < torch.finfo(query.dtype).min / 2, 0)
+    output = sum((part - lse).exp().unsqueeze(-1) * output for part, output in zip(sums, outputs, strict=True))
+    return output.to(query.dtype), lse
+
+
+class FlashUnion(torch.autograd.Function):
+    """
+    The one softmax of a union from a flash kernel for each component, whose pairs are disjoint.
+
+    With `lse_c` and `out_c` of component `c`, `lse = logsumexp_c lse_c` and `out = sum_c exp(lse_c - lse) out_c`. The
+    kernel's backward takes weights from `exp(logits - lse)` and the sums over all keys from `out`, so with those of
+    the union it returns a component's share of the union's gradients.
+    """
+
+    @staticmethod
+    def forward(ctx, query, key, value, pattern, scaling, *biases):
+        """
+        Args:
+            query (`torch.Tensor` of shape `(batch, tokens, heads, head_dim)`).
+            key, value (`torch.Tensor` of shape `(batch, keys, heads, head_dim)`).
+            biases (`torch.Tensor` of shape `(batch * blocks, 1, queries per block, keys per block)`): one for each
+                component.
+
+        Returns:
+            The output of shape `(batch, tokens, heads, head_dim)`.
+        """
+        output, lse = _flash_union(query, key, value, pattern, scaling, biases)
+        ctx.pattern, ctx.scaling = pattern, scaling
+        ctx.save_for_backward(query, key, value, output, lse, *biases)
+        return output
+
+    @staticmethod
+    def backward(ctx, grad_output):
+        query, key, value, output, lse, *biases = ctx.saved_tensors
+        grad_output, gradients = grad_output.contiguous(), []
+        for arranged, bias in zip(_arrangements(ctx.pattern, query, key), biases, strict=True):
+            shares = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+                _as_rows(arranged.queries(grad_output)),
+                _as_rows(arranged.queries(query)),
+                _as_rows(arranged.keys(key)),
+                _as_rows(arranged.keys(value)),
+                _as_rows(arranged.queries(output)),
+                _as_rows(arranged.queries(lse)),
+                0.0,
+                False,
+                attn_mask=bias,
+                scale=ctx.scaling,
+            )
+            adjoints = (arranged.restore, arranged.collect, arranged.collect)
+            gradients.append([of(_as_blocks(share, len(query))) for of, share in zip(adjoints, shares, strict=True)])
+        return *(sum(shares) for shares in zip(*gradients, strict=True)), None, None, *(None for _ in biases)
 
 
 def dense_mask(pattern: SparsePattern, tokens: int, keys: int, device) -> torch.Tensor:

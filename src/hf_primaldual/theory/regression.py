@@ -41,6 +41,11 @@ expansion, and attention with the dual's variables as values. A finite C bounds 
 **Converse.** For any V the targets y_j = f(k_j) + epsilon sign(v_j), f of these values, have r_j = epsilon sign(a_j)
 for all j: with C >= max |h(k_j) v_j(d)|, a_j = h(k_j) v_j is an optimum of the dual. It is the only one where G is
 invertible; otherwise (fewer features than keys, or equal keys) others give the same W and f.
+
+**From the gap to the values.** Primal less dual value is the sum over keys of |a_j| (epsilon - r_j sign(a_j)) where
+that is positive and of (C - |a_j|) (r_j sign(a_j) - epsilon) where this is. A gap g thus bounds the error of each
+residual by g / min(|a_j|, C - |a_j|), and, as K v = h f on the keys, that of the values by |K^-1| diag(h) times these:
+a small gap says little of the values where K is ill-conditioned or a coefficient is near 0 or C.
 """
 
 from collections.abc import Callable
@@ -235,7 +240,8 @@ class PrimalDualRegression:
         epsilon (`float`): half the width of the tube.
         transform (*optional*): T, as `batch_normalization()` returns it: from the keys to a map of keys and queries.
         solver (`str`): `"scipy"` for L-BFGS-B, or `"coordinate_descent"`.
-        tolerance (`float`): largest relative duality gap of an output.
+        tolerance (`float`): largest relative duality gap of an output. What it says of the values is in this
+            module's docstring.
         max_iterations (`int`): of L-BFGS-B for each output, or sweeps of coordinate descent.
 
     Raises:
@@ -288,7 +294,7 @@ class PrimalDualRegression:
             C=self.C,
             epsilon=self.epsilon,
         )
-        u, iterations = SOLVERS[self.solver](problem, self.tolerance, self.max_iterations)
+        u, iterations, relative_gap = SOLVERS[self.solver](problem, self.tolerance, self.max_iterations)
         primal, dual = problem.primal_and_dual(u)
         # Both from u = s a and s = sqrt(K) / h, so that neither is lost where h is large.
         u = torch.from_numpy(np.ascontiguousarray(u))
@@ -298,7 +304,7 @@ class PrimalDualRegression:
             log_normalizers=log_normalizers,
             primal_value=float(primal.sum()),
             dual_value=float(dual.sum()),
-            relative_gap=float(problem.relative_gaps(u.numpy()).max()),
+            relative_gap=float(relative_gap),
             iterations=iterations,
             keys=keys,
             targets=targets,

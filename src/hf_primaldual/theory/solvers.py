@@ -5,6 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+# u of shape `(N, outputs)`, iterations, and the relative gap as the solver measured it: summed in another order it may
+# lie above the tolerance by its rounding.
+Solved = tuple[np.ndarray, int, float]
+
 
 class ConvergenceError(RuntimeError):
     """The duality gap of a solver did not reach its tolerance."""
@@ -69,7 +73,7 @@ class DualProblem:
         return DualProblem(self.gram, self.scale, self.targets[:, index : index + 1], self.C, self.epsilon)
 
 
-def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int]:
+def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) -> Solved:
     """
     `scipy.optimize.minimize(method="L-BFGS-B")` on u = p - m with p and m between 0 and C s, output by output.
 
@@ -82,7 +86,7 @@ def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) 
         max_iterations (`int`): of L-BFGS-B, in all restarts of one output.
 
     Returns:
-        u of shape `(N, outputs)`, and the most iterations that an output took.
+        u of shape `(N, outputs)`, the most iterations that an output took, and the largest relative gap.
 
     Raises:
         ConvergenceError: when the gap stays larger.
@@ -93,7 +97,7 @@ def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) 
     except ImportError as error:
         raise ImportError("solver='scipy' needs scipy: pip install scipy") from error
 
-    def solve_output(problem: DualProblem) -> tuple[np.ndarray, int]:
+    def solve_output(problem: DualProblem) -> Solved:
         keys = len(problem.scale)
         upper = np.tile(problem.bound[:, 0], 2)
         linear = np.concatenate([problem.threshold - problem.linear, problem.threshold + problem.linear])[:, 0]
@@ -106,8 +110,9 @@ def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) 
 
         while True:
             u = (position[:keys] - position[keys:])[:, None]
-            if problem.relative_gaps(u)[0] <= tolerance:
-                return u, iterations
+            gap = problem.relative_gaps(u)[0]
+            if gap <= tolerance:
+                return u, iterations, gap
             gradient = quadratic(position) + linear
 
             def decrease(step, gradient=gradient):
@@ -132,10 +137,11 @@ def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) 
             position -= np.tile(np.minimum(position[:keys], position[keys:]), 2)
 
     solved = [solve_output(problem.output(index)) for index in range(problem.targets.shape[1])]
-    return np.concatenate([u for u, _ in solved], axis=1), max(iterations for _, iterations in solved)
+    solutions, iterations, gaps = zip(*solved, strict=True)
+    return np.concatenate(solutions, axis=1), max(iterations), max(gaps)
 
 
-def solve_by_coordinate_descent(problem: DualProblem, tolerance: float, max_iterations: int) -> tuple[np.ndarray, int]:
+def solve_by_coordinate_descent(problem: DualProblem, tolerance: float, max_iterations: int) -> Solved:
     """
     Minimizes over one key's u at a time, exactly: a soft threshold, then the box. All outputs go side by side.
 
@@ -145,7 +151,7 @@ def solve_by_coordinate_descent(problem: DualProblem, tolerance: float, max_iter
         max_iterations (`int`): sweeps over the keys.
 
     Returns:
-        u of shape `(N, outputs)`, and the number of sweeps.
+        u of shape `(N, outputs)`, the number of sweeps, and the largest relative gap of an output.
 
     Raises:
         ConvergenceError: when the gap stays larger.
@@ -153,8 +159,9 @@ def solve_by_coordinate_descent(problem: DualProblem, tolerance: float, max_iter
     gram, linear, threshold, bound = problem.gram, problem.linear, problem.threshold, problem.bound
     u = np.zeros_like(problem.targets)
     for sweep in range(max_iterations + 1):
-        if problem.relative_gaps(u).max() <= tolerance:
-            return u, sweep
+        gap = problem.relative_gaps(u).max()
+        if gap <= tolerance:
+            return u, sweep, gap
         if sweep == max_iterations:
             break
         for key in range(len(u)):
@@ -173,7 +180,7 @@ def _refuse(solver: str, problem: DualProblem, u: np.ndarray, tolerance: float, 
     )
 
 
-SOLVERS: dict[str, Callable[[DualProblem, float, int], tuple[np.ndarray, int]]] = {
+SOLVERS: dict[str, Callable[[DualProblem, float, int], Solved]] = {
     "scipy": solve_by_scipy,
     "coordinate_descent": solve_by_coordinate_descent,
 }

@@ -1,0 +1,426 @@
+"""A transformer encoder over tokens with the primal-dual framework's attentions, and its classifiers."""
+
+import torch
+from torch import nn
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
+from transformers.utils.output_capturing import capture_outputs
+
+from .configuration_primal_dual_models import PrimalDualTextConfig
+from .layers_primal_dual import NORMS, PrimalDualLayer, check_labels, mean_over_tokens
+from .modeling_primal_dual import PrimalDualPreTrainedModel
+from .training_sets_primal_dual import check_mask
+
+
+class PrefixToken(nn.Module):
+    """A learned token in front of a text, in which its place is learned too."""
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__()
+        self.initializer_range = config.initializer_range
+        self.weight = nn.Parameter(torch.empty(config.hidden_size))
+
+    def reset_parameters(self):
+        init.normal_(self.weight, std=self.initializer_range)
+
+    def forward(self, embeddings: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, width)` to `(batch, 1 + tokens, width)`."""
+        prefix = self.weight.to(embeddings.dtype).expand(embeddings.shape[0], 1, -1)
+        return torch.cat((prefix, embeddings), dim=1)
+
+
+class PrimalDualTextEmbeddings(nn.Module):
+    """Embeddings of tokens, of their types where there are any, and of their positions, added in BERT's order."""
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__()
+        width = config.hidden_size
+        self.word_embeddings = nn.Embedding(config.vocab_size, width, padding_idx=config.pad_token_id)
+        self.position_embeddings = nn.Embedding(config.max_position_embeddings, width)
+        self.token_type_embeddings = nn.Embedding(config.type_vocab_size, width) if config.type_vocab_size else None
+        self.prefix = PrefixToken(config) if config.prepend_cls else None
+        self.norm = NORMS[config.norm_type](width, eps=config.norm_eps) if config.embedding_norm else None
+        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, tokens)`), or `inputs_embeds` instead.
+            attention_mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): from `check_mask`.
+            token_type_ids (`torch.LongTensor` of shape `(batch, tokens)`, *optional*): zeros by default.
+            inputs_embeds (`torch.Tensor` of shape `(batch, tokens, width)`, *optional*).
+
+        Returns:
+            The embeddings and the mask, both with the prefix token where there is one.
+        """
+        embeddings = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
+        if self.token_type_embeddings is not None:
+            types = self.token_type_embeddings
+            embeddings = embeddings + (types.weight[0] if token_type_ids is None else types(token_type_ids))
+        embeddings = embeddings + self.position_embeddings.weight[: embeddings.shape[1]]
+        if self.prefix is not None:
+            embeddings = self.prefix(embeddings)
+            if attention_mask is not None:
+                attention_mask = torch.cat((attention_mask.new_ones(len(attention_mask), 1), attention_mask), dim=1)
+        if self.norm is not None:
+            embeddings = self.norm(embeddings, attention_mask)
+        return self.dropout(embeddings), attention_mask
+
+
+class PrimalDualTextPooler(nn.Module):
+    """One vector for a text: the average of its tokens, or the first one through BERT's dense layer and tanh."""
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__()
+        self.num_prefix_tokens = int(config.prepend_cls)
+        self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.pooling == "cls" else None
+
+    def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
+        """
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`): of [`PrimalDualTextModel`].
+            attention_mask (`torch.Tensor` of shape `(batch, tokens)`, *optional*): without the prefix token.
+
+        Returns:
+            `torch.Tensor` of shape `(batch, width)`.
+        """
+        if self.dense is not None:
+            return torch.tanh(self.dense(hidden_states[:, 0]))
+        return mean_over_tokens(hidden_states[:, self.num_prefix_tokens :], attention_mask)
+
+
+class PrimalDualTextPreTrainedModel(PrimalDualPreTrainedModel):
+    config: PrimalDualTextConfig
+    _input_embed_layer = "word_embeddings"
+    _no_split_modules = ["PrimalDualTextEmbeddings", "PrimalDualLayer"]
+    checkpoint_classes = {
+        "AutoModel": "modeling_primal_dual_text.PrimalDualTextModel",
+        "AutoModelForSequenceClassification": "modeling_primal_dual_text.PrimalDualTextForSequenceClassification",
+    }
+
+    @torch.no_grad()
+    def _init_weights(self, module):
+        super()._init_weights(module)
+        if isinstance(module, PrefixToken):
+            module.reset_parameters()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The embeddings of the tokens."""
+        return self.base_model.embeddings.word_embeddings
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replaces the embeddings of the tokens."""
+        self.base_model.embeddings.word_embeddings = value
+
+
+class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
+    """
+    The encoder without a head.
+
+    Args:
+        config (`PrimalDualTextConfig`): its field `attention` names the attention.
+    """
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__(config)
+        self.embeddings = PrimalDualTextEmbeddings(config)
+        self.layers = nn.ModuleList(
+            PrimalDualLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
+        )
+        self.norm = (
+            NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps) if config.norm_position == "pre" else None
+        )
+        self.post_init()
+
+    @merge_with_config_defaults
+    @capture_outputs(tie_last_hidden_states=False)
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        **kwargs,
+    ) -> BaseModelOutput:
+        """
+        Args:
+            input_ids (`torch.LongTensor` of shape `(batch, tokens)`): as a tokenizer returns them, all of its outputs
+                may be passed as they are; or `inputs_embeds` instead.
+            attention_mask (`torch.Tensor` of shape `(batch, tokens)`, *optional*): 1 for a real token, 0 for padding.
+                Without it every token counts as real.
+            token_type_ids (`torch.LongTensor` of shape `(batch, tokens)`, *optional*): the tokens' segments, zeros by
+                default; not looked at where `config.type_vocab_size` is 0.
+            inputs_embeds (`torch.Tensor` of shape `(batch, tokens, width)`, *optional*): embedded tokens, to which
+                types and positions are added.
+            kwargs: `output_attentions`, `output_hidden_states`, and what goes to the attention's back-end. Attention
+                maps come as [`PrimalDualAttention`] returns them.
+
+        Returns:
+            `BaseModelOutput` with `last_hidden_state` of shape `(batch, tokens, width)`, one token more with
+            `config.prepend_cls`, which is the first; at padded tokens it holds nothing of meaning.
+
+        Raises:
+            ValueError: for both or neither of `input_ids` and `inputs_embeds`, more tokens than
+                `config.max_position_embeddings` or none, a row of nothing but padding, another shape; or for a token
+                or type outside of its vocabulary (looked at on a CPU; on other devices that would wait for them).
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            given = "neither" if input_ids is None else "both"
+            raise ValueError(f"one of `input_ids` and `inputs_embeds` must be given, got {given}.")
+        if inputs_embeds is None:
+            check_tokens(self.config, input_ids, token_type_ids)
+        else:
+            self._check_embedded(inputs_embeds)
+        if attention_mask is not None:
+            attention_mask = check_mask(attention_mask, input_ids if inputs_embeds is None else inputs_embeds)
+
+        hidden_states, attention_mask = self.embeddings(input_ids, attention_mask, token_type_ids, inputs_embeds)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        if self.norm is not None:
+            hidden_states = self.norm(hidden_states, attention_mask)
+        return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def _check_embedded(self, inputs_embeds: torch.Tensor) -> None:
+        width, longest = self.config.hidden_size, self.config.max_position_embeddings
+        shape = tuple(inputs_embeds.shape)
+        if len(shape) != 3 or shape[2] != width or not 1 <= shape[1] <= longest:
+            raise ValueError(
+                f"`inputs_embeds` must have shape (batch, tokens, {width}) with 1 to `max_position_embeddings` = "
+                f"{longest} tokens, got {shape}."
+            )
+
+
+class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
+    """
+    The encoder with a classifier of whole texts, on the average of their tokens or on the first one
+    (`config.pooling`).
+
+    Args:
+        config (`PrimalDualTextConfig`): `num_labels` or `id2label` give the classes, `problem_type` the loss.
+    """
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__(config)
+        self.model = PrimalDualTextModel(config)
+        self.pooler = PrimalDualTextPooler(config)
+        self.dropout = nn.Dropout(classifier_dropout(config))
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            input_ids, attention_mask, token_type_ids, inputs_embeds, kwargs: as for [`PrimalDualTextModel`].
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`; for several
+                labels at once floats `(batch, num_labels)`, for regression floats `(batch,)`.
+
+        Returns:
+            `SequenceClassifierOutput` with `logits` of shape `(batch, num_labels)`, and `loss` with `labels`.
+
+        Raises:
+            ValueError: as [`PrimalDualTextModel`], and for a label outside the classes (looked at on a CPU).
+        """
+        check_labels(labels, self.config)
+        outputs = self.model(input_ids, attention_mask, token_type_ids, inputs_embeds, **kwargs)
+        pooled = self.pooler(outputs.last_hidden_state, attention_mask)
+        logits = self.classifier(self.dropout(pooled))
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class PrimalDualTextMatchingHead(nn.Module):
+    """The classes of a pair of documents from their vectors, by one hidden layer."""
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__()
+        self.dropout = nn.Dropout(classifier_dropout(config))
+        self.dense = nn.Linear(4 * config.hidden_size, config.intermediate_size)
+        self.out_proj = nn.Linear(config.intermediate_size, config.num_labels)
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """`(batch, width)` twice to `(batch, num_labels)`."""
+        compared = torch.cat((first, second, first * second, first - second), dim=-1)
+        return self.out_proj(torch.relu(self.dense(self.dropout(compared))))
+
+
+class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
+    """
+    A classifier of pairs of documents, as in Long Range Arena's Retrieval: one encoder turns both into vectors u and
+    v, and one hidden layer classifies [u, v, u * v, u - v].
+
+    A checkpoint of it loads through `AutoModelForSequenceClassification`. A batch is two tokenized lists of documents:
+
+    ```python
+    first, second = (tokenizer(documents, padding=True, return_tensors="pt") for documents in zip(*pairs))
+    model(**first, **{f"pair_{name}": values for name, values in second.items()}, labels=labels)
+    ```
+
+    Args:
+        config (`PrimalDualTextConfig`): `num_labels`, 2 by default, gives the classes; `intermediate_size` is the
+            width of the hidden layer.
+    """
+
+    checkpoint_classes = {
+        **PrimalDualTextPreTrainedModel.checkpoint_classes,
+        "AutoModelForSequenceClassification": "modeling_primal_dual_text.PrimalDualTextForDocumentMatching",
+    }
+
+    def __init__(self, config: PrimalDualTextConfig):
+        super().__init__(config)
+        # transformers knows a loss by the end of a class's name, and none of this one.
+        self.loss_type = "ForSequenceClassification"
+        self.model = PrimalDualTextModel(config)
+        self.pooler = PrimalDualTextPooler(config)
+        self.classifier = PrimalDualTextMatchingHead(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        pair_input_ids: torch.Tensor | None = None,
+        pair_attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        pair_token_type_ids: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        **kwargs,
+    ) -> SequenceClassifierOutput:
+        """
+        Args:
+            input_ids, attention_mask, token_type_ids: the first documents, as for [`PrimalDualTextModel`].
+            pair_input_ids, pair_attention_mask, pair_token_type_ids: the second ones, as many; their length in tokens
+                may be another. Both are encoded in one batch, for which the shorter are filled up.
+            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`.
+            kwargs: as for [`PrimalDualTextModel`].
+
+        Returns:
+            `SequenceClassifierOutput` with `logits` of shape `(batch, num_labels)`, and `loss` with `labels`. Hidden
+            states and attention maps have `2 * batch` rows, the first documents and then the second ones.
+
+        Raises:
+            ValueError: as [`PrimalDualTextModel`], for documents without a partner, and for a label outside the
+                classes (looked at on a CPU).
+        """
+        check_labels(labels, self.config)
+        if input_ids is None or pair_input_ids is None:
+            missing = "input_ids" if input_ids is None else "pair_input_ids"
+            raise ValueError(f"`{missing}` must be given: documents are matched in pairs, got None.")
+        check_tokens(self.config, input_ids, token_type_ids)
+        check_tokens(self.config, pair_input_ids, pair_token_type_ids, prefix="pair_")
+        if len(input_ids) != len(pair_input_ids):
+            raise ValueError(
+                f"`input_ids` and `pair_input_ids` must hold as many documents, got {len(input_ids)} and "
+                f"{len(pair_input_ids)}."
+            )
+        masks = attention_mask, pair_attention_mask
+        if masks != (None, None) or input_ids.shape != pair_input_ids.shape:
+            masks = _filled_in(masks, (input_ids, pair_input_ids), torch.ones_like)
+            _check_masks(masks, (input_ids, pair_input_ids))
+            attention_mask = _one_batch(masks)
+        types = token_type_ids, pair_token_type_ids
+        if types != (None, None):
+            token_type_ids = _one_batch(_filled_in(types, (input_ids, pair_input_ids), torch.zeros_like))
+
+        documents = _one_batch((input_ids, pair_input_ids), self.config.pad_token_id or 0)
+        outputs = self.model(documents, attention_mask, token_type_ids, **kwargs)
+        first, second = self.pooler(outputs.last_hidden_state, attention_mask).chunk(2)
+        logits = self.classifier(first, second)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
+        return SequenceClassifierOutput(
+            loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+def classifier_dropout(config: PrimalDualTextConfig) -> float:
+    """The dropout of what a classifier sees."""
+    return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
+
+
+def check_tokens(
+    config: PrimalDualTextConfig, input_ids: torch.Tensor, token_type_ids: torch.Tensor | None, prefix: str = ""
+) -> None:
+    """
+    Args:
+        prefix: stands before the arguments' names in the errors.
+
+    Raises:
+        ValueError: for another shape, no token or too many, or one outside of its vocabulary (looked at on a CPU; on
+            other devices that would wait for them).
+    """
+    shape, longest = tuple(input_ids.shape), config.max_position_embeddings
+    if len(shape) != 2 or not 1 <= shape[1] <= longest:
+        raise ValueError(
+            f"`{prefix}input_ids` must have shape (batch, tokens) with 1 to `max_position_embeddings` = {longest} "
+            f"tokens, got {shape}."
+        )
+    _check_range(input_ids, f"{prefix}input_ids", "vocab_size", config.vocab_size)
+    if token_type_ids is not None and config.type_vocab_size:
+        if token_type_ids.shape != input_ids.shape:
+            raise ValueError(
+                f"`{prefix}token_type_ids` must have the shape of the tokens, {shape}, got "
+                f"{tuple(token_type_ids.shape)}."
+            )
+        _check_range(token_type_ids, f"{prefix}token_type_ids", "type_vocab_size", config.type_vocab_size)
+
+
+def _check_range(ids: torch.Tensor, name: str, size_name: str, size: int) -> None:
+    if ids.device.type != "cpu" or torch.compiler.is_compiling() or not ids.numel():
+        return
+    lowest, highest = (bound.item() for bound in ids.aminmax())
+    if lowest < 0 or highest >= size:
+        raise ValueError(
+            f"`{name}` must lie in 0 to {size - 1} (`{size_name}` = {size}), got {lowest if lowest < 0 else highest}."
+        )
+
+
+def _filled_in(pair, documents, default) -> tuple[torch.Tensor, torch.Tensor]:
+    """What belongs to both documents, with a default where it was not given for one of them."""
+    return tuple(default(ids) if values is None else values for values, ids in zip(pair, documents, strict=True))
+
+
+def _check_masks(masks, documents) -> None:
+    check_mask(masks[0], documents[0])
+    try:
+        check_mask(masks[1], documents[1])
+    except ValueError as error:
+        raise ValueError(str(error).replace("attention_mask", "pair_attention_mask")) from None
+
+
+def _one_batch(pair: tuple[torch.Tensor, torch.Tensor], padding: int = 0) -> torch.Tensor:
+    """`(batch, tokens)` twice to `(2 * batch, the longer's tokens)`."""
+    longest = max(values.shape[1] for values in pair)
+    filled = (nn.functional.pad(values, (0, longest - values.shape[1]), value=padding) for values in pair)
+    return torch.cat(tuple(filled))
+
+
+PrimalDualTextModel.register_for_auto_class("AutoModel")
+for _classifier in (PrimalDualTextForSequenceClassification, PrimalDualTextForDocumentMatching):
+    _classifier.register_for_auto_class("AutoModelForSequenceClassification")
+
+
+__all__ = [
+    "PrimalDualTextForDocumentMatching",
+    "PrimalDualTextForSequenceClassification",
+    "PrimalDualTextModel",
+    "PrimalDualTextPreTrainedModel",
+]

@@ -1,0 +1,163 @@
+"""The one softmax of a union of sparse patterns: by torch's flash kernel and in plain operations."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from hf_primaldual.modeling.sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
+from tests.modeling.cases import needs_compiler, right_padding
+from tests.modeling.parity import make_layer
+
+SCALING = 0.4
+UNIONS = [
+    ("local", "strided"),
+    ("fixed",),
+    ("local", "fixed"),
+    ("strided", "fixed"),
+    ("local", "strided", "fixed"),
+    ("fixed", "strided", "local"),
+]
+# half, stride and scale.
+REACHES = {
+    "narrow": (3, 5, 1),
+    "itself": (0, 1, 1),
+    "wide": (200, 300, 1),
+    "many-blocks": (35, 40, 1),
+    "pooled": (2, 3, 3),
+    "pooled-to-one": (40, 300, 500),
+}
+LENGTHS = [1, 2, 33, 111]
+
+
+def union_inputs(pattern, tokens, masked, dtype=torch.float64):
+    """Query, key and value `(batch, heads, tokens or keys, head_dim)`, the mask of keys, and which queries see any."""
+    keys = -(-tokens // pattern.scale)
+    states = [torch.randn(2, 3, length, 6, dtype=dtype, requires_grad=True) for length in (tokens, keys, keys)]
+    mask = right_padding(2, keys) if masked else None
+    keep = dense_mask(pattern, tokens, keys, None).expand(2, 1, -1, -1)
+    return states, mask, keep if mask is None else keep & mask[:, None, None]
+
+
+def dense_results(states, keep, cotangent):
+    """Output and gradients by a softmax over all pairs; a query that keeps nothing has the output 0."""
+    states = [each.detach().double().requires_grad_() for each in states]
+    query, key, value = states
+    logits = (query @ key.transpose(2, 3) * SCALING).masked_fill(~keep, -torch.inf)
+    weights = torch.softmax(logits.masked_fill(~keep.any(-1, keepdim=True), 0), dim=-1) * keep
+    output = (weights @ value).transpose(1, 2)
+    return output.detach(), *torch.autograd.grad(output, states, cotangent.double())
+
+
+def union_results(states, mask, pattern, cotangent, fused=True):
+    output = sparse_softmax(*states, mask, pattern, SCALING, 0.0, fused)
+    return output.detach(), *torch.autograd.grad(output, states, cotangent)
+
+
+class Operations(TorchDispatchMode):
+    """The names of all operations, those of the backward too."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.add(func.overloadpacket.__name__)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+@pytest.mark.parametrize("tokens", LENGTHS)
+@pytest.mark.parametrize("reach", REACHES.values(), ids=REACHES)
+@pytest.mark.parametrize("parts", UNIONS, ids="+".join)
+def test_union_equals_a_softmax_over_all_pairs(parts, reach, tokens, masked):
+    pattern = SparsePattern(parts, *reach)
+    states, mask, keep = union_inputs(pattern, tokens, masked)
+    cotangent = torch.randn(2, tokens, 3, 6, dtype=torch.float64)
+    expected = dense_results(states, keep, cotangent)
+    # Queries in the padding that keep nothing have no weights either.
+    torch.testing.assert_close(union_results(states, mask, pattern, cotangent), expected, rtol=0, atol=1e-11)
+    counts = keep.any(dim=-1).transpose(1, 2).unsqueeze(-1)
+    plain = union_results(states, mask, pattern, cotangent * counts, fused=False)
+    expected = dense_results(states, keep, cotangent * counts)
+    torch.testing.assert_close((plain[0] * counts, *plain[1:]), expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+@pytest.mark.parametrize("parts", UNIONS, ids="+".join)
+def test_union_in_lower_precision(parts, dtype, tolerance):
+    pattern = SparsePattern(parts, 9, 16)
+    states, mask, keep = union_inputs(pattern, 111, True, dtype)
+    cotangent = torch.randn(2, 111, 3, 6).to(dtype)
+    actual = union_results(states, mask, pattern, cotangent)
+    for result, expected in zip(actual, dense_results(states, keep, cotangent), strict=True):
+        assert result.dtype == dtype
+        assert (result - expected).abs().max() <= tolerance * expected.abs().max()
+
+
+@pytest.mark.parametrize("size", [1e-3, 300.0])
+def test_a_component_far_below_the_other_has_no_weight_and_no_nan(size):
+    pattern = SparsePattern(("local", "strided"), 3, 5)
+    states, mask, keep = union_inputs(pattern, 33, True)
+    states = [(size * states[0]).detach().requires_grad_(), *states[1:]]
+    cotangent = torch.randn(2, 33, 3, 6, dtype=torch.float64)
+    actual, expected = union_results(states, mask, pattern, cotangent), dense_results(states, keep, cotangent)
+    torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_flash_kernel_serves_the_default_on_a_cpu_and_nothing_else():
+    def names(implementation="sdpa", **fields):
+        layer, hidden_states = make_layer("sparse", implementation, **fields).train(), torch.randn(2, 20, 24)
+        with Operations() as recorded:
+            layer(hidden_states)[0].sum().backward()
+        return {name for name in recorded.names if "flash_attention_for_cpu" in name}
+
+    assert len(names()) == 2
+    assert not names("eager")
+    assert not names(attention_probs_dropout_prob=0.1)
+
+
+@pytest.mark.parametrize("preset", ["sparse", "sparse-bn"])
+def test_autocast(preset):
+    layer, hidden_states = make_layer(preset), torch.randn(2, 20, 24)
+    expected = layer(hidden_states)[0]
+    with torch.autocast("cpu", torch.bfloat16):
+        output = layer(hidden_states)[0]
+    output.float().sum().backward()
+    assert output.dtype == torch.bfloat16
+    assert (output - expected).abs().max() < 0.05 * expected.abs().max()
+    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
+
+
+class Exported(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden_states):
+        return self.layer(hidden_states)[0]
+
+
+def test_an_exported_layer_has_plain_operations():
+    layer, hidden_states = make_layer("sparse"), torch.randn(2, 20, 24)
+    program = torch.export.export(Exported(layer).eval(), (hidden_states,)).run_decompositions()
+    assert not any("flash" in str(node.target) for node in program.graph.nodes)
+    torch.testing.assert_close(program.module()(hidden_states), layer(hidden_states)[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.slow
+@needs_compiler
+@pytest.mark.parametrize("fused", [True, False], ids=["flash", "plain"])
+@pytest.mark.parametrize("parts", [("local", "strided"), ("strided", "fixed", "local")], ids="+".join)
+def test_compiled_union_at_many_lengths(parts, fused):
+    torch._dynamo.reset()
+    pattern = SparsePattern(parts, 3, 5)
+    attention = torch.compile(sparse_softmax, fullgraph=True, dynamic=True)
+    # Below, at and above the widths of the blocks.
+    for tokens in (2, 4, 5, 6, 31, 32, 33, 34, 64, 111):
+        states, mask, _ = union_inputs(pattern, tokens, True, torch.float32)
+        output = attention(*states, mask, pattern, SCALING, 0.0, fused)
+        cotangent = torch.randn_like(output)
+        actual = (output.detach(), *torch.autograd.grad(output, states, cotangent))
+        expected = union_results(states, mask, pattern, cotangent, fused)
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
