@@ -17,6 +17,7 @@ from transformers.models.auto import (
     AutoModelForSequenceClassification,
 )
 
+from .integration.registration import register_when_imported
 from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
 from .modeling.configuration_primal_dual_models import (
     PrimalDualTextConfig,
@@ -113,6 +114,8 @@ _register(
     "PrimalDualViTForImageClassification",
 )
 AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
+
+register_when_imported()
 
 __all__ = [
     "PRESETS",

@@ -1,0 +1,132 @@
+"""
+Makes the attention functions known to transformers.
+
+Their registries live in `transformers.modeling_utils`, which takes longer to import than torch and the rest of
+transformers: whoever only reads a configuration need not pay for it, so registration waits until something else
+imports it.
+"""
+
+import functools
+import importlib.abc
+import importlib.util
+import inspect
+import sys
+
+from transformers.configuration_utils import PreTrainedConfig
+
+from .settings import ATTENTIONS, inherit_settings
+
+MODELING_UTILS = "transformers.modeling_utils"
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Runs [`register`] once the module with transformers' registries has been imported."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name != MODELING_UTILS:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def load_and_register(module):
+            load(module)
+            register()
+
+        spec.loader.exec_module = load_and_register
+        return spec
+
+
+def register_when_imported() -> None:
+    """
+    Registers the attention functions of [`ATTENTIONS`] and their mask function now, or as soon as transformers' models
+    are imported. `config.primal_dual` becomes `None` for every configuration that does not hold settings, so that
+    `from_pretrained` takes `primal_dual=` as a field.
+    """
+    PreTrainedConfig.primal_dual = None
+    if MODELING_UTILS in sys.modules:
+        register()
+    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _AfterImport())
+
+
+def register() -> None:
+    """
+    Registers with transformers' `AttentionInterface` and `AttentionMaskInterface`, and lets two methods of
+    `PreTrainedModel` refuse a model that would ignore the names: transformers itself says nothing when such a model is
+    built, and only warns in `set_attn_implementation`. Where a model is built its parts inherit its settings, too.
+    """
+    from transformers.masking_utils import AttentionMaskInterface
+    from transformers.modeling_utils import AttentionInterface, PreTrainedModel
+
+    from .attention import attention_function
+    from .masks import padding_mask
+
+    for name in ATTENTIONS:
+        AttentionInterface.register(name, attention_function(name))
+        AttentionMaskInterface.register(name, padding_mask)
+    if not hasattr(PreTrainedModel.post_init, "__wrapped__"):
+        PreTrainedModel.post_init = _refusing_post_init(PreTrainedModel.post_init)
+        PreTrainedModel.set_attn_implementation = _refusing_set(PreTrainedModel.set_attn_implementation)
+
+
+def _refusing_post_init(post_init):
+    @functools.wraps(post_init)
+    def wrapped(self, *args, **kwargs):
+        inherit_settings(self.config)
+        check_dispatch(self, self.config._attn_implementation)
+        return post_init(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _refusing_set(set_attn_implementation):
+    @functools.wraps(set_attn_implementation)
+    def wrapped(self, attn_implementation, *args, **kwargs):
+        check_dispatch(self, attn_implementation)
+        return set_attn_implementation(self, attn_implementation, *args, **kwargs)
+
+    return wrapped
+
+
+def dispatches(module) -> bool:
+    """Whether a layer looks its attention function up in transformers' registry."""
+    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
+
+
+def check_dispatch(model, attn_implementation: str | dict | None) -> None:
+    """
+    Args:
+        model (`PreTrainedModel`): with its layers.
+        attn_implementation (`str` or `dict`): as given to `set_attn_implementation`; a dictionary holds the names for
+            the model's parts, by their configurations' names.
+
+    Raises:
+        ValueError: when one of our names is asked of a model, or of a part with a configuration of its own, none of
+            whose layers would look it up.
+    """
+    if isinstance(attn_implementation, dict):
+        check_dispatch(model, attn_implementation.get(""))
+        for part, name in attn_implementation.items():
+            for module in _parts(model, getattr(model.config, part)) if part else ():
+                check_dispatch(module, name)
+        return
+    if attn_implementation not in ATTENTIONS:
+        return
+    for module in {id(part.config): part for part in (model, *_parts(model))}.values():
+        if not any(dispatches(layer) for layer in module.modules()):
+            raise ValueError(
+                f"`attn_implementation={attn_implementation!r}` would have no effect on {type(module).__name__}, "
+                "whose layers do not dispatch through transformers' AttentionInterface; its attention can't be "
+                "replaced by name."
+            )
+
+
+def _parts(model, config: PreTrainedConfig | None = None) -> list:
+    """The models inside of a model, those of one configuration if it is given."""
+    parts = [part for part in model.modules() if part is not model and hasattr(part, "set_attn_implementation")]
+    return [part for part in parts if config is None or part.config is config]
+
+
+__all__ = ["check_dispatch", "register", "register_when_imported"]

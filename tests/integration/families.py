@@ -1,0 +1,261 @@
+"""
+The families of transformers that the attentions are tested in, and the document that lists them.
+
+    python -m tests.integration.families > docs/families.md
+"""
+
+from typing import NamedTuple
+
+import torch
+import transformers
+
+TOKENS = 11
+LENGTHS = (11, 7)
+GRID = (5, 5)
+PATCH = 4
+HEADS = 4
+# Unsorted, with heads of one factor apart, and with windows that are ragged at the end of 11 tokens or a 5 x 5 grid.
+SCALES = [3, 1, 2, 1]
+
+
+class Family(NamedTuple):
+    """A family, its tiny model, and how its tokens lie."""
+
+    name: str
+    model: str
+    kind: str
+    options: dict = {}
+    # Tokens in front of the patches that are not downsampled.
+    prefix: int = 0
+    note: str = ""
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        return GRID if self.kind == "image" else None
+
+    def config(self):
+        return getattr(transformers, self.model).config_class(**self.fields)
+
+    @property
+    def fields(self) -> dict:
+        """Of its configuration."""
+        return _KINDS[self.kind] | self.options
+
+    def build(self, attn_implementation: str = "sdpa", **settings):
+        """The model in evaluation mode with the same random weights each time."""
+        torch.manual_seed(0)
+        config = self.config()
+        if settings:
+            config.primal_dual = settings
+        model = getattr(transformers, self.model)._from_config(config, attn_implementation=attn_implementation)
+        for module in model.modules():
+            if isinstance(module, torch.nn.Linear):
+                # The usual small weights would make attention nearly uniform, and many mistakes invisible.
+                torch.nn.init.normal_(module.weight, std=0.3)
+        return model.eval()
+
+    def inputs(self, padded: bool = False) -> dict[str, torch.Tensor]:
+        generator = torch.Generator().manual_seed(1)
+        if self.kind == "image":
+            size = [side * PATCH for side in GRID]
+            return {"pixel_values": torch.randn(2, 3, *size, generator=generator)}
+        if self.kind == "series":
+            return {"past_values": torch.randn(2, 2 * TOKENS, 2, generator=generator)}
+        inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS), generator=generator)}
+        if padded:
+            inputs["attention_mask"] = (torch.arange(TOKENS) < torch.tensor(LENGTHS).unsqueeze(-1)).long()
+        return inputs
+
+    @property
+    def takes_padding(self) -> bool:
+        return self.kind == "text"
+
+
+_WIDTHS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": HEADS, "intermediate_size": 48}
+_KINDS = {
+    "text": _WIDTHS
+    | {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3},
+    "image": _WIDTHS | {"image_size": [side * PATCH for side in GRID], "patch_size": PATCH},
+    "series": {
+        "context_length": 2 * TOKENS,
+        "patch_length": 2,
+        "patch_stride": 2,
+        "num_input_channels": 2,
+        "d_model": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": HEADS,
+        "ffn_dim": 48,
+    },
+}
+_SQUARE = {"image_size": GRID[0] * PATCH}
+_ROTATED = "keys are pooled and normalized after their rotation"
+
+FAMILIES = (
+    Family("ViT", "ViTModel", "image", prefix=1),
+    Family("DeiT", "DeiTModel", "image", prefix=2),
+    Family("DINOv2", "Dinov2Model", "image", _SQUARE, prefix=1),
+    Family("DINOv2 with registers", "Dinov2WithRegistersModel", "image", _SQUARE | {"num_register_tokens": 3}, 4),
+    Family(
+        "DINOv3",
+        "DINOv3ViTModel",
+        "image",
+        _SQUARE | {"num_register_tokens": 3},
+        prefix=4,
+        note=_ROTATED,
+    ),
+    Family("ViT-MSN", "ViTMSNModel", "image", _SQUARE, prefix=1),
+    Family("I-JEPA", "IJepaModel", "image", _SQUARE),
+    Family("CLIP, vision tower", "CLIPVisionModel", "image", _SQUARE, prefix=1),
+    Family("AltCLIP, vision tower", "AltCLIPVisionModel", "image", _SQUARE, prefix=1),
+    Family("Chinese-CLIP, vision tower", "ChineseCLIPVisionModel", "image", _SQUARE, prefix=1),
+    Family("MetaCLIP 2, vision tower", "MetaClip2VisionModel", "image", _SQUARE, prefix=1),
+    Family("BLIP-2, vision tower", "Blip2VisionModel", "image", _SQUARE, prefix=1),
+    Family("SigLIP, vision tower", "SiglipVisionModel", "image", _SQUARE),
+    Family("AIMv2, vision tower", "Aimv2VisionModel", "image", _SQUARE),
+    Family("Pixio", "PixioModel", "image", _SQUARE | {"n_cls_tokens": 3}, prefix=3),
+    Family("BERT", "BertModel", "text"),
+    Family("RoBERTa", "RobertaModel", "text"),
+    Family("XLM-RoBERTa", "XLMRobertaModel", "text"),
+    Family("CamemBERT", "CamembertModel", "text"),
+    Family("DistilBERT", "DistilBertModel", "text", {"dim": 32, "n_layers": 2, "n_heads": HEADS, "hidden_dim": 48}),
+    Family("ELECTRA", "ElectraModel", "text", {"embedding_size": 32}),
+    Family("ALBERT", "AlbertModel", "text", {"embedding_size": 16}),
+    Family("ERNIE", "ErnieModel", "text"),
+    Family("Data2Vec, text", "Data2VecTextModel", "text"),
+    Family(
+        "EuroBERT",
+        "EuroBertModel",
+        "text",
+        {"num_key_value_heads": 2},
+        note=f"grouped keys and values; {_ROTATED}",
+    ),
+    Family("NomicBERT", "NomicBertModel", "text", {"cls_token_id": 2, "sep_token_id": 3}, note=_ROTATED),
+    Family("GTE", "GteModel", "text", note=_ROTATED),
+    Family("RoBERTa-PreLayerNorm", "RobertaPreLayerNormModel", "text"),
+    Family("XLM-RoBERTa-XL", "XLMRobertaXLModel", "text"),
+    Family("PatchTST", "PatchTSTModel", "series"),
+)
+
+
+class Refused(NamedTuple):
+    """A family that is refused: when it is built, or in its first forward."""
+
+    name: str
+    model: str
+    options: dict
+    # Part of the error.
+    error: str
+    why: str
+    when_built: bool = False
+
+    def build(self, attn_implementation: str | None = None):
+        model_class = getattr(transformers, self.model)
+        config = model_class.config_class(**self.options)
+        return model_class._from_config(config, attn_implementation=attn_implementation)
+
+    def inputs(self) -> dict[str, torch.Tensor]:
+        if self.model == "SwinModel":
+            return {"pixel_values": torch.randn(1, 3, 16, 16)}
+        return {"input_ids": torch.randint(5, 40, (1, 8))}
+
+
+_TEXT = _KINDS["text"]
+_NO_DISPATCH = ("do not dispatch through transformers' AttentionInterface", "does not dispatch its attention by name")
+_CAUSAL = ("a mask of its own (causal_mask_function)", "causal")
+
+REFUSED = (
+    Refused("MPNet", "MPNetModel", _TEXT, *_NO_DISPATCH, when_built=True),
+    Refused("DeBERTa-v2", "DebertaV2Model", _TEXT, *_NO_DISPATCH, when_built=True),
+    Refused(
+        "Funnel", "FunnelModel", {"vocab_size": 50, "d_model": 32, "block_sizes": [1]}, *_NO_DISPATCH, when_built=True
+    ),
+    Refused(
+        "ResNet",
+        "ResNetModel",
+        {"embedding_size": 8, "hidden_sizes": [8], "depths": [1]},
+        _NO_DISPATCH[0],
+        "no attention",
+        when_built=True,
+    ),
+    Refused("Llama", "LlamaModel", _TEXT, *_CAUSAL),
+    Refused("BERT with `is_decoder`", "BertModel", _TEXT | {"is_decoder": True}, *_CAUSAL),
+    Refused("CLIP, text tower", "CLIPTextModel", _TEXT, *_CAUSAL),
+    Refused(
+        "BART",
+        "BartModel",
+        {"vocab_size": 50, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
+        _CAUSAL[0],
+        "causal decoder with cross attention",
+    ),
+    Refused(
+        "ModernBERT",
+        "ModernBertModel",
+        _TEXT | {"cls_token_id": 2, "sep_token_id": 3},
+        "a mask of its own",
+        "local attention in most of its layers",
+    ),
+    Refused(
+        "Swin",
+        "SwinModel",
+        {"image_size": 16, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2},
+        "is learned, a bias",
+        "relative position bias",
+    ),
+    Refused(
+        "LayoutLMv3",
+        "LayoutLMv3Model",
+        _TEXT | {"visual_embed": False, "coordinate_size": 6, "shape_size": 4, "hidden_size": 32},
+        "`position_bias`",
+        "relative position bias",
+    ),
+)
+
+
+def _layout(family: Family) -> str:
+    if family.kind != "image":
+        return "along the sequence"
+    in_front = {0: "", 1: "; 1 token in front is kept apart"}
+    return "on the grid" + in_front.get(family.prefix, f"; {family.prefix} tokens in front are kept apart")
+
+
+def document() -> str:
+    """The text of docs/families.md."""
+    lines = [
+        "# Families of transformers",
+        "",
+        "Written by `python -m tests.integration.families > docs/families.md` from the table that the tests run over;",
+        "do not edit it by hand.",
+        "",
+        "```python",
+        "import hf_primaldual",
+        "from transformers import AutoModel",
+        "",
+        "model = AutoModel.from_pretrained(",
+        '    "google/vit-base-patch16-224", attn_implementation="primal_dual_bn_sh", primal_dual={"bn_beta": 0.5}',
+        ")",
+        "```",
+        "",
+        'In each of these, `"primal_dual_bn"`, `"primal_dual_sh"` and `"primal_dual_bn_sh"` equal the formulas of the',
+        "paper computed in loops, output and all gradients, in text with and without padding.",
+        "",
+        "| Family | Class | Keys are downsampled | Remarks |",
+        "|---|---|---|---|",
+    ]
+    lines += [f"| {row.name} | `{row.model}` | {_layout(row)} | {row.note} |" for row in FAMILIES]
+    lines += [
+        "",
+        "Any other encoder that dispatches its attention through transformers' `AttentionInterface` may be",
+        'tried as well. With patches and outside of the table, it needs `primal_dual={"prefix_tokens": ...}` for',
+        "Attention-SH.",
+        "",
+        "These are refused with an error that says why:",
+        "",
+        "| Family | Class | Why |",
+        "|---|---|---|",
+    ]
+    lines += [f"| {row.name} | `{row.model}` | {row.why} |" for row in REFUSED]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(document(), end="")

@@ -1,0 +1,179 @@
+"""Settings that travel, switching back and forth, the compiler, checkpointing, maps, and other ways to downsample."""
+
+import pytest
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel
+
+from hf_primaldual.integration import ATTENTIONS, configure
+from tests.integration.families import FAMILIES, GRID, HEADS, LENGTHS, SCALES, TOKENS
+from tests.integration.reference import register_naive
+
+BERT, VIT, EURO_BERT, PATCH_TST = (
+    next(family for family in FAMILIES if family.name == name) for name in ("BERT", "ViT", "EuroBERT", "PatchTST")
+)
+
+
+def test_settings_are_saved_with_the_configuration(tmp_path):
+    settings = {"bn_beta": 0.5, "bn_scaling": 0.25, "head_scales": SCALES, "bn_eps": 0.1}
+    BERT.build().save_pretrained(tmp_path / "plain")
+    name = "primal_dual_bn_sh"
+    model = AutoModel.from_pretrained(tmp_path / "plain", attn_implementation=name, primal_dual=settings)
+    assert model.config.primal_dual == settings
+    expected = model(**BERT.inputs(padded=True)).last_hidden_state
+    model.save_pretrained(tmp_path / "set")
+    again = AutoModel.from_pretrained(tmp_path / "set", attn_implementation=name)
+    assert again.config.primal_dual == settings
+    assert torch.equal(again(**BERT.inputs(padded=True)).last_hidden_state, expected)
+    # As a field of a configuration, too, and transformers' own attentions don't mind.
+    assert AutoConfig.from_pretrained(tmp_path / "plain", primal_dual=settings).primal_dual == settings
+    assert AutoConfig.from_pretrained(tmp_path / "plain").primal_dual is None
+    assert "primal_dual" not in (tmp_path / "plain" / "config.json").read_text()
+    AutoModel.from_pretrained(tmp_path / "set")(**BERT.inputs())
+
+
+def clip_config():
+    clip = next(family for family in FAMILIES if family.model == "CLIPVisionModel")
+    return transformers.CLIPConfig(text_config=BERT.fields, vision_config=clip.fields, projection_dim=16)
+
+
+def test_a_part_of_a_model_has_its_own_settings(tmp_path):
+    model = transformers.CLIPModel(clip_config()).eval()
+    inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS)), "pixel_values": torch.randn(2, 3, 20, 20)}
+    before = model(**inputs)
+    model.set_attn_implementation({"vision_config": "primal_dual_bn_sh"})
+    configure(model, head_scales=SCALES)
+    after = model(**inputs)
+    assert torch.equal(after.text_embeds, before.text_embeds)
+    assert not torch.allclose(after.image_embeds, before.image_embeds)
+    model.save_pretrained(tmp_path)
+    names = {"vision_config": "primal_dual_bn_sh"}
+    again = transformers.CLIPModel.from_pretrained(tmp_path, attn_implementation=names)
+    assert again.config.vision_config.primal_dual == {"head_scales": SCALES}
+    assert torch.equal(again(**inputs).image_embeds, after.image_embeds)
+    again = transformers.CLIPModel.from_pretrained(tmp_path, primal_dual={"bn_beta": 0.5})
+    assert again.config.vision_config.primal_dual == {"head_scales": SCALES}
+    parts = {"vision_config": {"primal_dual": {"head_scales": [1] * HEADS}}}
+    again = transformers.CLIPModel.from_pretrained(tmp_path, attn_implementation=names, **parts)
+    assert again.vision_model.config.primal_dual == {"head_scales": [1] * HEADS}
+
+
+def test_a_part_without_settings_takes_those_of_the_whole(tmp_path):
+    transformers.CLIPModel(clip_config()).save_pretrained(tmp_path)
+    model = transformers.CLIPModel.from_pretrained(tmp_path, primal_dual={"bn_beta": 0.5})
+    assert model.vision_model.config.primal_dual == {"bn_beta": 0.5}
+
+
+def test_settings_change_between_forwards():
+    model, inputs = BERT.build("primal_dual_bn", bn_beta=0.5), BERT.inputs()
+    first = model(**inputs).last_hidden_state
+    configure(model, bn_beta=0.25)
+    assert not torch.allclose(model(**inputs).last_hidden_state, first)
+    configure(model.config, bn_beta=0.5)
+    assert torch.equal(model(**inputs).last_hidden_state, first)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
+def test_a_power_of_the_deviation(power):
+    model, inputs = BERT.build("primal_dual_bn", bn_beta=0.7, bn_eps=0.1, bn_scaling=power), BERT.inputs(padded=True)
+    actual = model(**inputs).last_hidden_state
+    model.set_attn_implementation(register_naive(statistics=(0.7, power, 0.1)))
+    torch.testing.assert_close(actual, model(**inputs).last_hidden_state, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("sampling", ["average", "stride", "random"])
+@pytest.mark.parametrize("family", [BERT, VIT, EURO_BERT, PATCH_TST], ids=lambda family: family.name)
+def test_other_ways_to_downsample(family, sampling):
+    model = family.build("primal_dual_bn_sh", bn_eps=0.1, head_scales=SCALES, sampling=sampling).double()
+    inputs = family.inputs(family.takes_padding)
+    inputs = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
+    actual = model(**inputs).last_hidden_state
+    how = {"scales": SCALES, "statistics": (1.0, 1, 0.1), "prefix": family.prefix, "grid": family.grid}
+    model.set_attn_implementation(register_naive(**how, sampling=sampling))
+    torch.testing.assert_close(actual, model(**inputs).last_hidden_state)
+
+
+def test_a_number_of_points_instead_of_factors():
+    inputs = BERT.inputs()
+    model = BERT.build("primal_dual_sh", head_points=[TOKENS, 99, TOKENS, 99])
+    expected = BERT.build()(**inputs).last_hidden_state
+    torch.testing.assert_close(model(**inputs).last_hidden_state, expected, rtol=1e-5, atol=1e-6)
+    configure(model, head_points=3)
+    maps = model(**inputs, output_attentions=True).attentions[0]
+    assert maps.shape == (2, HEADS, TOKENS, 3)
+
+
+def test_tokens_kept_apart_in_a_text():
+    model, inputs = BERT.build("primal_dual_sh", prefix_tokens=1, head_scales=SCALES), BERT.inputs(padded=True)
+    actual = model(**inputs).last_hidden_state
+    model.set_attn_implementation(register_naive(scales=SCALES, prefix=1))
+    torch.testing.assert_close(actual, model(**inputs).last_hidden_state, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_maps(padded):
+    inputs = BERT.inputs(padded)
+    valid = [length if padded else TOKENS for length in LENGTHS]
+    for name in ATTENTIONS:
+        model = BERT.build(name, head_scales=SCALES)
+        outputs = model(**inputs, output_attentions=True)
+        torch.testing.assert_close(outputs.last_hidden_state, model(**inputs).last_hidden_state, rtol=1e-4, atol=1e-5)
+        for maps in outputs.attentions:
+            scales = SCALES if "sh" in name else [1] * HEADS
+            heads = maps if isinstance(maps, tuple) else maps.unbind(1)
+            assert len(heads) == HEADS
+            for head, scale in zip(heads, scales, strict=True):
+                assert head.shape == (2, TOKENS, -(-TOKENS // scale))
+                torch.testing.assert_close(head.sum(-1), torch.ones(2, TOKENS))
+                for row, length in enumerate(valid):
+                    assert (head[row, :, -(-length // scale) :] == 0).all()
+
+
+def test_prefix_tokens_are_seen_alone():
+    model = VIT.build("primal_dual_sh", head_scales=[8] * HEADS)
+    maps = model(**VIT.inputs(), output_attentions=True).attentions[0]
+    assert maps.shape == (2, HEADS, 1 + GRID[0] * GRID[1], 1 + 1)
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize("family", [BERT, VIT], ids=lambda family: family.name)
+def test_one_graph_under_the_compiler(family, name):
+    model, inputs = family.build(name, bn_eps=0.1), family.inputs(family.takes_padding)
+    expected = model(**inputs).last_hidden_state
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(**inputs).last_hidden_state, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_mask_that_may_be_more_than_padding_is_refused_under_the_compiler():
+    model = BERT.build("primal_dual_bn")
+    inputs = BERT.inputs() | {"attention_mask": torch.ones(2, 1, TOKENS, TOKENS).tril().bool()}
+    with pytest.raises(Exception, match="which can't be seen under torch"):
+        torch.compile(model, backend="eager", fullgraph=True)(**inputs)
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_checkpointing_gives_the_same_gradients(name):
+    gradients = []
+    for checkpointing in (False, True):
+        model = VIT.build(name, bn_eps=0.1).train()
+        if checkpointing:
+            model.activation_checkpointing_enable()
+        model(**VIT.inputs()).last_hidden_state.square().sum().backward()
+        gradients.append(model.embeddings.patch_embeddings.projection.weight.grad)
+    torch.testing.assert_close(*gradients)
+
+
+def test_dropout_of_the_maps_acts_in_training_only():
+    model, inputs = BERT.build("primal_dual_bn_sh"), BERT.inputs()
+    assert torch.equal(model(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
+    for layer in model.encoder.layer:
+        layer.attention.self.train()
+    assert not torch.equal(model(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
+
+
+def test_autocast():
+    model, inputs = BERT.build("primal_dual_bn_sh", bn_eps=0.1), BERT.inputs(padded=True)
+    expected = model(**inputs).last_hidden_state
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        actual = model(**inputs).last_hidden_state
+    assert (actual.float() - expected).abs().mean() < 0.05 * expected.abs().mean()

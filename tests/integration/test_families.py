@@ -1,0 +1,91 @@
+"""Each family against the naive reference, with and without padding."""
+
+import pytest
+import torch
+
+from hf_primaldual.integration import ATTENTIONS
+from tests.integration.families import FAMILIES, LENGTHS, SCALES
+from tests.integration.reference import register_naive
+
+# A small epsilon would amplify the rounding of channels that hardly vary.
+STATISTICS = (0.7, 1, 0.1)
+SETTINGS = {"bn_beta": 0.7, "bn_eps": 0.1, "head_scales": SCALES}
+CASES = [
+    pytest.param(family, name, padded, id=f"{family.name}-{name}{'-padded' if padded else ''}")
+    for family in FAMILIES
+    for name in ATTENTIONS
+    for padded in ([False, True] if family.takes_padding else [False])
+]
+
+
+def results(model, inputs):
+    """The output, and the gradients of all parameters that took part."""
+    model.zero_grad()
+    output = model(**inputs).last_hidden_state
+    weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output).cos()
+    (output * weights).sum().backward()
+    return output.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def naive_choices(family, name):
+    choices = {"statistics": STATISTICS} if "bn" in name else {}
+    return choices | ({"scales": SCALES, "prefix": family.prefix, "grid": family.grid} if "sh" in name else {})
+
+
+def check_equal(actual, expected, tolerance):
+    (output, gradients), (expected_output, expected_gradients) = actual, expected
+    assert (output - expected_output).abs().max() <= tolerance * expected_output.abs().max()
+    assert gradients.keys() == expected_gradients.keys()
+    largest = max(gradient.abs().max() for gradient in expected_gradients.values())
+    for name, gradient in expected_gradients.items():
+        # Against the largest of all: that of the keys' bias is zero but for rounding.
+        assert (gradients[name] - gradient).abs().max() <= tolerance * largest, name
+
+
+@pytest.mark.parametrize(("family", "name", "padded"), CASES)
+def test_a_family_equals_the_formulas(family, name, padded):
+    model = family.build(name, **SETTINGS).double()
+    inputs = family.inputs(padded)
+    inputs = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
+    actual = results(model, inputs)
+    model.set_attn_implementation(register_naive(**naive_choices(family, name)))
+    check_equal(actual, results(model, inputs), 1e-10)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_a_family_in_single_and_half_precision(family):
+    name = "primal_dual_bn_sh"
+    model, inputs = family.build(name, **SETTINGS), family.inputs(family.takes_padding)
+    actual = results(model, inputs)
+    model.set_attn_implementation(register_naive(**naive_choices(family, name)))
+    expected = results(model, inputs)
+    check_equal(actual, expected, 1e-4)
+    model.set_attn_implementation(name)
+    model.bfloat16()
+    inputs = {key: value.bfloat16() if value.is_floating_point() else value for key, value in inputs.items()}
+    output = model(**inputs).last_hidden_state.float()
+    assert (output - expected[0]).abs().mean() < 0.05 * expected[0].abs().mean()
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f.takes_padding], ids=lambda family: family.name)
+def test_padding_changes_nothing(family, name):
+    model, inputs = family.build(name, **SETTINGS), family.inputs(padded=True)
+    together = model(**inputs).last_hidden_state
+    alone = model(input_ids=inputs["input_ids"][1:, : LENGTHS[1]]).last_hidden_state
+    torch.testing.assert_close(together[1:, : LENGTHS[1]], alone, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_no_transform_and_factors_of_one_are_sdpa(family):
+    model, inputs = family.build(), family.inputs(family.takes_padding)
+    expected = model(**inputs).last_hidden_state
+    model.config.primal_dual = {"bn_beta": 0.0, "bn_scaling": False, "head_scales": [1] * 4}
+    for name in ATTENTIONS:
+        model.set_attn_implementation(name)
+        torch.testing.assert_close(model(**inputs).last_hidden_state, expected, rtol=1e-5, atol=1e-6)
+    model.config.primal_dual = None
+    changed = model(**inputs).last_hidden_state
+    assert (changed - expected).abs().max() > 1e-3
+    model.set_attn_implementation("sdpa")
+    assert torch.equal(model(**inputs).last_hidden_state, expected)

@@ -1,0 +1,210 @@
+"""What can't be right is refused with a sentence, and never ignored."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+import transformers
+from transformers import AttentionInterface, BertModel
+
+from hf_primaldual.integration import configure
+from tests.integration.families import FAMILIES, GRID, HEADS, REFUSED, TOKENS
+from tests.integration.reference import register_naive
+
+BERT = next(family for family in FAMILIES if family.name == "BERT")
+VIT = next(family for family in FAMILIES if family.name == "ViT")
+
+
+@pytest.mark.parametrize("family", REFUSED, ids=lambda family: family.name)
+@pytest.mark.parametrize("name", ["primal_dual_bn", "primal_dual_sh"])
+def test_a_family_is_refused(family, name):
+    if family.when_built:
+        with pytest.raises(ValueError, match=re.escape(family.error)):
+            family.build(name)
+        with pytest.raises(ValueError, match=re.escape(family.error)):
+            family.build().set_attn_implementation(name)
+        return
+    model = family.build(name)
+    with pytest.raises(ValueError, match=re.escape(family.error)):
+        model(**family.inputs())
+
+
+def test_a_loaded_model_that_does_not_dispatch_is_refused(tmp_path):
+    family = REFUSED[0]
+    family.build().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="no effect on MPNetModel"):
+        transformers.AutoModel.from_pretrained(tmp_path, attn_implementation="primal_dual_bn")
+
+
+def test_a_part_that_does_not_dispatch_is_refused():
+    deit, mpnet = next(f for f in FAMILIES if f.name == "DeiT"), REFUSED[0]
+    config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(
+        deit.config(), mpnet.build().config, projection_dim=16
+    )
+    model = transformers.VisionTextDualEncoderModel(config)
+    with pytest.raises(ValueError, match="no effect on MPNetModel"):
+        model.set_attn_implementation("primal_dual_bn")
+    with pytest.raises(ValueError, match="no effect on MPNetModel"):
+        model.set_attn_implementation({"text_config": "primal_dual_bn"})
+    model.set_attn_implementation({"vision_config": "primal_dual_bn"})
+    assert model.vision_model.config._attn_implementation == "primal_dual_bn"
+
+
+@pytest.mark.parametrize("typo", ["primal_dual_nb", "primal-dual-bn", "primal_dual_bn+sh", "PRIMAL_DUAL_BN"])
+def test_a_typo_in_the_name_is_refused(typo):
+    with pytest.raises(ValueError, match=re.escape(f'"{typo}"` is not supported')):
+        BERT.build(typo)
+    with pytest.raises(ValueError, match=re.escape(f'"{typo}"` is not supported')):
+        BERT.build().set_attn_implementation(typo)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error"),
+    [
+        ({"beta": 1.0}, "`primal_dual` has no setting 'beta'; it may hold bn_beta, bn_scaling"),
+        ({"bn_beta": "1"}, "`primal_dual['bn_beta']` must be a number, got '1'"),
+        ({"bn_beta": True}, "`primal_dual['bn_beta']` must be a number, got True"),
+        ({"bn_scaling": 2}, "must be true, false or a number between 0 and 1, got 2"),
+        ({"bn_eps": 0}, "`primal_dual['bn_eps']` must be a positive number, got 0"),
+        ({"head_scales": [1, 2]}, "`primal_dual['head_scales']` must hold one entry for each of the 4 heads, got 2"),
+        ({"head_scales": [1, 1, 2, 0]}, "must be a list of integers of at least 1, one for each head, or null"),
+        ({"head_scales": 2}, "must be a list of integers of at least 1, one for each head, or null, got 2"),
+        ({"head_points": [3] * 3}, "`primal_dual['head_points']` must hold one entry for each of the 4 heads, got 3"),
+        ({"head_points": 0}, "`primal_dual['head_points']` must be an integer of at least 1"),
+        ({"head_points": 3, "head_scales": [1] * 4}, "exclude each other"),
+        ({"sampling": "conv"}, "must be one of average, stride, random, got 'conv'"),
+        ({"sampling_seed": -1}, "must be an integer of at least 0"),
+        ({"prefix_tokens": -1}, "must be an integer of at least 0"),
+        ({"grid_size": [3]}, "must be the height and width in patches"),
+        ({"grid_size": [3, 3]}, "`grid_size` [3, 3] with 0 prefix tokens needs 9 tokens, got 11"),
+        ([1], "`primal_dual` must be a dictionary of settings, got [1]"),
+    ],
+    ids=str,
+)
+def test_settings_are_checked(settings, error):
+    model = BERT.build("primal_dual_bn_sh")
+    model.config.primal_dual = settings
+    if "heads, got" not in error and "tokens, got" not in error:
+        with pytest.raises(ValueError, match=re.escape(error)):
+            BertModel(model.config)
+    with pytest.raises(ValueError, match=re.escape(error)):
+        model(**BERT.inputs())
+
+
+def test_configure_changes_nothing_when_it_refuses():
+    model = BERT.build(bn_beta=0.5)
+    with pytest.raises(ValueError, match="no setting 'beta'"):
+        configure(model, beta=1.0, bn_eps=0.1)
+    assert model.config.primal_dual == {"bn_beta": 0.5}
+
+
+class Stub(torch.nn.Module):
+    """A layer of attention as far as an attention function looks at it."""
+
+    config = SimpleNamespace(primal_dual=None, model_type="stub")
+
+
+def call(name="primal_dual_bn", attention_mask=None, keys=TOKENS, module=None, **kwargs):
+    query, key = torch.randn(2, HEADS, TOKENS, 8), torch.randn(2, HEADS, keys, 8)
+    return AttentionInterface()[name](Stub() if module is None else module, query, key, key, attention_mask, **kwargs)
+
+
+def test_causal_and_cross_attention_are_refused():
+    with pytest.raises(ValueError, match="Stub is causal"):
+        call(is_causal=True)
+    causal = Stub()
+    causal.is_causal = True
+    with pytest.raises(ValueError, match="Stub is causal"):
+        call(module=causal)
+    # transformers' models may override by the call what the layer says.
+    call(module=causal, is_causal=False)
+    with pytest.raises(ValueError, match="Stub attends from 11 tokens to 5 others"):
+        call(keys=5)
+    cross = Stub()
+    cross.is_cross_attention = True
+    with pytest.raises(ValueError, match="are self-attentions"):
+        call(module=cross)
+
+
+@pytest.mark.parametrize("argument", ["position_bias", "softcap", "sliding_window", "s_aux", "cu_seq_lens_q"])
+def test_what_is_more_than_softmax_attention_is_refused(argument):
+    with pytest.raises(ValueError, match=f"Stub passes `{argument}` to its attention"):
+        call(**{argument: 1})
+    call(**{argument: None})
+
+
+def test_queries_that_were_scaled_before_are_refused_where_it_matters():
+    config = transformers.EsmConfig(**BERT.fields, mask_token_id=4)
+    model = transformers.EsmModel._from_config(config, attn_implementation="primal_dual_bn").eval()
+    with pytest.raises(ValueError, match="EsmSelfAttention passes `scaling=1`"):
+        model(**BERT.inputs())
+    model.config.primal_dual = {"head_scales": [1] * HEADS}
+    model.set_attn_implementation("primal_dual_sh")
+    actual = model(**BERT.inputs()).last_hidden_state
+    model.set_attn_implementation("sdpa")
+    torch.testing.assert_close(actual, model(**BERT.inputs()).last_hidden_state)
+
+
+def test_a_mask_that_is_more_than_padding_is_refused():
+    causal = torch.ones(2, 1, TOKENS, TOKENS).tril().bool()
+    with pytest.raises(ValueError, match="differs between queries or heads"):
+        call(attention_mask=causal)
+    with pytest.raises(ValueError, match="a bias"):
+        call(attention_mask=torch.randn(1, 1, 1, TOKENS))
+    with pytest.raises(ValueError, match=r"does not broadcast to \(batch, heads, 11, 11\)"):
+        call(attention_mask=torch.ones(2, 1, 1, 5).bool())
+    with pytest.raises(ValueError, match=r"only padding in rows \[1\]"):
+        call(attention_mask=torch.tensor([True, False]).view(2, 1, 1, 1).expand(-1, -1, -1, TOKENS))
+
+
+@pytest.mark.parametrize("name", ["primal_dual_bn", "primal_dual_sh", "primal_dual_bn_sh"])
+def test_a_mask_of_a_users_own_may_be_of_any_form_that_means_padding(name):
+    model, inputs = BERT.build(name), BERT.inputs(padded=True)
+    expected = model(**inputs).last_hidden_state
+    keep = inputs.pop("attention_mask").bool()[:, None, None, :]
+    least = torch.finfo(torch.float32).min
+    forms = [keep, keep.expand(-1, HEADS, TOKENS, -1)]
+    forms += [torch.zeros(keep.shape).masked_fill(~keep, value) for value in (least, -torch.inf, -1e4)]
+    for form in forms:
+        assert torch.equal(model(**inputs, attention_mask=form).last_hidden_state, expected)
+
+
+def test_a_row_of_padding_is_refused():
+    inputs = BERT.inputs(padded=True)
+    inputs["attention_mask"][1] = 0
+    with pytest.raises(ValueError, match=r"only padding in rows \[1\]"):
+        BERT.build("primal_dual_bn")(**inputs)
+
+
+def test_cross_attention_to_as_many_tokens_is_refused():
+    config = BERT.config()
+    config.is_decoder, config.add_cross_attention = True, True
+    model = BertModel._from_config(config, attn_implementation="primal_dual_bn").eval()
+    layer = model.encoder.layer[0].crossattention
+    states = torch.randn(2, TOKENS, 32)
+    with pytest.raises(ValueError, match="BertCrossAttention attends from 11 tokens to 11 others"):
+        layer(states, encoder_hidden_states=states)
+
+
+def test_patches_in_unknown_places_are_refused():
+    config = transformers.YolosConfig(**VIT.fields, num_detection_tokens=3)
+    model = transformers.YolosModel._from_config(config, attn_implementation="primal_dual_sh").eval()
+    with pytest.raises(ValueError, match=r"`primal_dual\['prefix_tokens'\]` must be set for a 'yolos' model"):
+        model(**VIT.inputs())
+    model.set_attn_implementation("primal_dual_bn")
+    model(**VIT.inputs())
+
+
+def test_an_image_whose_grid_is_unknown_is_refused_until_it_is_given():
+    model = VIT.build("primal_dual_bn_sh", bn_eps=0.1)
+    wide = torch.randn(2, 3, 12, 20)
+    with pytest.raises(ValueError, match=r"16 tokens, 1 of them in front.*neither the configuration's grid \(5, 5\)"):
+        model(wide, interpolate_pos_encoding=True)
+    configure(model, grid_size=[3, 5])
+    actual = model(wide, interpolate_pos_encoding=True).last_hidden_state
+    model.set_attn_implementation(register_naive(scales=[1, 1, 2, 2], statistics=(1.0, 1, 0.1), prefix=1, grid=(3, 5)))
+    torch.testing.assert_close(actual, model(wide, interpolate_pos_encoding=True).last_hidden_state)
+    model.set_attn_implementation("primal_dual_bn_sh")
+    with pytest.raises(ValueError, match=r"`grid_size` \[3, 5\] with 1 prefix tokens needs 16 tokens, got 26"):
+        model(torch.randn(2, 3, *(4 * side for side in GRID)))

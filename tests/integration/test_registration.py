@@ -1,0 +1,79 @@
+"""Registration waits for transformers' models, happens once, and the list of families is that of the tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+
+import hf_primaldual
+from hf_primaldual.integration import ATTENTIONS
+from hf_primaldual.integration.registration import register_when_imported
+from tests.integration.families import document
+from tests.modeling.isolated import run_isolated
+
+# Isolated processes don't know of PYTHONPATH.
+SOURCE = Path(hf_primaldual.__file__).parents[1]
+FAMILIES_DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
+
+LAZY = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import hf_primaldual
+import hf_primaldual.integration
+assert "transformers.modeling_utils" not in sys.modules
+from transformers import AttentionInterface, AttentionMaskInterface
+assert {names} <= set(AttentionInterface().valid_keys())
+assert {names} <= set(AttentionMaskInterface().valid_keys())
+assert not any("hf_primaldual" in type(finder).__module__ for finder in sys.meta_path)
+"""
+
+# Whichever of the package's own modules asks for transformers' models first, none of them is half imported.
+ORDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import {first}
+import hf_primaldual
+from transformers import AttentionInterface
+assert {names} <= set(AttentionInterface().valid_keys())
+"""
+
+
+def test_registration_waits_until_models_are_imported(tmp_path):
+    run_isolated(LAZY.format(names=set(ATTENTIONS)), tmp_path, SOURCE, hide=False)
+
+
+@pytest.mark.parametrize("first", ["transformers.modeling_utils", "hf_primaldual.modeling.kernels_primal_dual"])
+def test_the_order_of_imports_does_not_matter(first, tmp_path):
+    run_isolated(ORDER.format(first=first, names=set(ATTENTIONS)), tmp_path, SOURCE, hide=False)
+
+
+def test_registering_twice_changes_nothing():
+    wrapped = PreTrainedModel.post_init, PreTrainedModel.set_attn_implementation
+    register_when_imported()
+    assert wrapped == (PreTrainedModel.post_init, PreTrainedModel.set_attn_implementation)
+    for name in ATTENTIONS:
+        assert AttentionInterface()[name].__name__ == name
+        assert AttentionMaskInterface()[name].__name__ == "padding_mask"
+
+
+def test_the_names_are_the_papers_presets():
+    assert [hf_primaldual.PRESETS[preset] for preset in ("bn", "sh", "bn+sh")] == list(ATTENTIONS.values())
+
+
+def test_the_list_of_families_is_that_of_the_tests():
+    assert FAMILIES_DOCUMENT.read_text() == document()
+
+
+def test_models_of_others_are_built_as_before():
+    class Plain(PreTrainedModel):
+        config_class = hf_primaldual.PrimalDualConfig
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.linear = torch.nn.Linear(2, 2)
+            self.post_init()
+
+    Plain._from_config(hf_primaldual.PrimalDualConfig(), attn_implementation="eager")
+    with pytest.raises(ValueError, match="no effect on Plain"):
+        Plain._from_config(hf_primaldual.PrimalDualConfig(), attn_implementation="primal_dual_bn")
