@@ -13,7 +13,11 @@ from tests.modeling.isolated import run_isolated
 from tests.modeling.series import CHANNELS, series_batch, small_model
 
 # A checkpoint of series carries no code of the other families.
-OTHER_FAMILIES = {f"modeling_primal_dual_{family}.py" for family in ("text", "vit")}
+OTHER_FAMILIES = {
+    "embeddings_primal_dual_text.py",
+    "modeling_primal_dual_text.py",
+    "modeling_primal_dual_vit.py",
+}
 CODE = {path.name for path in Path(hf_primaldual.modeling.__file__).parent.glob("*_primal_dual*.py")} - OTHER_FAMILIES
 CLASSES = ["sits", "stands", "walks", "runs"]
 

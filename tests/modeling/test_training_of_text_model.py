@@ -212,5 +212,5 @@ def test_the_pipeline_says_what_the_model_says(checkpoints, caplog):
 def test_a_checkpoint_carries_the_code_that_it_runs(checkpoints):
     for name in ("classifier", "matcher"):
         code = {path.name for path in (checkpoints / name).glob("*.py")}
-        assert "modeling_primal_dual_text.py" in code
+        assert {"modeling_primal_dual_text.py", "embeddings_primal_dual_text.py"} <= code
         assert "modeling_primal_dual_time_series.py" not in code
