@@ -152,9 +152,9 @@ def test_an_exported_layer_has_plain_operations():
 def test_compiled_union_at_many_lengths(parts, fused):
     torch._dynamo.reset()
     pattern = SparsePattern(parts, 3, 5)
-    attention = torch.compile(sparse_softmax, fullgraph=True, dynamic=True)
+    attention = torch.compile(sparse_softmax, fullgraph=True)
     # Below, at and above the widths of the blocks.
-    for tokens in (2, 4, 5, 6, 31, 32, 33, 34, 64, 111):
+    for tokens in (4, 5, 7, 31, 32, 33, 34, 64, 111):
         states, mask, _ = union_inputs(pattern, tokens, True, torch.float32)
         output = attention(*states, mask, pattern, SCALING, 0.0, fused)
         cotangent = torch.randn_like(output)
