@@ -63,7 +63,9 @@ class PrimalDualTextEmbeddings(nn.Module):
         if self.prefix is not None:
             embeddings = self.prefix(embeddings)
             if attention_mask is not None:
-                attention_mask = torch.cat((attention_mask.new_ones(len(attention_mask), 1), attention_mask), dim=1)
+                attention_mask = torch.cat(
+                    (attention_mask.new_ones(attention_mask.shape[0], 1), attention_mask), dim=1
+                )
         if self.norm is not None:
             embeddings = self.norm(embeddings, attention_mask)
         return self.dropout(embeddings), attention_mask

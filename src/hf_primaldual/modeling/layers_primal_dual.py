@@ -168,7 +168,10 @@ def mean_over_tokens(hidden_states: torch.Tensor, attention_mask: torch.Tensor |
     if attention_mask is None:
         return hidden_states.mean(dim=1)
     weight = attention_mask.to(hidden_states.dtype).unsqueeze(-1)
-    return (hidden_states * weight).sum(dim=1) / weight.sum(dim=1)
+    # A sum over thousands of tokens would overflow float16.
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+    total = (hidden_states * weight).sum(dim=1, dtype=dtype) / weight.sum(dim=1, dtype=dtype)
+    return total.to(hidden_states.dtype)
 
 
 def check_labels(labels: torch.Tensor | None, config: PrimalDualEncoderConfig) -> None:

@@ -266,15 +266,16 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
             raise ValueError(f"`{missing}` must be given: documents are matched in pairs, got None.")
         check_tokens(self.config, input_ids, token_type_ids)
         check_tokens(self.config, pair_input_ids, pair_token_type_ids, prefix="pair_")
-        if len(input_ids) != len(pair_input_ids):
+        if input_ids.shape[0] != pair_input_ids.shape[0]:
             raise ValueError(
-                f"`input_ids` and `pair_input_ids` must hold as many documents, got {len(input_ids)} and "
-                f"{len(pair_input_ids)}."
+                f"`input_ids` and `pair_input_ids` must hold as many documents, got {input_ids.shape[0]} and "
+                f"{pair_input_ids.shape[0]}."
             )
         masks = attention_mask, pair_attention_mask
         if masks != (None, None) or input_ids.shape != pair_input_ids.shape:
             masks = _filled_in(masks, (input_ids, pair_input_ids), torch.ones_like)
-            _check_masks(masks, (input_ids, pair_input_ids))
+            check_mask(masks[0], input_ids)
+            check_mask(masks[1], pair_input_ids, name="pair_attention_mask")
             attention_mask = _one_batch(masks)
         types = token_type_ids, pair_token_type_ids
         if types != (None, None):
@@ -282,8 +283,8 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
 
         documents = _one_batch((input_ids, pair_input_ids), self.config.pad_token_id or 0)
         outputs = self.model(documents, attention_mask, token_type_ids, **kwargs)
-        first, second = self.pooler(outputs.last_hidden_state, attention_mask).chunk(2)
-        logits = self.classifier(first, second)
+        pooled, batch = self.pooler(outputs.last_hidden_state, attention_mask), input_ids.shape[0]
+        logits = self.classifier(pooled[:batch], pooled[batch:])
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -298,14 +299,6 @@ def classifier_dropout(config: PrimalDualTextConfig) -> float:
 def _filled_in(pair, documents, default) -> tuple[torch.Tensor, torch.Tensor]:
     """What belongs to both documents, with a default where it was not given for one of them."""
     return tuple(default(ids) if values is None else values for values, ids in zip(pair, documents, strict=True))
-
-
-def _check_masks(masks, documents) -> None:
-    check_mask(masks[0], documents[0])
-    try:
-        check_mask(masks[1], documents[1])
-    except ValueError as error:
-        raise ValueError(str(error).replace("attention_mask", "pair_attention_mask")) from None
 
 
 def _one_batch(pair: tuple[torch.Tensor, torch.Tensor], padding: int = 0) -> torch.Tensor:

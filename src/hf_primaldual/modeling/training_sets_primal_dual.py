@@ -27,7 +27,9 @@ class HeadGroup(NamedTuple):
     order: WindowOrder | None = None
 
 
-def check_mask(attention_mask: torch.Tensor, hidden_states: torch.Tensor) -> torch.Tensor | None:
+def check_mask(
+    attention_mask: torch.Tensor, hidden_states: torch.Tensor, name: str = "attention_mask"
+) -> torch.Tensor | None:
     """
     The mask as booleans, or `None` where it masks nothing.
 
@@ -36,13 +38,14 @@ def check_mask(attention_mask: torch.Tensor, hidden_states: torch.Tensor) -> tor
     Args:
         attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for a real token, 0 for padding.
         hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`): what it masks.
+        name (`str`): what the errors call the mask.
 
     Raises:
         ValueError: when the shapes differ, or a row has no real token.
     """
     if attention_mask.shape != hidden_states.shape[:2]:
         raise ValueError(
-            f"`attention_mask` must have shape (batch, tokens) = {tuple(hidden_states.shape[:2])}, got "
+            f"`{name}` must have shape (batch, tokens) = {tuple(hidden_states.shape[:2])}, got "
             f"{tuple(attention_mask.shape)}."
         )
     mask = attention_mask.to(device=hidden_states.device, dtype=torch.bool)
@@ -53,9 +56,7 @@ def check_mask(attention_mask: torch.Tensor, hidden_states: torch.Tensor) -> tor
         return None
     if fewest == 0:
         rows = (~mask.any(dim=1)).nonzero().flatten().tolist()
-        raise ValueError(
-            f"`attention_mask` must keep at least one token in every row, got only padding in rows {rows}."
-        )
+        raise ValueError(f"`{name}` must keep at least one token in every row, got only padding in rows {rows}.")
     return mask
 
 
