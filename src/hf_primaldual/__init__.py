@@ -27,6 +27,8 @@ from .modeling.configuration_primal_dual_models import (
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 
 if TYPE_CHECKING:
+    from .integration.annealing import AnnealToTarget
+    from .integration.conversion import convert
     from .modeling.attention_primal_dual import PrimalDualAttention
     from .modeling.modeling_primal_dual_text import (
         PrimalDualTextForDocumentMatching,
@@ -43,22 +45,24 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
-    "PrimalDualAttention": "attention_primal_dual",
-    "PrimalDualTextForDocumentMatching": "modeling_primal_dual_text",
-    "PrimalDualTextForSequenceClassification": "modeling_primal_dual_text",
-    "PrimalDualTextModel": "modeling_primal_dual_text",
-    "PrimalDualTimeSeriesForSequenceClassification": "modeling_primal_dual_time_series",
-    "PrimalDualTimeSeriesModel": "modeling_primal_dual_time_series",
-    "PrimalDualViTForImageClassification": "modeling_primal_dual_vit",
-    "PrimalDualViTModel": "modeling_primal_dual_vit",
-    "TimeSeriesClassificationPipeline": "pipeline_primal_dual",
+    "AnnealToTarget": "integration.annealing",
+    "convert": "integration.conversion",
+    "PrimalDualAttention": "modeling.attention_primal_dual",
+    "PrimalDualTextForDocumentMatching": "modeling.modeling_primal_dual_text",
+    "PrimalDualTextForSequenceClassification": "modeling.modeling_primal_dual_text",
+    "PrimalDualTextModel": "modeling.modeling_primal_dual_text",
+    "PrimalDualTimeSeriesForSequenceClassification": "modeling.modeling_primal_dual_time_series",
+    "PrimalDualTimeSeriesModel": "modeling.modeling_primal_dual_time_series",
+    "PrimalDualViTForImageClassification": "modeling.modeling_primal_dual_vit",
+    "PrimalDualViTModel": "modeling.modeling_primal_dual_vit",
+    "TimeSeriesClassificationPipeline": "modeling.pipeline_primal_dual",
 }
 
 
 def __getattr__(name: str):
     if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f".modeling.{_LAZY[name]}", __name__), name)
+    value = getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
     globals()[name] = value
     return value
 
@@ -119,6 +123,7 @@ register_when_imported()
 
 __all__ = [
     "PRESETS",
+    "AnnealToTarget",
     "AttentionChoices",
     "PrimalDualAttention",
     "PrimalDualConfig",
@@ -134,4 +139,5 @@ __all__ = [
     "PrimalDualViTForImageClassification",
     "PrimalDualViTModel",
     "TimeSeriesClassificationPipeline",
+    "convert",
 ]

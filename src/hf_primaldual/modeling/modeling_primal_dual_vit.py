@@ -189,7 +189,7 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         labels: torch.Tensor | None = None,
-        distillation_labels: torch.Tensor | None = None,
+        distillation_targets: torch.Tensor | None = None,
         interpolate_pos_encoding: bool | None = None,
         **kwargs,
     ) -> PrimalDualViTClassifierOutput:
@@ -197,7 +197,7 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): normalized images.
             labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`.
-            distillation_labels (`torch.LongTensor` of shape `(batch,)`, *optional*): those of a teacher, for the
+            distillation_targets (`torch.LongTensor` of shape `(batch,)`, *optional*): those of a teacher, for the
                 distillation head (DeiT's hard distillation); by default `labels`.
             interpolate_pos_encoding, kwargs: as for [`PrimalDualViTModel`].
 
@@ -222,7 +222,7 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         if labels is not None:
             loss = self.loss_function(labels, cls_logits, self.config, **kwargs)
             if distillation_logits is not None:
-                teacher = labels if distillation_labels is None else distillation_labels
+                teacher = labels if distillation_targets is None else distillation_targets
                 loss = (loss + self.loss_function(teacher, distillation_logits, self.config, **kwargs)) / 2
         return PrimalDualViTClassifierOutput(
             loss=loss,

@@ -1,0 +1,183 @@
+"""Checkpoints of transformers as ours: equal at the start, and at the preset in the end."""
+
+import re
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    BertModel,
+    DeiTConfig,
+    DeiTForImageClassification,
+    DeiTForImageClassificationWithTeacher,
+    ElectraConfig,
+    ElectraModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTModel,
+    XLMRobertaConfig,
+    XLMRobertaForSequenceClassification,
+)
+
+from hf_primaldual import AnnealToTarget, PrimalDualTextConfig, PrimalDualTextForSequenceClassification, convert
+from hf_primaldual.integration.annealing import anneal
+
+SIZES = {
+    "hidden_size": 24,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "intermediate_size": 16,
+    # Large enough for attention to be far from uniform.
+    "initializer_range": 0.3,
+}
+IMAGES = {"image_size": 32, "patch_size": 8, "num_labels": 5, **SIZES}
+TEXTS = {"vocab_size": 30, "max_position_embeddings": 40, "num_labels": 3, **SIZES}
+WITH_TEACHER = {"architectures": ["DeiTForImageClassificationWithTeacher"]}
+
+ORIGINALS = {
+    "vit": lambda: ViTForImageClassification(ViTConfig(**IMAGES)),
+    "vit-encoder": lambda: ViTModel(ViTConfig(**IMAGES)),
+    "vit-without-bias": lambda: ViTForImageClassification(ViTConfig(**IMAGES, qkv_bias=False)),
+    "deit": lambda: DeiTForImageClassification(DeiTConfig(**IMAGES)),
+    "deit-with-teacher": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**IMAGES, **WITH_TEACHER)),
+    "bert": lambda: BertForSequenceClassification(BertConfig(**TEXTS)),
+    "bert-encoder": lambda: BertModel(BertConfig(**TEXTS)),
+    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**TEXTS)),
+    "xlm-roberta": lambda: XLMRobertaForSequenceClassification(XLMRobertaConfig(**TEXTS)),
+}
+IMAGE_MODELS = [name for name in ORIGINALS if name.startswith(("vit", "deit"))]
+every_original = pytest.mark.parametrize("name", ORIGINALS)
+
+
+def original(name):
+    model = ORIGINALS[name]()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(0.2 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def inputs_for(name):
+    if name in IMAGE_MODELS:
+        return {"pixel_values": torch.randn(2, 3, 32, 32)}
+    mask = torch.arange(20) < torch.tensor([[20], [13]])
+    padding = 0 if name.startswith("bert") else 1
+    return {"input_ids": torch.randint(3, 30, (2, 20)).masked_fill(~mask, padding), "attention_mask": mask.long()}
+
+
+@torch.no_grad()
+def assert_equal_outputs(ours, theirs, inputs):
+    actual, expected = ours(**inputs), theirs(**inputs)
+    key = "logits" if "logits" in expected else "last_hidden_state"
+    actual, expected = actual[key], expected[key]
+    if key == "last_hidden_state" and "attention_mask" in inputs:
+        actual, expected = (states[inputs["attention_mask"].bool()] for states in (actual, expected))
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "bn", "sh", "bn+sh", "conv1d", "conv2d+bn"])
+@every_original
+def test_it_starts_as_the_identity(name, attention):
+    theirs = original(name)
+    assert_equal_outputs(convert(theirs, attention), theirs, inputs_for(name))
+
+
+@pytest.mark.parametrize(
+    "fields", [{}, {"head_points": 5}, {"head_scales": [2, 2, 4, 1], "bn_scaling": False}], ids=str
+)
+@every_original
+def test_annealed_to_the_end_it_is_the_preset(name, fields):
+    theirs, inputs = original(name), inputs_for(name)
+    annealed, target = convert(theirs, "bn+sh", **fields), convert(theirs, "bn+sh", identity=False, **fields)
+    anneal(annealed, 0.5)
+    with torch.no_grad():
+        middle = annealed(**inputs)[0]
+        anneal(annealed, 1.0)
+        torch.testing.assert_close(annealed(**inputs)[0], target(**inputs)[0], rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(middle, target(**inputs)[0], atol=1e-3)
+        anneal(annealed, 0.0)
+    assert_equal_outputs(annealed, theirs, inputs)
+
+
+@pytest.mark.parametrize("name", ["vit", "deit", "vit-encoder", "bert", "roberta"])
+def test_a_folder_is_converted(tmp_path, name):
+    theirs = original(name)
+    theirs.save_pretrained(tmp_path)
+    assert_equal_outputs(convert(tmp_path, "bn+sh"), theirs, inputs_for(name))
+
+
+V4_NAMES = {
+    r"\blayers\.": "encoder.layer.",
+    r"attention\.([qkv])_proj": lambda match: (
+        "attention.attention." + {"q": "query", "k": "key", "v": "value"}[match[1]]
+    ),
+    r"attention\.o_proj": "attention.output.dense",
+    r"mlp\.fc1": "intermediate.dense",
+    r"mlp\.fc2": "output.dense",
+}
+
+
+@pytest.mark.parametrize("name", ["vit", "deit", "deit-with-teacher"])
+def test_a_folder_of_transformers_4_is_converted(tmp_path, name):
+    theirs = original(name)
+    theirs.save_pretrained(tmp_path)
+    weights = {}
+    for key, weight in load_file(tmp_path / "model.safetensors").items():
+        for pattern, replacement in V4_NAMES.items():
+            key = re.sub(pattern, replacement, key)
+        weights[key] = weight
+    assert any("encoder.layer.0.attention.attention.query.weight" in key for key in weights)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    assert_equal_outputs(convert(tmp_path, "softmax"), theirs, inputs_for(name))
+
+
+def test_a_half_annealed_checkpoint_keeps_where_it_stood(tmp_path):
+    model, inputs = convert(original("bert"), "bn+sh", head_scales=[1, 2, 4, 8]), inputs_for("bert")
+    anneal(model, 0.5)
+    model.save_pretrained(tmp_path)
+    loaded = PrimalDualTextForSequenceClassification.from_pretrained(tmp_path)
+    assert (loaded.config.bn_beta, loaded.config.head_scales) == (0.5, [1, 1, 2, 3])
+    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
+    anneal(loaded, 1.0)
+    assert loaded.config.head_scales == [1, 2, 4, 8]
+
+
+def test_an_encoder_gets_a_new_classifier():
+    model = convert(original("bert-encoder"), "bn+sh", num_labels=7, pooling="mean")
+    assert model(**inputs_for("bert")).logits.shape == (2, 7)
+
+
+REFUSED = {
+    "architecture": (lambda: convert(ElectraModel(ElectraConfig(**TEXTS))), ["'electra'", "vit, deit, bert"]),
+    "head": (lambda: convert(BertForTokenClassification(BertConfig(**TEXTS))), ["BertForTokenClassification"]),
+    "decoder": (lambda: convert(BertModel(BertConfig(**TEXTS, is_decoder=True))), ["decoder"]),
+    "kernel": (lambda: convert(original("bert"), "linear-bn"), ["'linear-bn'", "`identity=False`"]),
+    "pattern": (lambda: convert(original("bert"), "sparse"), ["'sparse'", "`identity=False`"]),
+    "typo": (lambda: convert(original("bert"), "bn-sh"), ["`attention`", "bn+sh", "'bn-sh'"]),
+    "not-converted": (
+        lambda: anneal(PrimalDualTextForSequenceClassification(PrimalDualTextConfig(**TEXTS)), 0.5),
+        ["`config.annealing_target`", "convert"],
+    ),
+    "steps": (lambda: AnnealToTarget(steps=0), ["`steps`", "got 0"]),
+}
+
+
+@pytest.mark.parametrize(("call", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused(call, message):
+    with pytest.raises(Exception, match=r"\w") as error:
+        call()
+    assert isinstance(error.value, ValueError) or "ValueError" in str(error.value)
+    assert all(part in str(error.value) for part in message), error.value
+
+
+def test_weights_without_a_place_are_named():
+    theirs = original("vit")
+    theirs.vit.layers[0].extra = torch.nn.Linear(2, 2)
+    with pytest.raises(ValueError, match=r"extra"):
+        convert(theirs)

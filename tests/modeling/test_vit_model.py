@@ -1,0 +1,235 @@
+"""What is the vision transformer's own: its parts, other image sizes, its heads, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForImageClassification,
+    Trainer,
+    TrainingArguments,
+    ViTImageProcessorPil,
+    pipeline,
+)
+
+from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification, PrimalDualViTModel
+from hf_primaldual.modeling.layers_primal_dual import DropPath
+from tests.modeling.cases import PRESET_CASES, uses
+from tests.modeling.images import LABELS, SIZE, image_batch, small_config, small_model
+from tests.modeling.isolated import run_isolated
+
+VARIANTS = {
+    "deit": {"distillation_token": True, "distillation_head": True},
+    "layer-scale": {"layer_scale_init_value": 0.1},
+    "mean": {"pooling": "mean"},
+    "post-norm": {"norm_position": "post"},
+    "rectangles": {"image_size": [24, 40], "patch_size": [4, 8]},
+}
+
+
+@pytest.mark.parametrize("fields", VARIANTS.values(), ids=VARIANTS)
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_every_preset_in_every_architecture_learns_and_is_saved_to_the_bit(tmp_path, preset, fields):
+    model = small_model(attention=preset, **fields)
+    height, width = (
+        (model.config.image_size,) * 2 if isinstance(model.config.image_size, int) else fields["image_size"]
+    )
+    batch = image_batch(3, height, width)
+    model(**batch).loss.backward()
+    without = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert not without
+    model.save_pretrained(tmp_path)
+    loaded = AutoModelForImageClassification.from_pretrained(tmp_path)
+    assert type(loaded) is PrimalDualViTForImageClassification
+    assert torch.equal(loaded(**batch).logits, model(**batch).logits)
+
+
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_the_grid_reaches_the_attention_at_other_sizes(preset):
+    model = small_model("eager", attention=preset)
+    outputs = model(**image_batch(2, 24, 56), output_attentions=True, output_hidden_states=True)
+    assert [state.shape for state in outputs.hidden_states] == [(2, 1 + 3 * 7, 16)] * 3
+    if uses("downsampled", preset):
+        # Windows of 2 x 2 patches make 2 x 4 of the 3 x 7, beside CLS.
+        assert [each.shape[-1] for each in outputs.attentions[0]] == [22, 22, 9, 9]
+    else:
+        assert outputs.attentions[0].shape == (2, 4, 22, 22)
+
+
+def test_positions_of_another_size_are_interpolated_as_transformers_does():
+    model = small_model(attention="softmax", distillation_token=True)
+    embeddings = model.model.embeddings
+    positions = embeddings.positions_for((3, 7))
+    assert torch.equal(positions[:, :2], embeddings.position_embeddings[:, :2])
+    grid = embeddings.position_embeddings[0, 2:].T.reshape(1, 16, 5, 5)
+    expected = nn.functional.interpolate(grid, size=(3, 7), mode="bicubic", align_corners=False)
+    torch.testing.assert_close(positions[0, 2:], expected.flatten(2)[0].T)
+
+
+def test_distillation_averages_both_heads_and_their_losses():
+    model = small_model(attention="bn+sh", distillation_token=True, distillation_head=True)
+    batch = image_batch()
+    teacher = (batch["labels"] + 1) % LABELS
+    outputs = model(**batch, distillation_targets=teacher)
+    torch.testing.assert_close(outputs.logits, (outputs.cls_logits + outputs.distillation_logits) / 2)
+    losses = [
+        nn.functional.cross_entropy(outputs.cls_logits, batch["labels"]),
+        nn.functional.cross_entropy(outputs.distillation_logits, teacher),
+    ]
+    torch.testing.assert_close(outputs.loss, sum(losses) / 2)
+
+
+def test_drop_path_leaves_rows_out_and_keeps_the_mean():
+    drop_path = DropPath(0.4).train()
+    kept = drop_path(torch.ones(20_000, 1, 2))
+    assert kept.unique().tolist() == pytest.approx([0, 1 / 0.6])
+    assert torch.equal(kept[..., 0], kept[..., 1])
+    assert kept.mean().item() == pytest.approx(1, abs=0.02)
+    assert torch.equal(drop_path.eval()(kept), kept)
+    rates = [getattr(layer.drop_path, "rate", 0) for layer in small_model(drop_path_rate=0.3).model.layers]
+    assert rates == [0, 0.3]
+
+
+REFUSED = {
+    "channels": ((2, 1, SIZE, SIZE), {}, ["`pixel_values`", "3 channels", "(2, 1, 40, 40)"]),
+    "dimensions": ((3, SIZE, SIZE), {}, ["`pixel_values`", "(batch, channels, height, width)"]),
+    "size": ((2, 3, 40, 45), {}, ["`pixel_values`", "multiples of `patch_size` (8, 8)", "(40, 45)", "resize or pad"]),
+    "interpolation": (
+        (2, 3, 48, 48),
+        {"interpolate_pos_encoding": False},
+        ["(48, 48)", "(40, 40)", "`interpolate_pos_encoding=False`"],
+    ),
+    "label": ((2, 3, 40, 40), {"labels": torch.tensor([1, 4])}, ["`labels`", "0 to 3", "got 4"]),
+}
+
+
+@pytest.mark.parametrize(("shape", "arguments", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_it_refuses(shape, arguments, message):
+    with pytest.raises(ValueError) as error:
+        small_model()(torch.randn(shape), **arguments)
+    assert all(part in str(error.value) for part in message), error.value
+
+
+CONTRADICTIONS = {
+    "no-patch": ({"image_size": 4}, ["`image_size` (4)", "`patch_size` (16)"]),
+    "three-sizes": ({"patch_size": [2, 3, 4]}, ["`patch_size`", "[2, 3, 4]"]),
+    "head-without-token": ({"distillation_head": True}, ["`distillation_head=True`", "`distillation_token=False`"]),
+    "pooling": ({"pooling": "max"}, ["`pooling`", "cls, mean", "'max'"]),
+    "drop-path": ({"drop_path_rate": 1.0}, ["`drop_path_rate`", "1.0"]),
+    "scales": ({"head_scales": [1, 2]}, ["`head_scales`", "4 heads"]),
+}
+
+
+@pytest.mark.parametrize(("fields", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_what_a_configuration_refuses(fields, message):
+    with pytest.raises(Exception, match="`") as error:
+        small_config(**fields)
+    assert all(part in str(error.value) for part in message), error.value
+
+
+def test_the_grid_follows_the_image_size_that_is_set_when_loading(tmp_path):
+    small_config().save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path, image_size=[16, 32], distillation_token=True)
+    assert type(config) is PrimalDualViTConfig
+    assert (config.grid_size, config.num_prefix_tokens) == ([2, 4], 2)
+    assert type(AutoModel.from_config(config)) is PrimalDualViTModel
+
+
+def digit_images(count: int) -> tuple[list[Image.Image], list[int]]:
+    """Scans of digits, of 8 x 8 pixels."""
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = [Image.fromarray((image * 15.9).astype(np.uint8)).convert("RGB") for image in digits.images[:count]]
+    return images, digits.target[:count].tolist()
+
+
+def processor(size: int = 16) -> ViTImageProcessorPil:
+    return ViTImageProcessorPil(size={"height": size, "width": size})
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with a classifier of digits, trained by Trainer on real images, and its image processor."""
+    folder = tmp_path_factory.mktemp("digits")
+    images, labels = digit_images(600)
+    model = PrimalDualViTForImageClassification(
+        small_config(image_size=16, patch_size=4, num_labels=10, hidden_size=32, attention="bn+sh")
+    )
+    pixel_values = processor()(images, return_tensors="pt")["pixel_values"]
+    rows = [{"pixel_values": values, "labels": label} for values, label in zip(pixel_values, labels, strict=True)]
+    arguments = TrainingArguments(
+        folder / "runs",
+        num_train_epochs=16,
+        per_device_train_batch_size=32,
+        learning_rate=3e-3,
+        save_strategy="no",
+        disable_tqdm=True,
+        use_cpu=True,
+        seed=0,
+    )
+    trainer = Trainer(model, arguments, train_dataset=rows[:500])
+    trainer.train()
+    accuracy = (trainer.predict(rows[500:]).predictions.argmax(-1) == np.array(labels[500:])).mean()
+    model.save_pretrained(folder / "saved")
+    processor().save_pretrained(folder / "saved")
+    return folder / "saved", accuracy
+
+
+def test_trainer_learns_real_images(trained):
+    # A tenth is chance.
+    assert trained[1] > 0.6
+
+
+def test_the_image_processor_is_found_without_torchvision(trained):
+    assert type(AutoImageProcessor.from_pretrained(trained[0])).__name__.startswith("ViTImageProcessor")
+    grey = ViTImageProcessorPil(size={"height": 16, "width": 16}, image_mean=[0.5], image_std=[0.5])
+    images = [np.zeros((8, 8, 1), dtype=np.uint8)]
+    assert grey(images, input_data_format="channels_last", return_tensors="pt")["pixel_values"].shape == (1, 1, 16, 16)
+
+
+def test_pipeline_classifies_images(trained):
+    classifier = pipeline("image-classification", model=str(trained[0]), device="cpu")
+    images, _ = digit_images(3)
+    results = classifier(images, top_k=2)
+    assert [len(result) for result in results] == [2, 2, 2]
+    assert all(0 <= entry["score"] <= 1 for result in results for entry in result)
+
+
+ISOLATED = """
+import sys
+import torch
+from PIL import Image
+from transformers import AutoImageProcessor, AutoModel, AutoModelForImageClassification, pipeline
+folder, expected = sys.argv[1:3]
+assert "hf_primaldual" not in sys.modules
+model = AutoModelForImageClassification.from_pretrained(folder, trust_remote_code=True)
+tensors = torch.load(expected)
+with torch.no_grad():
+    assert torch.equal(model(tensors["pixel_values"]).logits, tensors["logits"])
+    AutoModel.from_pretrained(folder, trust_remote_code=True)(tensors["pixel_values"])
+classifier = pipeline("image-classification", model=folder, trust_remote_code=True, device="cpu")
+assert len(classifier(Image.new("RGB", (20, 30)))) == 5
+assert "hf_primaldual" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("preset", ["bn+sh", "sparse-bn+sh", "linear-sh", "conv2d+bn"])
+def test_a_checkpoint_loads_without_the_package(tmp_path, preset):
+    model = small_model(attention=preset, num_labels=6)
+    folder = tmp_path / "saved"
+    model.save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": SIZE, "width": SIZE}).save_pretrained(folder)
+    pixel_values = image_batch()["pixel_values"]
+    with torch.no_grad():
+        tensors = {"pixel_values": pixel_values, "logits": model(pixel_values).logits}
+    torch.save(tensors, tmp_path / "tensors")
+    auto_map = json.loads((folder / "config.json").read_text())["auto_map"]
+    assert auto_map["AutoModelForImageClassification"].endswith("PrimalDualViTForImageClassification")
+    run_isolated(ISOLATED, tmp_path, folder, tmp_path / "tensors")
