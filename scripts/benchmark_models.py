@@ -3,6 +3,9 @@ Times whole models against each other, interleaved in one run, and prints median
 
     python scripts/benchmark_models.py text
     python scripts/benchmark_models.py text --tokens 4096 --batch 4 --threads 2 --output results
+    python scripts/benchmark_models.py vit --image_size 224 384 512 --batch 8 --inference --threads 2 --output results
+
+The text models have the shape of Long Range Arena's, the vision transformers that of DeiT-tiny/16.
 """
 
 import json
@@ -12,9 +15,21 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from transformers import HfArgumentParser, NystromformerConfig, NystromformerForSequenceClassification, PreTrainedModel
+from transformers import (
+    HfArgumentParser,
+    NystromformerConfig,
+    NystromformerForSequenceClassification,
+    PreTrainedModel,
+    ViTConfig,
+    ViTForImageClassification,
+)
 
-from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
+from hf_primaldual import (
+    PrimalDualTextConfig,
+    PrimalDualTextForSequenceClassification,
+    PrimalDualViTConfig,
+    PrimalDualViTForImageClassification,
+)
 from hf_primaldual.measure import count_parameters, environment, interleaved, median_of_ratios, ratio_of_medians
 
 LANDMARKS = 64
@@ -24,11 +39,12 @@ LANDMARKS = 64
 class BenchmarkArguments:
     """What is timed: by default a training step, which is forward, backward and AdamW's update, without dropout."""
 
-    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Lengths."})
-    width: int = field(default=64, metadata={"help": "Width of the tokens."})
-    heads: int = field(default=2, metadata={"help": "Heads."})
-    layers: int = field(default=2, metadata={"help": "Layers."})
-    intermediate: int = field(default=128, metadata={"help": "Width inside the feed-forward blocks."})
+    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Lengths of texts."})
+    image_size: list[int] = field(default_factory=lambda: [224], metadata={"help": "Sides of images in pixels."})
+    width: int = field(default=64, metadata={"help": "Width of a text's tokens."})
+    heads: int = field(default=2, metadata={"help": "Heads of the text models."})
+    layers: int = field(default=2, metadata={"help": "Layers of the text models."})
+    intermediate: int = field(default=128, metadata={"help": "Width inside their feed-forward blocks."})
     batch: int = field(default=1, metadata={"help": "Rows."})
     inference: bool = field(default=False, metadata={"help": "Forward only, without gradients."})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of the models that have a choice."})
@@ -43,11 +59,15 @@ class BenchmarkArguments:
 
 @dataclass(frozen=True)
 class Family:
-    """Models of one kind, by name; what they are all fed with; and of whom a ratio to whom is of interest."""
+    """
+    Models of one kind, by name; what they are all fed with; of whom a ratio to whom is of interest; and which argument
+    holds the sizes to time them at.
+    """
 
     models: dict[str, Callable[[BenchmarkArguments, int], PreTrainedModel]]
     inputs: Callable[[BenchmarkArguments, int], dict[str, torch.Tensor]]
     pairs: list[tuple[str, str]]
+    sizes: str
 
 
 def text_model(**attention) -> Callable[[BenchmarkArguments, int], PreTrainedModel]:
@@ -93,6 +113,39 @@ def text_inputs(args: BenchmarkArguments, tokens: int) -> dict[str, torch.Tensor
     }
 
 
+def transformers_vit(args: BenchmarkArguments, image_size: int) -> PreTrainedModel:
+    tiny = PrimalDualViTConfig()
+    config = ViTConfig(
+        image_size=image_size,
+        hidden_size=tiny.hidden_size,
+        num_attention_heads=tiny.num_attention_heads,
+        num_hidden_layers=tiny.num_hidden_layers,
+        intermediate_size=tiny.intermediate_size,
+        num_labels=1000,
+        attn_implementation=args.attn_implementation,
+    )
+    return ViTForImageClassification(config)
+
+
+def vit_model(**attention) -> Callable[[BenchmarkArguments, int], PreTrainedModel]:
+    def make(args: BenchmarkArguments, image_size: int) -> PreTrainedModel:
+        config = PrimalDualViTConfig(
+            image_size=image_size, num_labels=1000, attn_implementation=args.attn_implementation, **attention
+        )
+        return PrimalDualViTForImageClassification(config)
+
+    return make
+
+
+def image_inputs(args: BenchmarkArguments, image_size: int) -> dict[str, torch.Tensor]:
+    return {
+        "pixel_values": torch.randn(
+            args.batch, 3, image_size, image_size, device=args.device, dtype=getattr(torch, args.dtype)
+        ),
+        "labels": torch.arange(args.batch, device=args.device),
+    }
+
+
 FAMILIES = {
     "text": Family(
         models={
@@ -111,6 +164,18 @@ FAMILIES = {
             ("nystromformer", "softmax"),
             ("bn+sh:256", "nystromformer"),
         ],
+        sizes="tokens",
+    ),
+    "vit": Family(
+        models={
+            "transformers' ViT": transformers_vit,
+            "softmax": vit_model(attention="softmax"),
+            "bn": vit_model(attention="bn"),
+            "bn+sh": vit_model(attention="bn+sh", head_scales=[2, 2, 2]),
+        },
+        inputs=image_inputs,
+        pairs=[(name, "transformers' ViT") for name in ("softmax", "bn", "bn+sh")],
+        sizes="image_size",
     ),
 }
 
@@ -137,23 +202,23 @@ def make_call(model: PreTrainedModel, inputs: dict[str, torch.Tensor], inference
     return step
 
 
-def time_length(family: Family, tokens: int, args: BenchmarkArguments) -> tuple[list[dict], list[dict]]:
+def time_size(family: Family, size: int, args: BenchmarkArguments) -> tuple[list[dict], list[dict]]:
     """Rows of the models, and rows of the pairs."""
     torch.manual_seed(0)
-    inputs = family.inputs(args, tokens)
+    inputs = family.inputs(args, size)
     models = {
-        name: make(args, tokens).to(args.device, getattr(torch, args.dtype)) for name, make in family.models.items()
+        name: make(args, size).to(args.device, getattr(torch, args.dtype)) for name, make in family.models.items()
     }
     timings = interleaved(
         {name: make_call(model, inputs, args.inference) for name, model in models.items()}, rounds=args.rounds
     )
     rows = [
-        {"tokens": tokens, "model": name, "parameters": count_parameters(models[name]), "ms": timing.milliseconds()}
+        {family.sizes: size, "model": name, "parameters": count_parameters(models[name]), "ms": timing.milliseconds()}
         for name, timing in timings.items()
     ]
     pairs = [
         {
-            "tokens": tokens,
+            family.sizes: size,
             "model": model,
             "baseline": baseline,
             "ratio": ratio_of_medians(timings, model, baseline),
@@ -164,16 +229,16 @@ def time_length(family: Family, tokens: int, args: BenchmarkArguments) -> tuple[
     return rows, pairs
 
 
-def print_length(rows: list[dict], pairs: list[dict]) -> None:
+def print_size(size: int, rows: list[dict], pairs: list[dict]) -> None:
     for row in rows:
         ms = row["ms"]
         print(
-            f"{row['tokens']:>7}  {row['model']:<14}  {row['parameters']:>10}  {ms['median']:>10.2f}  "
+            f"{size:>10}  {row['model']:<17}  {row['parameters']:>10}  {ms['median']:>10.2f}  "
             f"{ms['q1']:>9.2f} to {ms['q3']:.2f}"
         )
     for pair in pairs:
         print(
-            f"{pair['tokens']:>7}  {pair['model']} / {pair['baseline']}: {pair['ratio']:.3f} "
+            f"{size:>10}  {pair['model']} / {pair['baseline']}: {pair['ratio']:.3f} "
             f"(round by round {pair['median_of_ratios']:.3f})",
             flush=True,
         )
@@ -185,16 +250,17 @@ def main() -> None:
     args, positional = parser.parse_args_into_dataclasses()
     if args.threads is not None:
         torch.set_num_threads(args.threads)
+    family = FAMILIES[positional.family]
     what = "inference" if args.inference else "training step"
     print(
-        f"{positional.family}: {what}, batch {args.batch}, {args.layers} layers, width {args.width}, {args.heads} "
-        f"heads, FFN {args.intermediate}, {args.attn_implementation}, {args.dtype}, {torch.get_num_threads()} threads"
+        f"{positional.family}: {what}, batch {args.batch}, {args.attn_implementation}, {args.dtype}, "
+        f"{torch.get_num_threads()} threads"
     )
-    print(f"{'tokens':>7}  {'model':<14}  {'parameters':>10}  {'median ms':>10}  {'quartiles ms':>20}")
+    print(f"{family.sizes:>10}  {'model':<17}  {'parameters':>10}  {'median ms':>10}  {'quartiles ms':>20}")
     rows, pairs = [], []
-    for tokens in args.tokens:
-        found = time_length(FAMILIES[positional.family], tokens, args)
-        print_length(*found)
+    for size in getattr(args, family.sizes):
+        found = time_size(family, size, args)
+        print_size(size, *found)
         rows += found[0]
         pairs += found[1]
     if args.output is not None:
@@ -206,7 +272,7 @@ def save(family: str, args: BenchmarkArguments, rows: list[dict], pairs: list[di
     results = {"settings": {"family": family, **settings}, "rows": rows, "pairs": pairs} | environment()
     machine = results["hardware"]["accelerator"] or results["hardware"]["processor"]
     mode = "inference" if args.inference else "training"
-    name = f"models-{family}-{mode}-{args.width}x{args.heads}-batch{args.batch} {machine} torch {torch.__version__}"
+    name = f"models-{family}-{mode}-batch{args.batch} {machine} torch {torch.__version__}"
     path = Path(args.output) / (re.sub(r"[^A-Za-z0-9.+]+", "-", name).strip("-").lower() + ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
