@@ -63,12 +63,14 @@ def main(argv: list[str] | None = None) -> Path:
         torch.set_num_threads(script.threads)
     disable_progress_bar()
     model = args.model or minilm_folder()
-    processor = environment()["hardware"]["processor"]
+    # Before anything is measured: the sources may have changed when a long run ends.
+    machine = environment()
+    processor = machine["hardware"]["processor"]
     name = "minilm" if args.model is None else Path(args.model).name
     path = Path(script.results) / (_file_name(f"{name}-20newsgroups-{processor}") + ".json")
     results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if not script.time_only:
-        results["accuracy"] = {"command": command_line(argv), **measure_accuracy(model, args, script), **environment()}
+        results["accuracy"] = {"command": command_line(argv), **measure_accuracy(model, args, script), **machine}
         _save(path, results)
     rows = time_steps(model, args.target(), script.time_tokens, script.time_tokens_per_step, script.rounds)
     settings = {
@@ -77,7 +79,7 @@ def main(argv: list[str] | None = None) -> Path:
         "rounds": script.rounds,
         "positions": "random beyond the checkpoint's own",
     }
-    results["time"] = {"command": command_line(argv), "settings": settings, "rows": rows, **environment()}
+    results["time"] = {"command": command_line(argv), "settings": settings, "rows": rows, **machine}
     _save(path, results)
     print(insert_tables("<!-- accuracy -->\n<!-- end -->\n\n<!-- time -->\n<!-- end -->", results))
     print(f"written: {path}")
