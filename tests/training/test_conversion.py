@@ -192,6 +192,29 @@ def test_the_documents_tables_are_those_of_the_results(path):
     assert insert_tables(text, json.loads(path.read_text(encoding="utf-8"))) == text
 
 
+def test_the_comparison_writes_its_results_and_goes_on_where_it_stopped(checkpoint, texts, tmp_path, monkeypatch):
+    names = texts["train"].features["label"].names
+    for split, rows in texts.items():
+        lines = [f"{names[row['label']]}\t{row['text']}\n" for row in rows]
+        (tmp_path / f"20newsgroups-{split}.tab").write_text("Category\tText\nd\tstring\nclass\t\n" + "".join(lines))
+    script = load_script("run_conversion")
+    flags = ["--model", str(checkpoint), "--data_folder", str(tmp_path), "--output_dir", str(tmp_path / "out")]
+    flags += ["--results", str(tmp_path / "results"), "--tokens", "12", "--batch", "4", "--epochs", "1"]
+    flags += ["--train_documents", "12", "--validation_documents", "8", "--test_documents", "8"]
+    flags += ["--time_tokens", "8", "--time_tokens_per_step", "16", "--rounds", "1"]
+    first = json.loads(script.main([*flags, "--seeds", "0"]).read_text())
+    assert len(first["accuracy"]["runs"]) == 6
+    assert first["accuracy"]["dataset"]["test"] == 8
+    trained = []
+    train_once = script.train_arm
+    monkeypatch.setattr(script, "train_arm", lambda arm, *rest: trained.append(arm) or train_once(arm, *rest))
+    second = json.loads(script.main([*flags, "--seeds", "0", "1"]).read_text())
+    assert trained == ["softmax", "converted", "annealed"]
+    assert second["accuracy"]["runs"][:6] == first["accuracy"]["runs"]
+    assert second["accuracy"]["summary"]["annealed"]["seeds"] == 2
+    assert [row["tokens"] for row in second["time"]["rows"]] == [8, 8]
+
+
 def test_the_script_that_converts_saves_a_checkpoint_with_its_tokenizer(checkpoint, tmp_path):
     output = load_script("convert").main([str(checkpoint), str(tmp_path / "out"), "--head_scales", "1", "1", "2", "2"])
     model = AutoModel.from_pretrained(output).eval()
