@@ -29,9 +29,9 @@ convert-demo: $(TIMESTAMP)
 	$(BIN)/python scripts/run_conversion.py --threads 1 --head_scales 1 1 1 1 2 2 2 2 4 4 4 4 \
 		--arms softmax converted annealed recentred --results outputs/conversion
 
-## The fast tests.
+## The fast tests, one process per core.
 test: $(TIMESTAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto
 
 ## The tests that take minutes.
 test-slow: $(TIMESTAMP)

@@ -21,9 +21,7 @@ from transformers import (
     set_seed,
 )
 
-from hf_primaldual import PRESETS, PrimalDualTextForSequenceClassification
-from hf_primaldual.integration.annealing import AnnealToTarget
-from hf_primaldual.integration.conversion import convert
+from hf_primaldual import PRESETS, AnnealToTarget, PrimalDualTextForSequenceClassification, convert
 from hf_primaldual.measure import interleaved, median_of_ratios, ratio_of_medians
 
 from .metrics import compute_accuracy
