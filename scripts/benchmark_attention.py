@@ -6,17 +6,14 @@ Times attention layers against softmax on the same back-end, interleaved in one 
     python scripts/benchmark_attention.py --output results
 """
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import HfArgumentParser
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
-from hf_primaldual.measure import Timing, environment, interleaved, ratio_of_medians
+from hf_primaldual.measure import Timing, interleaved, ratio_of_medians, save_results
 
 BASELINE = "softmax"
 
@@ -109,15 +106,10 @@ def main() -> None:
 
 
 def save(args: BenchmarkArguments, rows: list[dict]) -> None:
-    results = {"settings": {key: value for key, value in asdict(args).items() if key != "output"}, "rows": rows}
-    results |= environment()
-    machine = results["hardware"]["accelerator"] or results["hardware"]["processor"]
+    settings = {key: value for key, value in asdict(args).items() if key != "output"}
     mode = "inference" if args.inference else "training"
-    name = f"attention-{mode}-{args.width}x{args.heads} {machine} torch {torch.__version__}"
-    path = Path(args.output) / (re.sub(r"[^A-Za-z0-9.+]+", "-", name).strip("-").lower() + ".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {path}")
+    name = f"attention-{mode}-{args.width}x{args.heads}"
+    print(f"written: {save_results(args.output, name, {'settings': settings, 'rows': rows})}")
 
 
 if __name__ == "__main__":

@@ -5,18 +5,14 @@ Times the attentions inside an unmodified BERT against transformers' own sdpa, i
     python scripts/benchmark_integration.py --tokens 128 512 --padded --output results
 """
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import BertConfig, BertModel, HfArgumentParser
 
 import hf_primaldual.integration
-from hf_primaldual.measure import environment, interleaved, ratio_of_medians
-from hf_primaldual.measure.latency import median_of_ratios
+from hf_primaldual.measure import interleaved, median_of_ratios, ratio_of_medians, save_results
 
 BASELINE = "sdpa"
 
@@ -84,14 +80,9 @@ def main() -> None:
 
 
 def save(args: BenchmarkArguments, rows: list[dict]) -> None:
-    results = {"settings": {key: value for key, value in asdict(args).items() if key != "output"}, "rows": rows}
-    results |= environment()
-    machine = results["hardware"]["accelerator"] or results["hardware"]["processor"]
-    name = f"integration-bert-{args.width}x{args.heads} {machine} torch {torch.__version__}"
-    path = Path(args.output) / (re.sub(r"[^A-Za-z0-9.+]+", "-", name).strip("-").lower() + ".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {path}")
+    settings = {key: value for key, value in asdict(args).items() if key != "output"}
+    name = f"integration-bert-{args.width}x{args.heads}"
+    print(f"written: {save_results(args.output, name, {'settings': settings, 'rows': rows})}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,8 @@ Times whole models against each other, interleaved in one run, and prints median
 The text models have the shape of Long Range Arena's, the vision transformers that of DeiT-tiny/16.
 """
 
-import json
-import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
 import torch
 from transformers import (
@@ -30,7 +27,7 @@ from hf_primaldual import (
     PrimalDualViTConfig,
     PrimalDualViTForImageClassification,
 )
-from hf_primaldual.measure import count_parameters, environment, interleaved, median_of_ratios, ratio_of_medians
+from hf_primaldual.measure import count_parameters, interleaved, median_of_ratios, ratio_of_medians, save_results
 
 LANDMARKS = 64
 
@@ -269,14 +266,9 @@ def main() -> None:
 
 def save(family: str, args: BenchmarkArguments, rows: list[dict], pairs: list[dict]) -> None:
     settings = {key: value for key, value in asdict(args).items() if key != "output"}
-    results = {"settings": {"family": family, **settings}, "rows": rows, "pairs": pairs} | environment()
-    machine = results["hardware"]["accelerator"] or results["hardware"]["processor"]
     mode = "inference" if args.inference else "training"
-    name = f"models-{family}-{mode}-batch{args.batch} {machine} torch {torch.__version__}"
-    path = Path(args.output) / (re.sub(r"[^A-Za-z0-9.+]+", "-", name).strip("-").lower() + ".json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print(f"written: {path}")
+    results = {"settings": {"family": family, **settings}, "rows": rows, "pairs": pairs}
+    print(f"written: {save_results(args.output, f'models-{family}-{mode}-batch{args.batch}', results)}")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from .flops import count_flops
 from .latency import Timing, interleaved, median_of_ratios, ratio_of_medians
 from .memory import peak_memory
 from .parameters import count_parameters
+from .results import save_results
 
 __all__ = [
     "Timing",
@@ -17,4 +18,5 @@ __all__ = [
     "median_of_ratios",
     "peak_memory",
     "ratio_of_medians",
+    "save_results",
 ]

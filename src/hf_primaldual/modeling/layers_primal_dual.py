@@ -163,6 +163,14 @@ class PrimalDualLayer(GradientCheckpointingLayer):
         return self.drop_path(layer_scale(self.dropout(hidden_states)))
 
 
+def build_layers(config: PrimalDualEncoderConfig) -> tuple[nn.ModuleList, nn.Module | None]:
+    """An encoder's layers, and the norm behind the last one where norms come before the sublayers."""
+    layers = nn.ModuleList(PrimalDualLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers))
+    if config.norm_position == "post":
+        return layers, None
+    return layers, NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps)
+
+
 def mean_over_tokens(hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
     """The average of the real tokens, `(batch, width)`."""
     if attention_mask is None:
@@ -200,6 +208,7 @@ __all__ = [
     "PrimalDualMLP",
     "TokenBatchNorm",
     "TokenLayerNorm",
+    "build_layers",
     "check_labels",
     "mean_over_tokens",
 ]

@@ -8,7 +8,7 @@ from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_primal_dual_models import PrimalDualTextConfig
 from .embeddings_primal_dual_text import PrefixToken, PrimalDualTextEmbeddings, check_tokens
-from .layers_primal_dual import NORMS, PrimalDualLayer, check_labels, mean_over_tokens
+from .layers_primal_dual import build_layers, check_labels, mean_over_tokens
 from .modeling_primal_dual import PrimalDualPreTrainedModel
 from .training_sets_primal_dual import check_mask
 
@@ -70,12 +70,7 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
     def __init__(self, config: PrimalDualTextConfig):
         super().__init__(config)
         self.embeddings = PrimalDualTextEmbeddings(config)
-        self.layers = nn.ModuleList(
-            PrimalDualLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
-        )
-        self.norm = (
-            NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps) if config.norm_position == "pre" else None
-        )
+        self.layers, self.norm = build_layers(config)
         self.post_init()
 
     @merge_with_config_defaults

@@ -10,7 +10,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_primal_dual_models import PrimalDualTimeSeriesConfig
-from .layers_primal_dual import NORMS, PrimalDualLayer, check_labels, mean_over_tokens
+from .layers_primal_dual import build_layers, check_labels, mean_over_tokens
 from .modeling_primal_dual import PrimalDualPreTrainedModel
 from .training_sets_primal_dual import check_mask
 
@@ -59,12 +59,7 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
     def __init__(self, config: PrimalDualTimeSeriesConfig):
         super().__init__(config)
         self.embeddings = PrimalDualTimeSeriesEmbeddings(config)
-        self.layers = nn.ModuleList(
-            PrimalDualLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
-        )
-        self.norm = (
-            NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps) if config.norm_position == "pre" else None
-        )
+        self.layers, self.norm = build_layers(config)
         self.post_init()
 
     @merge_with_config_defaults

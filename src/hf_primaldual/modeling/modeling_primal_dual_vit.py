@@ -10,7 +10,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_primal_dual_models import PrimalDualViTConfig, pair
-from .layers_primal_dual import NORMS, PrimalDualLayer, check_labels
+from .layers_primal_dual import build_layers, check_labels
 from .modeling_primal_dual import PrimalDualPreTrainedModel
 
 
@@ -97,12 +97,7 @@ class PrimalDualViTModel(PrimalDualViTPreTrainedModel):
     def __init__(self, config: PrimalDualViTConfig):
         super().__init__(config)
         self.embeddings = PrimalDualViTEmbeddings(config)
-        self.layers = nn.ModuleList(
-            PrimalDualLayer(config, layer_idx) for layer_idx in range(config.num_hidden_layers)
-        )
-        self.norm = (
-            NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps) if config.norm_position == "pre" else None
-        )
+        self.layers, self.norm = build_layers(config)
         self.post_init()
 
     @merge_with_config_defaults
