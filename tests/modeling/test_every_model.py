@@ -8,6 +8,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import set_seed
 
+from tests.modeling import texts
 from tests.modeling.cases import PRESET_CASES, uses
 from tests.modeling.models import FLOATS, MODELS, every_model, inputs_of
 
@@ -190,3 +191,16 @@ def test_images_of_many_sizes_and_batches_are_few_graphs(preset):
         for rows in range(2, 14):
             pixel_values = torch.randn(rows, 3, 40, 40)
             torch.testing.assert_close(compiled(pixel_values).logits, model(pixel_values).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("preset", PRESET_CASES)
+@pytest.mark.usefixtures("fresh_dynamo")
+def test_texts_of_many_lengths_are_few_graphs(preset):
+    model = MODELS["text"].make(attention=preset, bn_eps=0.1)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for tokens in range(3, 20):
+            # Beyond the limit of recompilations, fullgraph=True makes torch raise.
+            inputs = texts.text_batch((tokens, 2), tokens)
+            inputs.pop("labels")
+            torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-4)
