@@ -73,3 +73,14 @@ def test_without_variance_there_is_only_the_mean():
     assert torch.equal(mean, token_statistics(states, None)[0])
     assert variance is None
     assert centred is None
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+def test_statistics_lose_nothing_where_the_mean_is_large_against_the_deviation(masked):
+    states = 1e3 + torch.randn(2, 197, 12, dtype=torch.float64)
+    mask = torch.arange(197) < torch.tensor([[197], [40]]) if masked else None
+    mean, variance, _ = token_statistics(states.float(), mask)
+    for row in range(2):
+        kept = states[row] if mask is None else states[row, mask[row]]
+        torch.testing.assert_close(mean[row, 0].double(), kept.mean(0), rtol=1e-6, atol=0)
+        torch.testing.assert_close(variance[row, 0].double(), kept.var(0, correction=0), rtol=1e-4, atol=0)
