@@ -14,6 +14,8 @@ from transformers import (
     AutoModelForImageClassification,
     Trainer,
     TrainingArguments,
+    ViTConfig,
+    ViTForImageClassification,
     ViTImageProcessorPil,
     pipeline,
 )
@@ -114,6 +116,15 @@ def test_what_it_refuses(shape, arguments, message):
     with pytest.raises(ValueError) as error:
         small_model()(torch.randn(shape), **arguments)
     assert all(part in str(error.value) for part in message), error.value
+
+
+def test_a_checkpoint_of_another_architecture_is_refused_by_what_is_missing(tmp_path):
+    config = ViTConfig(hidden_size=16, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32)
+    ViTForImageClassification(config).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"lacks .* weights of .*model\.embeddings\.cls_token.*`hf_primaldual\.convert`"
+    ):
+        PrimalDualViTForImageClassification.from_pretrained(tmp_path)
 
 
 CONTRADICTIONS = {

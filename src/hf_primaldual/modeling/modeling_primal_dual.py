@@ -18,6 +18,9 @@ from .transforms_primal_dual import Filters, KeyBatchNorm
 
 OWN_PARAMETERS = (Filters, KeyBatchNorm, LayerScale, WindowFilters)
 
+# Weights that a checkpoint of plain attention lacks, and starts to learn from where they change nothing.
+LEARNED_ON_TOP = re.compile(r"\.transforms\.|\.filters\.|layer_scale|prefix|distillation_token")
+
 # Where torch's own allocator puts tensors on a CPU.
 ALIGNMENT = 64
 
@@ -76,13 +79,27 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
 
         transformers leaves weights in the memory map of their file, at addresses where the CPU's matrix products round
         differently and which change when the file does. Such weights are copied to memory of their own.
+
+        Raises:
+            ValueError: when the checkpoint lacks weights of the encoder, as one of another architecture does; what may
+                be learned on top of a checkpoint (heads, filters, betas, LayerScale, prefix tokens) may be missing.
         """
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        with_info = kwargs.pop("output_loading_info", False)
+        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        missing = sorted(name for name in info["missing_keys"] if model._must_be_in_a_checkpoint(name))
+        if missing:
+            raise ValueError(
+                f"the checkpoint lacks {len(missing)} weights of {cls.__name__}, such as {', '.join(missing[:3])}: it "
+                "is of another architecture. `hf_primaldual.convert` takes a ViT, DeiT, BERT or RoBERTa."
+            )
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
                 tensor.data = tensor.data.clone()
-        return loaded
+        return (model, info) if with_info else model
+
+    def _must_be_in_a_checkpoint(self, name: str) -> bool:
+        is_encoders = self.base_model is self or name.startswith(f"{self.base_model_prefix}.")
+        return is_encoders and not LEARNED_ON_TOP.search(name)
 
 
 def _source_file(name: str, transform: type) -> Path:
