@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 
 from transformers import AutoImageProcessor, AutoTokenizer
+from transformers.utils import cached_file
 
-from hf_primaldual import PRESETS
-from hf_primaldual.integration.conversion import convert
+from hf_primaldual import PRESETS, convert
 from hf_primaldual.training.runs import claim_output_folder
 
 
@@ -37,13 +37,13 @@ def main(argv: list[str] | None = None) -> Path:
     model = convert(args.model, args.attention, identity=args.identity, **fields)
     output = claim_output_folder(args.output, args.overwrite)
     model.save_pretrained(output)
-    for processor in (AutoTokenizer, AutoImageProcessor):
-        try:
+    for file, processor in (
+        ("tokenizer_config.json", AutoTokenizer),
+        ("preprocessor_config.json", AutoImageProcessor),
+    ):
+        if cached_file(args.model, file, _raise_exceptions_for_missing_entries=False) is not None:
             processor.from_pretrained(args.model).save_pretrained(output)
-        except (OSError, ValueError, KeyError):
-            # A checkpoint has one of the two, or none; transformers has no way to ask which.
-            continue
-        print(f"saved with it: what {processor.__name__} loads")
+            print(f"saved with it: what {processor.__name__} loads")
     print(f"checkpoint: {output}")
     return output
 

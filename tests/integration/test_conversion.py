@@ -17,6 +17,7 @@ from transformers import (
     ElectraModel,
     RobertaConfig,
     RobertaForSequenceClassification,
+    TrainerState,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -181,3 +182,12 @@ def test_weights_without_a_place_are_named():
     theirs.vit.layers[0].extra = torch.nn.Linear(2, 2)
     with pytest.raises(ValueError, match=r"extra"):
         convert(theirs)
+
+
+@pytest.mark.parametrize(
+    ("steps", "progress"), [(0.5, 0.4), (1.0, 0.2), (1, 1.0), (4, 0.5)], ids=["half", "all", "one", "four"]
+)
+def test_a_float_up_to_one_is_a_share_of_the_steps(steps, progress):
+    model = convert(original("bert"), "bn")
+    AnnealToTarget(steps).on_step_begin(None, TrainerState(global_step=2, max_steps=10), None, model=model)
+    assert model.config.bn_beta == pytest.approx(progress)

@@ -87,8 +87,8 @@ class AnnealToTarget(TrainerCallback):
     checkpoint keeps in its configuration where it stood. A compiled model is compiled anew at every move.
 
     Args:
-        steps (`int` or `float`, *optional*, defaults to 0.5): after how many steps it arrives; below 1 it is a share
-            of all steps.
+        steps (`int` or `float`, *optional*, defaults to 0.5): after how many steps it arrives; a `float` up to 1.0 is
+            a share of all steps.
 
     Raises:
         ValueError: for no steps, or a model that was not converted with `identity=True`.
@@ -106,7 +106,8 @@ class AnnealToTarget(TrainerCallback):
         self._move(state, model)
 
     def _move(self, state, model) -> None:
-        steps = self.steps * state.max_steps if self.steps < 1 else self.steps
+        is_share = isinstance(self.steps, float) and self.steps <= 1
+        steps = self.steps * state.max_steps if is_share else self.steps
         progress = min(state.global_step / max(steps, 1), 1.0)
         if getattr(model, "_annealing_progress", None) != progress:
             anneal(model, progress)

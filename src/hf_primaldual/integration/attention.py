@@ -82,6 +82,7 @@ def softmax_attention(
         The output of shape `(batch, tokens, heads, head_dim)`, and the maps of shape `(batch, heads, tokens, keys)` or
         `None`.
     """
+    # Not by the kernels' own functions: they import transformers.modeling_utils, whose import registers this module.
     if not with_maps:
         keep = None if mask is None else mask[:, None, None, :].expand(-1, -1, query.shape[2], -1)
         output = nn.functional.scaled_dot_product_attention(

@@ -105,7 +105,8 @@ def convert(
     model_or_name: PreTrainedModel | str | Path, attention: str = "bn+sh", *, identity: bool = True, **fields
 ) -> PrimalDualPreTrainedModel:
     """
-    A ViT, DeiT, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights.
+    A ViT, DeiT, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights (but those
+    of a head or pooler that the new model has no use for).
 
     It starts as the identity: with beta 0, no scaling and factors of 1 its outputs equal the original's, and
     [`AnnealToTarget`] moves these to `attention`'s while it trains. With `identity=False` it is there at once.
@@ -147,7 +148,7 @@ def convert(
         start_at_identity(config)
     converted = architecture.classifier if is_classifier else architecture.model
     config._attn_implementation = "sdpa"
-    ours = converted(config).to(model.dtype)
+    ours = converted(config).to(device=model.device, dtype=model.dtype)
     move_weights(weights, ours)
     return ours.eval()
 

@@ -2,6 +2,7 @@
 
 from transformers.configuration_utils import PreTrainedConfig
 
+from ..modeling.configuration_primal_dual_models import pair
 from ..modeling.transforms_primal_dual import check_grid
 from .settings import Settings
 
@@ -26,15 +27,11 @@ PREFIX_TOKENS = {
 }
 
 
-def _pair(size: int | list[int] | tuple[int, int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
-
-
 def _configured_grid(config: PreTrainedConfig) -> tuple[int, int] | None:
     image_size = getattr(config, "image_size", None)
     if image_size is None:
         return None
-    return tuple(image // patch for image, patch in zip(_pair(image_size), _pair(config.patch_size), strict=True))
+    return tuple(image // patch for image, patch in zip(pair(image_size), pair(config.patch_size), strict=True))
 
 
 def token_layout(config: PreTrainedConfig, tokens: int, settings: Settings) -> tuple[int, tuple[int, int] | None]:
