@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from hf_primaldual import PrimalDualTextConfig
+from hf_primaldual.measure import text_model_flops, text_model_peak_bytes
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What the README calls the names of the results.
@@ -49,3 +52,25 @@ def test_the_ratios_of_text_models_in_the_text(pair):
     pairs = {(each["model"], each["baseline"]): each["ratio"] for each in results_of("models-text-training")["pairs"]}
     section = README[README.index("A training step of `PrimalDualText`") :].split("\n\n")[0]
     assert f"{pairs[pair]:.3f}" in section
+
+
+@pytest.mark.parametrize("tokens", [1024, 4096, 16384])
+def test_the_table_of_the_closed_formulas(tokens):
+    softmax, bn_sh = (
+        PrimalDualTextConfig(
+            attention=attention,
+            hidden_size=128,
+            num_attention_heads=8,
+            num_hidden_layers=2,
+            intermediate_size=256,
+            max_position_embeddings=tokens,
+            hidden_dropout_prob=0.0,
+        )
+        for attention in ("softmax", "bn+sh")
+    )
+    ratios = [text_model_flops(bn_sh, tokens).training / text_model_flops(softmax, tokens).training]
+    for back_end in ("eager", "sdpa"):
+        peaks = [text_model_peak_bytes(config, tokens, 1, back_end) for config in (bn_sh, softmax)]
+        ratios.append(peaks[0] / peaks[1])
+    document = (ROOT / "docs" / "efficiency.md").read_text(encoding="utf-8")
+    assert row(str(tokens), [f"{ratio:.3f}" for ratio in ratios]) in document

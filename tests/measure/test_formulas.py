@@ -18,6 +18,7 @@ from hf_primaldual.measure import (
     text_model_flops,
     text_model_peak_bytes,
 )
+from hf_primaldual.modeling import memory_primal_dual
 from hf_primaldual.modeling.configuration_primal_dual import PRESETS
 
 WIDTH, HEADS = 32, 8
@@ -83,10 +84,12 @@ def test_a_whole_text_model_counts_what_its_formula_says(attention):
     assert count_flops(model, **inputs, backward=True) == formula.training
 
 
+@pytest.mark.parametrize("long", [256, 257], ids=["long", "short"])
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("implementation", ["sdpa", "eager"])
 @pytest.mark.parametrize("attention", PRESETS)
-def test_the_memory_of_every_preset_is_what_its_formula_says(attention, implementation, batch):
+def test_the_memory_of_every_preset_is_what_its_formula_says(attention, implementation, batch, long, monkeypatch):
+    monkeypatch.setattr(memory_primal_dual, "LONG", long)
     model, inputs = text_model(attention, 256, batch, implementation)
     if "sparse" in attention and implementation == "eager":
         with pytest.raises(NotImplementedError, match="flash kernel"):

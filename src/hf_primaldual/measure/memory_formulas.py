@@ -5,6 +5,7 @@ In float32, without a mask and without dropout, with layer normalization. Vector
 keys' means, are left out: the formulas are within 3 % of what is measured from some hundred tokens on.
 """
 
+from hf_primaldual.modeling import memory_primal_dual
 from hf_primaldual.modeling.configuration_primal_dual import PrimalDualConfig
 from hf_primaldual.modeling.configuration_primal_dual_models import PrimalDualTextConfig
 
@@ -35,8 +36,12 @@ def attention_activation_bytes(
     kernel, transforms, training_set = config.choices
     groups = head_groups(config, tokens)
     queries, keys = tokens * width, sum(group.points * group.heads * head_dim for group in groups)
-    # The layer's input, and what it is pooled to: the projections keep both for their weights' gradients.
-    kept = queries + sum(group.points * width for group in groups if group.points < tokens)
+    # On long sequences what can be found anew is not kept.
+    is_long = tokens >= memory_primal_dual.LONG
+    # The layer's input, and what it is pooled to: the projections take both for their weights' gradients.
+    kept = queries
+    if not is_long:
+        kept += sum(group.points * width for group in groups if group.points < tokens)
     kept += sum(queries + keys for name in transforms if name.startswith("conv"))
     if kernel == "linear":
         # Features have three intermediate results; the output is kept before the division and as the last product's.
@@ -48,17 +53,17 @@ def attention_activation_bytes(
             kept += queries + 2 * keys
         return _FLOAT * batch * kept
     kept += 2 * queries + 2 * keys
-    if "bn" in transforms:
-        # The queries before normalization is folded into them; of the keys only the centred ones are kept.
-        kept += queries
+    # Of the keys only the centred ones are kept, of the queries those before normalization is folded into them too.
+    folds = bool(transforms) and transforms[-1] == "bn"
+    kept += queries * (transforms.count("bn") - int(folds and is_long))
     if attn_implementation == PLAIN:
         kept += sum(_map(group, tokens) for group in groups)
         if "bn" in transforms and batch > 1:
-            # Several sequences are copied into the layout of the product.
-            kept += keys
+            # Several sequences are copied into the layout of the product, and are kept as they were too.
+            kept += keys + (queries if folds and is_long else 0)
         return _FLOAT * batch * kept
     kept += heads * tokens
-    if len(groups) > 1:
+    if len(groups) > 1 and not is_long:
         # Outputs of the groups, and side by side.
         kept += queries
     if "sparse" in training_set:

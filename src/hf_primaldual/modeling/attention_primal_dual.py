@@ -6,29 +6,43 @@ from torch import nn
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
 from .kernels_primal_dual import KERNELS, feature_map
-from .training_sets_primal_dual import TRAINING_SETS, check_mask
+from .memory_primal_dual import join_heads, keeps_less, project_joined, project_points
+from .training_sets_primal_dual import TRAINING_SETS, HeadGroup, check_mask
 from .transforms_primal_dual import TRANSFORMS, GridConvolution, KeyBatchNorm
+
+
+def is_plain(linear: nn.Module) -> bool:
+    """
+    Whether a linear layer is no more than its weight and bias: no LoRA adapter, no quantized or offloaded layer, and
+    none with hooks.
+    """
+    return (
+        type(linear) is nn.Linear
+        and "forward" not in vars(linear)
+        and not (linear._forward_hooks or linear._forward_pre_hooks)
+        and not (linear._backward_hooks or linear._backward_pre_hooks)
+    )
 
 
 def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int] | None) -> torch.Tensor:
     """
     The output channels `rows` of a linear layer, at the cost of those rows alone; `None` is all of them.
 
-    A layer that is more than its weight and bias (a LoRA adapter, a quantized or an offloaded layer, one with hooks)
-    is called as a whole and its output cut, so that nothing of it is lost.
+    A layer that is more than its weight and bias is called as a whole and its output cut, so that nothing of it is
+    lost.
     """
     if rows is None:
         return linear(inputs)
-    is_plain = (
-        type(linear) is nn.Linear
-        and "forward" not in vars(linear)
-        and not (linear._forward_hooks or linear._forward_pre_hooks)
-        and not (linear._backward_hooks or linear._backward_pre_hooks)
-    )
-    if not is_plain:
+    if not is_plain(linear):
         return linear(inputs)[..., rows]
-    bias = None if linear.bias is None else linear.bias[rows]
-    return nn.functional.linear(inputs, linear.weight[rows], bias)
+    return nn.functional.linear(inputs, *rows_of(linear, rows))
+
+
+def rows_of(linear: nn.Linear, rows: slice | list[int] | None) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The weight and the bias of output channels of a linear layer; `None` is all of them."""
+    if rows is None:
+        return linear.weight, linear.bias
+    return linear.weight[rows], None if linear.bias is None else linear.bias[rows]
 
 
 def build_transform(name: str, config: PrimalDualConfig) -> nn.Module:
@@ -165,8 +179,7 @@ class PrimalDualAttention(nn.Module):
         groups = self.training_set(hidden_states, attention_mask, grid_size)
         outputs, maps = [], []
         for group, rows, group_query in zip(groups, self.group_rows, self._split_query(query), strict=True):
-            key = project_rows(self.k_proj, group.points, rows)
-            value = project_rows(self.v_proj, group.points, rows)
+            key, value = self._project_points(group, rows, hidden_states)
             for transform in self.transforms[:-1] if self.folds_last else self.transforms:
                 grid = {"grid_size": grid_size} if isinstance(transform, GridConvolution) else {}
                 group_query, key = transform(group_query, key, attention_mask, group.mask, group.heads, **grid)
@@ -191,11 +204,22 @@ class PrimalDualAttention(nn.Module):
             outputs.append(output)
             maps.append(weights)
 
-        output = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=2)
-        if self.grouped_order is not None:
-            output = output[:, :, self.original_order]
-        output = self.o_proj(output.flatten(2))
+        order = None if self.grouped_order is None else self.original_order
+        if len(outputs) > 1 and keeps_less(hidden_states) and is_plain(self.o_proj):
+            output = project_joined(outputs, order, self.o_proj.weight, self.o_proj.bias)
+        else:
+            output = self.o_proj(join_heads(outputs, order))
         return output, self._collect_maps(maps)
+
+    def _project_points(
+        self, group: HeadGroup, rows: slice | list[int] | None, hidden_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Keys and values of a group's heads, side by side."""
+        is_pooled = group.pool is not None
+        if is_pooled and keeps_less(hidden_states) and is_plain(self.k_proj) and is_plain(self.v_proj):
+            weights = (*rows_of(self.k_proj, rows), *rows_of(self.v_proj, rows))
+            return project_points(group.points, hidden_states, group.pool, *weights)
+        return project_rows(self.k_proj, group.points, rows), project_rows(self.v_proj, group.points, rows)
 
     def _split_query(self, query: torch.Tensor) -> tuple[torch.Tensor, ...]:
         if len(self.group_rows) == 1:

@@ -1,5 +1,7 @@
 """The training set of each head's regression: which keys and values a query sees, and what becomes of the mask."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig
-from .downsampling_primal_dual import WindowOrder, downsample, window_order, with_prefix
+from .downsampling_primal_dual import WindowOrder, downsample, pool_tokens, window_order, with_prefix
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
 
@@ -17,7 +19,8 @@ class HeadGroup(NamedTuple):
 
     `points` has shape `(batch, points, width)`; `mask`, true for the points that count, `(batch, points)` or `None`;
     `pattern` is `None` where every query sees them all; `order` is that of the queries in which the pattern holds,
-    `None` for their own.
+    `None` for their own; `pool` finds the points anew from the layer's input, `None` where they are it or have weights
+    of their own.
     """
 
     heads: list[int]
@@ -25,6 +28,7 @@ class HeadGroup(NamedTuple):
     mask: torch.Tensor | None
     pattern: SparsePattern | None = None
     order: WindowOrder | None = None
+    pool: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 def check_mask(
@@ -156,8 +160,17 @@ class DownsampledTokens(nn.Module):
             if whole:
                 last = (amount, pooled)
             points = with_prefix(hidden_states, mask, self.prefix, pooled, kept)
-            groups.append(HeadGroup(heads, *points, *self._pattern_of(amount, grid_size, hidden_states)))
+            pool = (
+                None if self.sampling == "conv" else partial(self._pool, mask=mask, amount=amount, grid_size=grid_size)
+            )
+            groups.append(HeadGroup(heads, *points, *self._pattern_of(amount, grid_size, hidden_states), pool))
         return groups
+
+    def _pool(self, hidden_states, mask, amount, grid_size) -> torch.Tensor:
+        """The points of one factor or number of points."""
+        how = {"scale": amount} if self.by_scale else {"points": amount}
+        how |= {"grid_size": grid_size, "sampling": self.sampling, "seed": self.seed}
+        return pool_tokens(hidden_states, mask, prefix=self.prefix, **how)[0]
 
     def _averages_whole_windows(self, lengths: tuple[int, ...], mask: torch.Tensor | None, amount: int) -> bool:
         averages = self.by_scale and self.sampling == "average" and mask is None

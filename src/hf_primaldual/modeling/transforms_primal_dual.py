@@ -7,6 +7,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig, map_shape
+from .memory_primal_dual import keeps_less, scale_queries
 
 
 def token_statistics(
@@ -175,6 +176,8 @@ def fold_batch_norm(
     inverse_variance = (variance + eps).reciprocal()
     if float(scaling) != 1:
         inverse_variance = inverse_variance ** float(scaling)
+    if keeps_less(query):
+        return scale_queries(query, centre, inverse_variance), centred.to(key.dtype)
     query = torch.addcmul(-centre * inverse_variance, query, inverse_variance).to(query.dtype)
     return query, centred.to(key.dtype)
 

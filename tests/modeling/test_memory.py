@@ -1,0 +1,120 @@
+"""On long sequences a layer keeps less for its backward: the same output and gradients, from fewer tensors."""
+
+import pytest
+import torch
+
+from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
+from hf_primaldual.measure import activation_memory, peak_memory
+from hf_primaldual.modeling import memory_primal_dual
+from tests.modeling.cases import MASKS, all_settings
+from tests.modeling.parity import (
+    assert_parity,
+    layer_results,
+    make_cotangent,
+    make_input,
+    make_layer,
+    reference_results,
+    relative_errors,
+)
+from tests.modeling.test_parity import BFLOAT16_ROUNDING, WELL_CONDITIONED, compare, masks
+
+
+@pytest.fixture
+def long(monkeypatch):
+    """Every sequence counts as long."""
+    monkeypatch.setattr(memory_primal_dual, "LONG", 1)
+
+
+@pytest.mark.usefixtures("long")
+@masks
+@pytest.mark.parametrize(("preset", "fields"), all_settings(without=("all", "sparse")))
+def test_output_and_gradients_equal_the_formulas(preset, fields, mask_kind):
+    layer = make_layer(preset, "sdpa", **fields).double()
+    compare(layer, MASKS[mask_kind](3, 63), 3, 63, 1e-10)
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize("preset", ["bn", "sh", "bn+sh"])
+def test_output_and_gradients_at_1000_tokens(preset):
+    compare(make_layer(preset), None, 2, 1000, 1e-5)
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize("grid", [(7, 9), (8, 8)], ids=["ragged", "whole"])
+@pytest.mark.parametrize("preset", ["sh", "bn+sh", "linear-bn+sh"])
+def test_windows_on_a_grid_behind_a_prefix(preset, grid):
+    layer = make_layer(preset, grid_size=list(grid), num_prefix_tokens=1).double()
+    compare(layer, None, 2, 1 + grid[0] * grid[1], 1e-10)
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16", "autocast"])
+@pytest.mark.parametrize("preset", ["bn", "sh", "bn+sh"])
+def test_half_precision(preset, autocast):
+    layer = make_layer(preset, **WELL_CONDITIONED)
+    hidden_states = make_input(None, 3, 63)
+    cotangent = make_cotangent(None, hidden_states)
+    if not autocast:
+        layer, hidden_states, cotangent = layer.bfloat16(), hidden_states.bfloat16(), cotangent.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        actual = layer_results(layer, hidden_states, None, cotangent)
+    errors = relative_errors(actual, reference_results(layer, hidden_states, None, cotangent))
+    assert max(errors.values()) <= 24 * BFLOAT16_ROUNDING, errors
+
+
+@pytest.mark.usefixtures("long")
+@pytest.mark.parametrize("frozen", ["q_proj", "k_proj", "v_proj", "o_proj"])
+def test_a_frozen_projection_leaves_the_other_gradients_as_they_are(frozen):
+    layer = make_layer("bn+sh", head_scales=[4, 1, 2, 1]).double()
+    hidden_states = make_input(None, 2, 63).double()
+    cotangent = make_cotangent(None, hidden_states)
+    expected = reference_results(layer, hidden_states, None, cotangent)
+    getattr(layer, frozen).requires_grad_(False)
+    layer(hidden_states)[0].backward(cotangent)
+    for name, parameter in layer.named_parameters():
+        if name.startswith(frozen):
+            assert parameter.grad is None
+        else:
+            assert_parity({name: parameter.grad}, {name: expected[name]}, 1e-10)
+
+
+@pytest.mark.usefixtures("long")
+def test_a_second_derivative_is_refused_and_not_wrong():
+    layer = make_layer("bn+sh", "eager", head_scales=[4, 1, 2, 1])
+    hidden_states = make_input(None, 2, 63).requires_grad_()
+    (gradient,) = torch.autograd.grad(layer(hidden_states)[0].sum(), hidden_states, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        gradient.square().sum().backward()
+
+
+def step_of(attention: str, tokens: int, **fields):
+    config = PrimalDualTextConfig(
+        attention=attention,
+        hidden_size=128,
+        num_attention_heads=8,
+        num_hidden_layers=2,
+        intermediate_size=256,
+        max_position_embeddings=tokens,
+        hidden_dropout_prob=0.0,
+        **fields,
+    )
+    model = PrimalDualTextForSequenceClassification(config)
+    inputs = {"input_ids": torch.randint(1, 300, (1, tokens)), "labels": torch.tensor([1])}
+    return model, lambda: model(**inputs).loss
+
+
+def test_a_long_training_step_takes_less_memory_than_softmax_on_sdpa():
+    peaks = {}
+    for attention in ("softmax", "bn", "sh", "bn+sh"):
+        _, loss = step_of(attention, memory_primal_dual.LONG)
+        peaks[attention] = peak_memory(lambda loss=loss: loss().backward())
+    assert peaks["bn"] <= 1.001 * peaks["softmax"]
+    assert peaks["bn+sh"] <= 0.95 * peaks["softmax"]
+    assert peaks["sh"] <= 0.95 * peaks["softmax"]
+
+
+def test_short_sequences_are_left_to_autograd(monkeypatch):
+    model, loss = step_of("bn+sh", 128)
+    kept = activation_memory(model, loss)
+    monkeypatch.setattr(memory_primal_dual, "LONG", 128)
+    assert activation_memory(model, loss) < 0.9 * kept
