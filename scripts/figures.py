@@ -2,15 +2,17 @@
 Draws the paper's figures 1 to 4 as PNG and SVG, with their numbers as JSON and CSV; or, from the results of a training
 script, accuracy against cost.
 
-    python scripts/figures.py --figure 1 --budget 120 --output results
+    python scripts/figures.py --figure 1 2 3 4 --budget 240 --output results
     python scripts/figures.py --figure 2 --attn_implementation eager --budget 0 --output results
-    python scripts/figures.py --pareto results/basicmotions.json --output results
+    python scripts/figures.py --pareto results/training/basicmotions.json --output results
 
-Sizes are measured while the budget lasts, in seconds, and come from the closed formulas beyond.
+Sizes are measured while the budget lasts, in seconds, and come from the closed formulas beyond. Figures 1 and 2 are of
+the same models, as are 3 and 4: they are measured once, together.
 """
 
 import sys
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import torch
@@ -31,7 +33,7 @@ class FigureArguments:
     widths: list[int] = field(default_factory=lambda: list(WIDTHS), metadata={"help": "Widths of the model."})
     tokens: list[int] = field(default_factory=lambda: list(LENGTHS), metadata={"help": "Lengths."})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of all; the paper's is eager."})
-    budget: float = field(default=300, metadata={"help": "Seconds of measurements for each figure."})
+    budget: float = field(default=300, metadata={"help": "Seconds to measure the models of a pair of figures."})
     rounds: int = field(default=5, metadata={"help": "Timed steps of each model."})
     threads: int | None = field(default=None, metadata={"help": "Threads; torch's own choice by default."})
     output: str = field(default="outputs/figures", metadata={"help": "Folder of pictures and numbers."})
@@ -47,29 +49,41 @@ def print_row(row: dict) -> None:
     ratios = "  ".join(
         f"{key} {'-' if row[key] is None else format(row[key], '.3f'):>6}" for key in ("flops", "memory", "time")
     )
-    print(f"{row['attention']:<13}  width {row['width']:>4}  {row['tokens']:>6} tokens  {ratios}  {row['origin']}")
+    print(
+        f"{row['attention']:<13}  width {row['width']:>4}  {row['tokens']:>6} tokens  {ratios}  "
+        f"memory {row['origin']['memory']}",
+        flush=True,
+    )
 
 
-def draw(number: int, args: FigureArguments) -> None:
-    figure = FIGURES[number]
+def draw(numbers: list[int], args: FigureArguments) -> None:
+    """Figures of the same models: one file of numbers, a picture each."""
     torch.manual_seed(0)
     rows = figure_rows(
-        figure, args.widths, args.tokens, args.budget, args.attn_implementation, args.rounds, report=print_row
+        FIGURES[numbers[0]],
+        args.widths,
+        args.tokens,
+        args.budget,
+        args.attn_implementation,
+        args.rounds,
+        report=print_row,
     )
-    name = f"figure-{number}-{args.attn_implementation}"
-    title = f"Figure {number}: a training step of a text model of 2 layers and 8 heads, {args.attn_implementation}"
     settings = {key: value for key, value in asdict(args).items() if key not in ("output", "pareto", "figure")}
-    path = save_results(args.output, name, {"settings": settings, "rows": rows})
-    for file in (path, *write_pictures(plot_figure(figure, rows, title), args.output, name)):
-        print(f"written: {file}")
+    name = f"figure-{'-'.join(map(str, numbers))}-{args.attn_implementation}"
+    print(f"written: {save_results(args.output, name, {'settings': settings, 'rows': rows})}")
+    for number in numbers:
+        title = f"Figure {number}: a training step of a text model of 2 layers and 8 heads, {args.attn_implementation}"
+        picture = plot_figure(FIGURES[number], rows, title)
+        for file in write_pictures(picture, args.output, f"figure-{number}-{args.attn_implementation}"):
+            print(f"written: {file}")
 
 
 def main(argv: list[str] | None = None) -> None:
     args = HfArgumentParser(FigureArguments).parse_args_into_dataclasses(argv)[0]
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    for number in args.figure:
-        draw(number, args)
+    for _, numbers in groupby(sorted(set(args.figure)), key=lambda number: FIGURES[number].baseline):
+        draw(list(numbers), args)
     if args.pareto is not None:
         picture = plot_pareto(load_results(args.pareto))
         for file in write_pictures(picture, args.output, f"pareto-{Path(args.pareto).stem}"):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hf_primaldual.measure import figures
 from hf_primaldual.measure.figures import FIGURES, figure_rows, pareto_front
 from tests.hub.tables import table
 
@@ -25,7 +26,7 @@ def test_what_is_measured_is_what_the_formulas_say(number):
     sizes = {"widths": [64], "lengths": [512]}
     measured = figure_rows(FIGURES[number], **sizes, budget=1000, rounds=1)
     computed = figure_rows(FIGURES[number], **sizes, budget=0)
-    assert [row["origin"] for row in measured + computed] == ["measured"] * 2 + ["formula"] * 2
+    assert [set(row["origin"].values()) for row in measured + computed] == [{"measured"}] * 2 + [{"formula"}] * 2
     for row, formula in zip(measured, computed, strict=True):
         assert row["flops"] == formula["flops"] < 1
         assert row["time"] > 0
@@ -46,10 +47,22 @@ def test_the_saving_at_length_is_reached(tokens, metric, implementation, at_most
     assert next(row for row in rows if row["attention"] == "bn+sh")[metric] <= at_most
 
 
+def test_memory_that_no_formula_knows_is_measured_where_times_are_out_of_reach(monkeypatch):
+    # A speed at which one step of each model fits into the budget, and as many as a time takes do not.
+    monkeypatch.setattr(figures, "_FIRST_SPEED", 1.0)
+    work = figures.text_model_flops(figures._config("sparse", 64, 512, "sdpa"), 512).training
+    (row, _) = figure_rows(FIGURES[4], [64], [512], budget=4 * work, rounds=5)
+    assert row["time"] is None
+    assert row["memory"] > 0
+    assert row["origin"] == {"flops": "formula", "memory": "measured"}
+
+
 def test_a_figure_is_drawn_with_its_numbers(script, tmp_path, capsys):
     sizes = ["--widths", "64", "512", "--tokens", "512", "16384"]
-    script.main(["--figure", "1", *sizes, "--budget", "0", "--output", str(tmp_path)])
+    script.main(["--figure", "1", "2", *sizes, "--budget", "0", "--output", str(tmp_path)])
+    assert len(list(tmp_path.glob("*.json"))) == 1
     assert len(json.loads(next(tmp_path.glob("*.json")).read_text())["rows"]) == 8
+    assert (tmp_path / "figure-2-sdpa.png").stat().st_size > 0
     assert (tmp_path / "figure-1-sdpa.png").read_bytes().startswith(b"\x89PNG")
     picture = (tmp_path / "figure-1-sdpa.svg").read_text()
     assert "from the closed formula" in picture

@@ -18,8 +18,8 @@ from .plots import new_figure
 
 WIDTHS = (64, 128, 256, 512)
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
-# Operations a second that a training step is expected to reach at least, to guess whether it is within the budget.
-_PESSIMISTIC_SPEED = 1e10
+# Operations a second that a training step is expected to reach, until one was measured.
+_FIRST_SPEED = 1e10
 
 
 class Figure(NamedTuple):
@@ -51,8 +51,10 @@ def figure_rows(
     The ratios of a figure, of a training step of a text model of Long Range Arena's retrieval: 2 layers, 8 heads, a
     feed-forward block twice as wide, one text.
 
-    Small sizes are measured first. What would take longer than what is left of `budget` seconds, or does not fit into
-    memory, comes from the closed formulas; ratios of time, and of memory where no formula is known, are then `None`.
+    Small sizes are measured first, until the next would take longer than what is left of `budget` seconds or does not
+    fit into memory; FLOPs and memory then come from the closed formulas, and there is no time. Of sparse attention no
+    formula knows the memory: half of the budget is kept to measure it in single steps, and where that does not reach
+    it is `None`.
 
     Args:
         figure: of `FIGURES`.
@@ -63,21 +65,32 @@ def figure_rows(
         report: called with every row when it is there.
 
     Returns:
-        A row for each attention, width and length with the ratios `flops`, `memory` and `time`, and `origin`,
-        `"measured"` or `"formula"`.
+        A row for each attention, width and length with the ratios `flops`, `memory` and `time`, and `origin`, which
+        says of `flops` and `memory` whether they were `"measured"` or come from a `"formula"`.
     """
-    deadline, rows = time.perf_counter() + budget, []
+    start, speed, rows = time.perf_counter(), _FIRST_SPEED, []
     for width, tokens in sorted(((w, n) for w in widths for n in lengths), key=lambda size: size[0] * size[1] ** 2):
         names = (figure.baseline, *figure.attentions)
         configs = {name: _config(name, width, tokens, attn_implementation) for name in names}
         flops = {name: text_model_flops(config, tokens, 1, attn_implementation) for name, config in configs.items()}
-        # Counted once, profiled once, warmed up once and timed: each step is made some times over.
-        expected = (rounds + 3) * sum(each.training for each in flops.values()) / _PESSIMISTIC_SPEED
-        found, origin = None, "measured"
-        if time.perf_counter() + expected < deadline:
-            found = if_it_fits(lambda configs=configs, tokens=tokens: _measured(configs, tokens, rounds)).result
-        if found is None:
-            found, origin = _computed(configs, flops, tokens, attn_implementation), "formula"
+        found = {"flops": {name: each.training for name, each in flops.items()}, "time": None}
+        found["memory"] = _memory_by_formula(configs, tokens, attn_implementation)
+        origin = {"flops": "formula", "memory": "formula"}
+        # Profiled once, counted once, warmed up once and timed.
+        work = sum(found["flops"].values())
+        begun = time.perf_counter()
+        left = start + budget - begun
+        if found["memory"] is None:
+            left -= budget / 2
+        if (rounds + 3) * work / speed < left:
+            outcome = if_it_fits(lambda configs=configs, tokens=tokens: _measured(configs, tokens, rounds))
+            if outcome.result is not None:
+                found, origin = outcome.result, {"flops": "measured", "memory": "measured"}
+                speed = (rounds + 3) * work / (time.perf_counter() - begun)
+        left = start + budget - time.perf_counter()
+        if found["memory"] is None and work / speed < left:
+            found["memory"] = if_it_fits(lambda configs=configs, tokens=tokens: _peaks(configs, tokens)).result
+            origin["memory"] = "measured"
         for name in figure.attentions:
             rows.append(
                 {
@@ -86,8 +99,8 @@ def figure_rows(
                     "attn_implementation": attn_implementation,
                     "width": width,
                     "tokens": tokens,
-                    "origin": origin,
                     **{key: _ratio(values, name, figure.baseline) for key, values in found.items()},
+                    "origin": origin,
                 }
             )
             if report is not None:
@@ -114,7 +127,7 @@ def plot_figure(figure: Figure, rows: list[dict[str, Any]], title: str = ""):
                 for row in own:
                     if row[metric] is None:
                         continue
-                    is_formula = row["origin"] == "formula"
+                    is_formula = row["origin"].get(metric) == "formula"
                     panel.bar(
                         lengths.index(row["tokens"]) + 0.38 * (index - 0.5),
                         row[metric],
@@ -208,6 +221,24 @@ def _config(attention: str, width: int, tokens: int, attn_implementation: str) -
 
 
 def _measured(configs: dict[str, PrimalDualTextConfig], tokens: int, rounds: int) -> dict[str, Any]:
+    models, inputs, steps = _steps(configs, tokens)
+    memory = {name: peak_memory(step) for name, step in steps.items()}
+    flops = {name: count_flops(model, **inputs, backward=True) for name, model in models.items()}
+    times = interleaved(steps, rounds=rounds, warmup=1)
+    baseline = next(iter(models))
+    return {
+        "flops": flops,
+        "memory": memory,
+        "time": {name: ratio_of_medians(times, name, baseline) for name in times},
+    }
+
+
+def _peaks(configs: dict[str, PrimalDualTextConfig], tokens: int) -> dict[str, int]:
+    return {name: peak_memory(step) for name, step in _steps(configs, tokens)[2].items()}
+
+
+def _steps(configs: dict[str, PrimalDualTextConfig], tokens: int):
+    """Models, what they are fed with, and a training step of each."""
     models = {name: PrimalDualTextForSequenceClassification(config) for name, config in configs.items()}
     inputs = make_inputs(next(iter(models.values())), tokens)
 
@@ -218,25 +249,16 @@ def _measured(configs: dict[str, PrimalDualTextConfig], tokens: int, rounds: int
 
         return step
 
-    memory = {name: peak_memory(step_of(model)) for name, model in models.items()}
-    flops = {name: count_flops(model, **inputs, backward=True) for name, model in models.items()}
-    times = interleaved({name: step_of(model) for name, model in models.items()}, rounds=rounds, warmup=1)
-    baseline = next(iter(models))
-    return {
-        "flops": flops,
-        "memory": memory,
-        "time": {name: ratio_of_medians(times, name, baseline) for name in times},
-    }
+    return models, inputs, {name: step_of(model) for name, model in models.items()}
 
 
-def _computed(configs, flops, tokens: int, attn_implementation: str) -> dict[str, Any]:
+def _memory_by_formula(configs, tokens: int, attn_implementation: str) -> dict[str, int] | None:
     try:
-        memory = {
+        return {
             name: text_model_peak_bytes(config, tokens, 1, attn_implementation) for name, config in configs.items()
         }
     except NotImplementedError:
-        memory = None
-    return {"flops": {name: each.training for name, each in flops.items()}, "memory": memory, "time": None}
+        return None
 
 
 def _ratio(values: dict[str, float] | None, name: str, baseline: str) -> float | None:
