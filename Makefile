@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 TIMESTAMP := $(VENV)/.installed
 
-.PHONY: install data demo tables convert-demo test test-slow test-hub bench checkpoints quality style clean
+.PHONY: install data demo tables convert-demo test test-slow test-hub bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -59,9 +59,30 @@ test: $(TIMESTAMP)
 test-slow: $(TIMESTAMP)
 	$(BIN)/python -m pytest -m slow
 
-## Attention layers against softmax on sdpa: time, in one interleaved run.
+## Three minutes: layers, whole models, rivals and a figure of the paper, into outputs/bench.
 bench: $(TIMESTAMP)
-	$(BIN)/python scripts/benchmark_attention.py
+	$(BIN)/python scripts/benchmark_attention.py --rounds 9 --output outputs/bench
+	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 4096 --rounds 5 --name text-model --output outputs/bench
+	$(BIN)/python scripts/benchmark_vit.py --batch 8 --inference --rounds 7 --output outputs/bench
+	$(BIN)/python scripts/compare_rivals.py --documents 0 --tokens 4096 --rounds 3 --output outputs/bench
+	$(BIN)/python scripts/figures.py --figure 1 2 --budget 30 --output outputs/bench
+
+## All costs that the documents show, on an idle machine in less than half an hour, into results.
+bench-all: $(TIMESTAMP)
+	$(BIN)/python scripts/benchmark_attention.py --tokens 1024 4096 16384 --rounds 11 --output results \
+		--attentions bn sh bn+sh sh:256 linear linear-bn linear-sh linear-bn+sh sparse:local sparse
+	$(BIN)/python scripts/benchmark_attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference --rounds 80 \
+		--attentions bn bn+sh --output results
+	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 16384 --rounds 5 \
+		--name text-model-128x8-sdpa --output results
+	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 --rounds 5 \
+		--attn_implementation eager --name text-model-128x8-eager --output results
+	$(BIN)/python scripts/benchmark_vit.py --image_size 224 384 512 --batch 8 --inference --rounds 15 --output results
+	$(BIN)/python scripts/benchmark_vit.py --batch 8 --rounds 11 --output results
+	$(BIN)/python scripts/benchmark_integration.py --rounds 20 --output results
+	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 200 --output results
+	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 60 --output results
+	$(BIN)/python scripts/render_efficiency.py
 
 ## Checkpoints of all committed cards, trained anew, in folders that are ready to be published: hours on one core.
 checkpoints: $(TIMESTAMP)

@@ -1,6 +1,6 @@
-"""The README's efficiency tables are the committed results."""
+"""The tables of efficiency in the documents are the committed results."""
 
-import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -9,49 +9,28 @@ from hf_primaldual import PrimalDualTextConfig
 from hf_primaldual.measure import text_model_flops, text_model_peak_bytes
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-# What the README calls the names of the results.
-LABELS = {
-    "sh:256": "`sh`, 256 points",
-    "sparse:local": "`sparse`, window 256",
-    "sparse": "`sparse`, window 256 and stride 128",
-}
+SCRIPT = runpy.run_path(str(ROOT / "scripts" / "render_efficiency.py"))
 
 
-def results_of(name: str) -> dict:
-    """The one committed file of a measurement, on whatever machine."""
-    (file,) = (ROOT / "results").glob(f"{name}-*.json")
-    return json.loads(file.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("document", SCRIPT["DOCUMENTS"])
+def test_the_tables_are_what_the_committed_results_render_to(document):
+    assert (ROOT / document).read_text(encoding="utf-8") == SCRIPT["rendered"](document)
 
 
-def row(label: str, cells: list[str]) -> str:
-    return f"| {' | '.join([label, *cells])} |"
+def test_every_table_is_in_a_document():
+    text = "".join((ROOT / document).read_text(encoding="utf-8") for document in SCRIPT["DOCUMENTS"])
+    for name in SCRIPT["TABLES"]:
+        assert f"<!-- {name} -->" in text
 
 
-def test_the_table_of_layers():
-    rows = results_of("attention-training-128x8")["rows"]
-    names = list(dict.fromkeys(each["attention"] for each in rows))
-    for name in names:
-        own = sorted((each for each in rows if each["attention"] == name), key=lambda each: each["tokens"])
-        if name == "softmax":
-            expected = row("`softmax` on sdpa, ms", [f"{each['ms']['median']:.1f}" for each in own])
-        else:
-            expected = row(LABELS.get(name, f"`{name}`"), [f"{each['ratio']:.3f}" for each in own])
-        assert expected in README
-
-
-def test_the_table_of_vision_models():
-    pairs = [*results_of("models-vit-inference-batch8")["pairs"], *results_of("models-vit-training-batch8")["pairs"]]
-    for name, label in (("softmax", "`softmax`"), ("bn", "`bn`"), ("bn+sh", "`bn+sh`, scale 2 on all heads")):
-        assert row(label, [f"{pair['ratio']:.3f}" for pair in pairs if pair["model"] == name]) in README
-
-
-@pytest.mark.parametrize("pair", [("bn+sh", "softmax"), ("bn+sh:256", "softmax"), ("nystromformer", "softmax"),
-                                  ("bn+sh:256", "nystromformer")], ids="/".join)  # fmt: skip
-def test_the_ratios_of_text_models_in_the_text(pair):
-    pairs = {(each["model"], each["baseline"]): each["ratio"] for each in results_of("models-text-training")["pairs"]}
-    section = README[README.index("A training step of `PrimalDualText`") :].split("\n\n")[0]
-    assert f"{pairs[pair]:.3f}" in section
+def test_a_measurement_of_which_there_are_none_or_two_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="got 0"):
+        SCRIPT["results_of"]("layers", tmp_path)
+    for processor in ("one", "other"):
+        (tmp_path / f"layers-{processor}.json").write_text('{"hardware": {"accelerator": null}}')
+    (tmp_path / "layers-gpu.json").write_text('{"hardware": {"accelerator": "a GPU"}}')
+    with pytest.raises(FileNotFoundError, match="got 2"):
+        SCRIPT["results_of"]("layers", tmp_path)
 
 
 @pytest.mark.parametrize("tokens", [1024, 4096, 16384])
@@ -73,4 +52,4 @@ def test_the_table_of_the_closed_formulas(tokens):
         peaks = [text_model_peak_bytes(config, tokens, 1, back_end) for config in (bn_sh, softmax)]
         ratios.append(peaks[0] / peaks[1])
     document = (ROOT / "docs" / "efficiency.md").read_text(encoding="utf-8")
-    assert row(str(tokens), [f"{ratio:.3f}" for ratio in ratios]) in document
+    assert f"| {' | '.join([str(tokens), *(f'{ratio:.3f}' for ratio in ratios)])} |" in document

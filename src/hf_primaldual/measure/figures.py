@@ -181,10 +181,10 @@ def plot_pareto(results: dict[str, Any], point: int = -1):
     for panel, (label, values) in zip(panels[0], axes.items(), strict=True):
         for index, name in enumerate(names):
             deviation = 100 * (summary[name]["test_accuracy_std"] or 0)
-            marker = "s" if name == results["baseline"] else "o"
-            panel.errorbar(
-                values[name], accuracy[name], deviation, marker=marker, color=f"C{index}", label=name, capsize=3
-            )
+            # Ten colours, and after them another marker; the baseline is black.
+            style = {"color": f"C{(index - 1) % 10}", "marker": "o^D"[(index - 1) // 10 % 3]}
+            style = {"color": "black", "marker": "s"} if name == results["baseline"] else style
+            panel.errorbar(values[name], accuracy[name], deviation, label=name, capsize=3, linestyle="none", **style)
         front = pareto_front({name: (values[name], accuracy[name]) for name in names})
         panel.plot([values[n] for n in front], [accuracy[n] for n in front], color="grey", linewidth=0.8, zorder=0)
         panel.set_xlabel(label)
