@@ -13,7 +13,7 @@ import torch
 from transformers import HfArgumentParser
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
-from hf_primaldual.measure import Timing, interleaved, ratio_of_medians, save_results
+from hf_primaldual.measure import Timing, interleaved, ratio_of_medians, save_results, those_that_fit
 
 BASELINE = "softmax"
 
@@ -68,7 +68,8 @@ def make_call(layer: PrimalDualAttention, hidden_states: torch.Tensor, inference
     return infer if inference else step
 
 
-def time_length(tokens: int, args: BenchmarkArguments) -> dict[str, Timing]:
+def time_length(tokens: int, args: BenchmarkArguments) -> tuple[dict[str, Timing], dict[str, str]]:
+    """Times of the layers that fit into memory, and why the others do not."""
     torch.manual_seed(0)
     hidden_states = torch.randn(
         args.batch,
@@ -80,7 +81,8 @@ def time_length(tokens: int, args: BenchmarkArguments) -> dict[str, Timing]:
     )
     names = [BASELINE, *args.attentions]
     calls = {name: make_call(make_layer(name, args), hidden_states, args.inference) for name in names}
-    return interleaved(calls, rounds=args.rounds)
+    calls, too_large = those_that_fit(calls)
+    return interleaved(calls, rounds=args.rounds) if calls else {}, too_large
 
 
 def main() -> None:
@@ -92,15 +94,17 @@ def main() -> None:
     )
     print(f"{'tokens':>7}  {'attention':<10}  {'median ms':>10}  {'quartiles ms':>20}  {'ratio':>6}")
     for tokens in args.tokens:
-        timings = time_length(tokens, args)
+        timings, too_large = time_length(tokens, args)
+        for name, reason in too_large.items():
+            rows.append({"tokens": tokens, "attention": name, "does_not_fit": reason})
+            print(f"{tokens:>7}  {name:<10}  does not fit: {reason}", flush=True)
         for name, timing in timings.items():
-            ratio = ratio_of_medians(timings, name, BASELINE)
+            ratio = ratio_of_medians(timings, name, BASELINE) if BASELINE in timings else None
             milliseconds = timing.milliseconds()
             rows.append({"tokens": tokens, "attention": name, "ms": milliseconds, "ratio": ratio})
             quartiles = f"{milliseconds['q1']:.2f} to {milliseconds['q3']:.2f}"
-            print(
-                f"{tokens:>7}  {name:<10}  {milliseconds['median']:>10.2f}  {quartiles:>20}  {ratio:>6.3f}", flush=True
-            )
+            shown = "-" if ratio is None else f"{ratio:.3f}"
+            print(f"{tokens:>7}  {name:<10}  {milliseconds['median']:>10.2f}  {quartiles:>20}  {shown:>6}", flush=True)
     if args.output is not None:
         save(args, rows)
 

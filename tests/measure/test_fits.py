@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
-from hf_primaldual.measure import if_it_fits, is_out_of_memory, make_inputs, measure_together
+from hf_primaldual.measure import if_it_fits, is_out_of_memory, make_inputs, measure_together, those_that_fit
 
 TOKENS = 2048
 MIB = 2**20
@@ -59,6 +59,15 @@ def test_what_fits_is_returned_and_other_errors_go_through():
     assert if_it_fits(lambda: 3).result == 3
     with pytest.raises(RuntimeError, match="shape"):
         if_it_fits(lambda: torch.zeros(2).view(3))
+
+
+def test_those_that_fit_are_told_from_those_that_do_not():
+    def too_large():
+        raise MemoryError("no room")
+
+    fitting, reasons = those_that_fit({"large": too_large, "small": lambda: 1})
+    assert list(fitting) == ["small"]
+    assert reasons == {"large": "no room"}
 
 
 def test_what_counts_as_running_out_of_memory():

@@ -2,7 +2,7 @@
 
 from .efficiency import efficiency_point
 from .environment import environment
-from .fits import Outcome, if_it_fits, is_out_of_memory
+from .fits import Outcome, if_it_fits, is_out_of_memory, those_that_fit
 from .flops import count_flops
 from .formulas import attention_flops, text_model_flops
 from .latency import Timing, interleaved, median_of_ratios, ratio_of_medians
@@ -42,4 +42,5 @@ __all__ = [
     "text_model_activation_bytes",
     "text_model_flops",
     "text_model_peak_bytes",
+    "those_that_fit",
 ]

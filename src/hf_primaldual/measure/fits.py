@@ -1,7 +1,7 @@
 """What becomes of a measurement that a machine's memory cannot hold."""
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -37,6 +37,18 @@ def if_it_fits(fn: Callable[[], Any]) -> Outcome:
     return Outcome(None, reason)
 
 
+def those_that_fit(calls: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Callable[[], Any]], dict[str, str]]:
+    """
+    Makes each call once; returns those that fitted, by name, and why the others did not.
+
+    Args:
+        calls: without arguments, by name.
+    """
+    reasons = {name: if_it_fits(call).does_not_fit for name, call in calls.items()}
+    fitting = {name: call for name, call in calls.items() if reasons[name] is None}
+    return fitting, {name: reason for name, reason in reasons.items() if reason is not None}
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory ran out: Python's, CUDA's, or that of torch's allocator on a CPU."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -46,4 +58,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
-__all__ = ["Outcome", "if_it_fits", "is_out_of_memory"]
+__all__ = ["Outcome", "if_it_fits", "is_out_of_memory", "those_that_fit"]
