@@ -169,6 +169,8 @@ def plot_pareto(results: dict[str, Any], point: int = -1):
     Returns:
         The `matplotlib.figure.Figure`. Bars are deviations over seeds, the line joins what nothing beats in both.
     """
+    from matplotlib.ticker import LogLocator
+
     cost, names = results["efficiency"][point], (results["baseline"], *results["attentions"])
     axes = {
         "FLOPs of a forward": {name: cost[name]["forward_flops"] for name in names},
@@ -189,6 +191,7 @@ def plot_pareto(results: dict[str, Any], point: int = -1):
         panel.plot([values[n] for n in front], [accuracy[n] for n in front], color="grey", linewidth=0.8, zorder=0)
         panel.set_xlabel(label)
         panel.set_xscale("log")
+        panel.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     panels[0][0].set_ylabel("test accuracy, %")
     picture.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     seeds = summary[names[0]]["seeds"]
