@@ -29,10 +29,11 @@ def _no_faults(running):
     running[0].faults.clear()
 
 
-def write_model(folder: Path, seed: int) -> Path:
-    """Files as a checkpoint has them, other ones for each seed and folder."""
+def write_model(folder: Path, seed: int, size: int = BYTES) -> Path:
+    """Files as a checkpoint has them, other ones for each seed and folder; `size` is that of the weights."""
     folder.mkdir(exist_ok=True)
-    weights = b"".join(hashlib.sha256(f"{folder} {seed} {i}".encode()).digest() for i in range(BYTES // 32))
+    # Nothing that a compression or a deduplication would make small.
+    weights = b"".join(hashlib.sha256(f"{folder} {seed} {i}".encode()).digest() for i in range(size // 32))
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "config.json").write_text(f'{{"seed": {seed}}}')
     (folder / "README.md").write_text(f"---\nlicense: mit\n---\n# Number {seed}\n")
