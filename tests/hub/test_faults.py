@@ -180,6 +180,19 @@ def test_accidents_of_a_pull(running, tmp_path):
         fresh("snapshot", **damaged)
         assert "'path': 'model.safetensors'" in fresh("api", method="verify_repo_checksums", **damaged)
         assert "mismatches=[]" in fresh("api", method="verify_repo_checksums", **whole)
+    # Ours looks at the checksums by itself: what was damaged on the way comes again, what is damaged there is named.
+    with Client(hub.endpoint, tmp_path / "ours", xet=xet) as fresh:
+        if not xet:
+            hub.faults[:] = [Fault("GET", "/cdn/", "corrupt")]
+            assert contents(Path(fresh("pull", repo_id=repository))) == hub.content(repository)
+            assert hub.faults[0].seen == 1
+            client("upload", folder=write_model(folder, 99), repo_id=repository)
+            head = hub.repositories[repository].branches["main"]
+            hub.faults[:] = [Fault("GET", "/cdn/", "corrupt", times=99)]
+        with pytest.raises(ClientError, match=r"model\.safetensors of tester/pulled came twice with another checksum"):
+            fresh("pull", repo_id=repository)
+        cached = [path.name for path in (tmp_path / "ours").rglob("snapshots/*/*") if path.exists()]
+        assert cached.count("model.safetensors") == int(not xet)
     assert hub.repositories[repository].branches["main"] == head
 
 

@@ -77,6 +77,26 @@ def snapshot(repo_id: str, **options) -> str:
     return huggingface_hub.snapshot_download(repo_id, **options)
 
 
+def pull(repo_id: str) -> str:
+    from hf_primaldual.hub.pull import pull
+
+    return str(pull(repo_id))
+
+
+def add_to_collection(title: str, repo_ids: list[str], **options) -> dict:
+    from hf_primaldual.hub.collections import add_to_collection
+
+    collection = add_to_collection(title, repo_ids, **options)
+    return {"url": collection.url, "notes": {item.item_id: item.note for item in collection.items}}
+
+
+def found(tags: list[str], pipeline_tag: str | None = None) -> list[str]:
+    import huggingface_hub
+
+    models = huggingface_hub.HfApi().list_models(filter=tags, pipeline_tag=pipeline_tag)
+    return [model.id for model in models]
+
+
 def api(method: str, **arguments) -> str:
     import huggingface_hub
 
@@ -93,7 +113,8 @@ def collect(repo_ids: list[str]) -> dict:
 def main() -> None:
     # What libraries print must not come between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    steps = {"upload": upload, "snapshot": snapshot, "api": api, "collect": collect}
+    every = (upload, snapshot, pull, api, collect, add_to_collection, found)
+    steps = {step.__name__: step for step in every}
     for line in sys.stdin:
         step, arguments = json.loads(line)
         try:
