@@ -47,7 +47,10 @@ def load(steps, home, **environment):
     return process.stdout.split()
 
 
-@pytest.mark.parametrize("xet", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["xet", "lfs"])
+LONG = [pytest.mark.slow, pytest.mark.hub_peers]
+
+
+@pytest.mark.parametrize("xet", [True, pytest.param(False, marks=LONG)], ids=["xet", "lfs"])
 def test_every_way_of_loading_a_published_checkpoint(xet, tmp_path):
     folder, record, newer = (tmp_path / name for name in ("model", "first.safetensors", "second.safetensors"))
     ready_checkpoint(folder)

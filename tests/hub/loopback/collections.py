@@ -27,6 +27,7 @@ class Collections:
         return [
             ("POST", "/api/collections", self._create),
             ("GET", one, self._get),
+            ("DELETE", one, self._delete),
             ("POST", f"{one}/items", self._put),
             ("PATCH", f"{one}/items/{{item}}", self._change),
         ]
@@ -62,6 +63,11 @@ class Collections:
 
     async def _get(self, request: Request) -> Response:
         return JSONResponse(self._found(request))
+
+    async def _delete(self, request: Request) -> Response:
+        self.writer(request)
+        del self.by_slug[self._found(request)["slug"]]
+        return JSONResponse({"success": True})
 
     async def _put(self, request: Request) -> Response:
         self.writer(request)
