@@ -5,6 +5,7 @@ Loads a checkpoint as whoever downloads it does, and repeats the recorded logits
 
 import gc
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -48,3 +49,5 @@ if __name__ == "__main__":
     gc.disable()
     sys.meta_path.insert(0, _Hide())
     main(*sys.argv[1:])
+    # Nothing is left to write, and taking all modules apart in order takes a second.
+    os._exit(0)
