@@ -88,11 +88,15 @@ bench-all: $(TIMESTAMP)
 checkpoints: $(TIMESTAMP)
 	$(BIN)/python scripts/build_checkpoints.py
 
-## Other programs that read and write the Hub's protocol, against the test Hub.
-test-hub: $(TIMESTAMP)
-	$(PYTHON) -m venv .peers/olah && .peers/olah/bin/pip install -qq --disable-pip-version-check olah==0.5.4
+## Other programs that read and write the Hub's protocol, against the test Hub; needs node and npm.
+test-hub: $(TIMESTAMP) .peers/.installed
+	HUB_PEERS=.peers $(BIN)/python -m pytest tests/hub -m hub_peers
+
+.peers/.installed: Makefile
+	$(PYTHON) -m venv .peers/olah
+	.peers/olah/bin/pip install -qq --disable-pip-version-check olah==0.5.4
 	npm install --silent --no-audit --no-fund --prefix .peers/npm @huggingface/hub@2.17.5
-	HUB_PEERS=.peers $(BIN)/python -m pytest -m hub_peers
+	@touch $@
 
 quality: $(TIMESTAMP)
 	$(BIN)/ruff check .
@@ -103,4 +107,4 @@ style: $(TIMESTAMP)
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) .peers outputs

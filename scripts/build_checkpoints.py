@@ -3,7 +3,7 @@ Builds the checkpoints whose cards are committed, ready to be published: runs th
 records, compares the accuracies with the committed ones, and checks the folder as `scripts/publish.py` does.
 
     python scripts/build_checkpoints.py
-    python scripts/build_checkpoints.py --names primal-dual-japanesevowels-bn-sh
+    python scripts/build_checkpoints.py --names primal-dual-basicmotions-bn
 
 Stopped, it goes on where it was. Another processor may round otherwise: `--tolerance` allows for it.
 """
@@ -17,6 +17,7 @@ from typing import Any
 
 from transformers import HfArgumentParser
 
+from hf_primaldual.hub.card import write_card
 from hf_primaldual.hub.checks import check
 from hf_primaldual.hub.results import load_results
 
@@ -56,6 +57,8 @@ def build(card: Path, output: Path, tolerance: float) -> Path:
     differing = differences(committed, load_results(found), tolerance)
     if differing:
         raise ValueError(f"{found.parent} differs from the committed card of {card.name}: {'; '.join(differing)}")
+    # A run of an older version has the card of its time.
+    write_card(found.parent)
     check(found.parent)
     return found.parent
 

@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -27,6 +28,8 @@ def demo_folder(tmp_path, monkeypatch):
     config = PrimalDualTimeSeriesConfig(num_channels=12, num_labels=9, max_position_embeddings=29)
     PrimalDualTimeSeriesForSequenceClassification(config).save_pretrained(CHECKPOINT)
     PrimalDualTimeSeriesFeatureExtractor(feature_size=12).save_pretrained(CHECKPOINT)
+    # The README's repository; tests/hub/test_downloads.py loads one from a server, by revisions.
+    shutil.copytree(CHECKPOINT, "me/japanese-vowels")
     return tmp_path
 
 

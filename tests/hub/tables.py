@@ -4,7 +4,7 @@ import copy
 
 from hf_primaldual.hub.results import TASKS
 
-__all__ = ["TASKS", "changed", "leaves", "table", "without"]
+__all__ = ["OPTIONAL", "TASKS", "changed", "leaves", "table", "without"]
 
 DATASETS = {
     "time-series-classification": {"channels": 12, "length": [7, 29]},
@@ -12,6 +12,9 @@ DATASETS = {
     "image-classification": {"channels": 1, "image_size": [28, 35]},
     "document-matching": {"length": [100, 4000]},
 }
+
+# What a table may do without.
+OPTIONAL = (("plots",), ("search",), ("co2_eq_emissions",), ("dataset", "subset"), ("dataset", "hub_id"))
 
 
 def table(task: str = "time-series-classification") -> dict:
@@ -36,6 +39,7 @@ def table(task: str = "time-series-classification") -> dict:
             "test": 370,
             "classes": 9,
             **DATASETS[task],
+            "hub_id": "some/data",
             "subset": "270 of 1,080 examples, drawn class by class with seed 0",
         },
         "settings": {"learning_rate": 0.0015, "head_scales": [1, 1, 2, 2], "bn_scaling": True, "pooling": None},
@@ -45,6 +49,7 @@ def table(task: str = "time-series-classification") -> dict:
             "space": {"bn_beta": [0.1, 1.5], "head_scales": ["1 1 2 2", "1 2 4 8"]},
             "best": {"bn_beta": 0.43, "head_scales": "1 1 2 2"},
         },
+        "co2_eq_emissions": {"emissions": 12.3, "source": "a meter"},
         "plots": ["learning_curves.png"],
         "runs": [
             run("softmax", 21, 0.961, 0.972),

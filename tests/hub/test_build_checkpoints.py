@@ -32,6 +32,15 @@ def test_a_committed_card_is_that_of_its_results_and_its_command_can_be_run(path
     assert program[-4:] == ["--output_dir", "out", "--resume", "true"]
 
 
+def test_the_table_of_the_cards_names_each():
+    text = (ROOT / "model_cards" / "README.md").read_text(encoding="utf-8")
+    assert CARDS
+    for path in CARDS:
+        results = load_results(path)
+        name = path.parent.name
+        assert f"| [{name}]({name}/README.md) | {results['dataset']['name']} | `{results['attention']}` |" in text
+
+
 def test_a_recorded_command_is_turned_into_one_that_resumes_elsewhere(script):
     recorded = (
         "python scripts/run.py a.yaml --overwrite --output_dir 'my out' --seeds 1 2 --results_dir results --x true"

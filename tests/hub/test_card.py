@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 
 from hf_primaldual.hub.card import render_card, write_card
 from hf_primaldual.hub.results import save_results
-from tests.hub.tables import TASKS, changed, comparison, leaves, table, without
+from tests.hub.tables import OPTIONAL, TASKS, changed, comparison, leaves, table, without
 
 
 def test_the_same_results_give_the_same_card(results):
@@ -63,10 +63,23 @@ def test_the_metadata_reads_back(results):
     assert data.tags == ["primal-dual-attention", "time-series-classification", "attention-bn-sh"]
     assert "pipeline_tag" not in data.to_dict()
     assert data.model_name == results["model_name"]
-    assert [result.metric_value for result in data.eval_results] == [0.987, 0.9811]
-    assert {result.metric_type for result in data.eval_results} == {"accuracy"}
+    assert data.datasets == ["some/data"]
+    assert data.co2_eq_emissions == {"emissions": 12.3, "source": "a meter"}
+    accuracies = [result.metric_value for result in data.eval_results if result.metric_type == "accuracy"]
+    assert accuracies == [0.987, 0.9811]
     assert {result.dataset_name for result in data.eval_results} == {"SomeData"}
     assert str(card).rstrip("\n") == render_card(results).rstrip("\n")
+
+
+def test_the_metadata_tells_what_the_attention_costs_at_every_length(results):
+    told = {result.metric_name: result.metric_value for result in ModelCard(render_card(results)).data.eval_results}
+    for point in results["efficiency"]:
+        cost, at = point["bn+sh"], f"batch {point['batch']}, {point['tokens']} tokens (ours)"
+        assert told[f"Parameters, {at}"] == cost["parameters"]
+        assert told[f"Forward FLOPs, {at}"] == cost["forward_flops"]
+        assert told[f"Peak memory of a training step in bytes, {at}"] == cost["peak_memory_bytes"]
+        assert told[f"Median inference time in ms, {at}"] == cost["inference_ms"]["median"]
+        assert told[f"Median training step time in ms, {at}"] == cost["train_step_ms"]["median"]
 
 
 @pytest.mark.parametrize(
@@ -136,10 +149,11 @@ def test_what_may_be_left_out_leaves_no_trace(results):
     assert "searched in 20 trials, the best by validation loss" in text
     assert '| head_scales | ["1 1 2 2", "1 2 4 8"] | 1 1 2 2 |' in text
     assert "Of the official training set: 270 of 1,080 examples, drawn class by class with seed 0." in text
-    for path in (("plots",), ("search",), ("dataset", "subset")):
+    assert "It emitted 12.3 g of CO2 equivalent, measured by a meter." in text
+    for path in OPTIONAL:
         results = without(results, path)
     text = render_card(results)
-    for word in ("Learning curves", "![", "searched", "official"):
+    for word in ("Learning curves", "![", "searched", "official", "co2", "CO2", "datasets:"):
         assert word not in text
     assert "\n\n\n" not in text
 
@@ -226,7 +240,7 @@ def test_the_template_holds_no_number_and_uses_only_what_it_is_given(task, monke
     strict = jinja2.Template
     monkeypatch.setattr(jinja2, "Template", lambda text: strict(text, undefined=jinja2.StrictUndefined))
     results = table(task)
-    for path in (("plots",), ("search",), ("dataset", "subset")):
+    for path in OPTIONAL:
         render_card(results)
         results = without(results, path)
     render_card(results)

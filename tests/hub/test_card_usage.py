@@ -51,6 +51,9 @@ def test_the_python_of_the_card_runs_beside_its_checkpoint(task, tmp_path, monke
     assert (folder / "learning_curves.png").read_bytes() == b"a picture"
     snippets = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert len(snippets) == 2
+    for snippet in snippets:
+        # Two documents take one line more.
+        assert len([line for line in snippet.splitlines() if line]) <= (5 if task != "document-matching" else 7)
     image = Image.fromarray(np.arange(28 * 35 * 3, dtype=np.uint8).reshape(28, 35, 3))
     given = {"series": np.random.default_rng(0).normal(size=(20, 12)), "text": TEXT, "image": image}
     names = {**given, "document": TEXT, "another": "A short one."}

@@ -12,7 +12,7 @@ import torch
 from hf_primaldual.hub.checkpoint import RECORD
 from hf_primaldual.hub.results import load_results
 from tests.hub.checkpoints import ready_checkpoint
-from tests.hub.loopback.client import Client
+from tests.hub.loopback.client import Client, ClientError
 from tests.hub.loopback.server import LoopbackHub
 from tests.modeling.isolated import PREAMBLE
 
@@ -47,7 +47,10 @@ def load(steps, home, **environment):
     return process.stdout.split()
 
 
-@pytest.mark.parametrize("xet", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["xet", "lfs"])
+LONG = [pytest.mark.slow, pytest.mark.hub_peers]
+
+
+@pytest.mark.parametrize("xet", [True, pytest.param(False, marks=LONG)], ids=["xet", "lfs"])
 def test_every_way_of_loading_a_published_checkpoint(xet, tmp_path):
     folder, record, newer = (tmp_path / name for name in ("model", "first.safetensors", "second.safetensors"))
     ready_checkpoint(folder)
@@ -90,6 +93,24 @@ def test_every_way_of_loading_a_published_checkpoint(xet, tmp_path):
         assert row["test_accuracy"] == results["summary"]["bn+sh"]["test_accuracy_mean"]
         assert row["inference_ratio"] == results["efficiency"][0]["ratios"]["bn+sh"]["inference"]
         assert "| tester/series | SomeData | bn+sh | 2 | 98.70 % | +0.92 |" in collected["table"]
+
+        # Found by what it is, and in a collection with what it reached.
+        names = ["tester/series", "tester/hidden"]
+        assert client("found", tags=["primal-dual-attention", "time-series-classification"]) == names
+        assert client("found", tags=["transformers", "attention-bn-sh"]) == names
+        assert client("found", tags=["attention-bn"]) == client("found", tags=[], pipeline_tag="fill-mask") == []
+        note = "bn+sh on SomeData: test accuracy {} %, +0.92 points to softmax, over 2 seeds"
+        filled = client("add_to_collection", title="Some series", repo_ids=names[:1])
+        assert filled["notes"] == {names[0]: note.format("98.70")}
+        results["summary"]["bn+sh"]["test_accuracy_mean"] = 0.99
+        (folder / "results.json").write_text(json.dumps(results))
+        client("upload", **upload)
+        again = client("add_to_collection", title="Some series", repo_ids=names)
+        assert again["url"] == filled["url"]
+        assert again["notes"] == {names[0]: note.format("99.00"), names[1]: note.format("98.70")}
+        with pytest.raises(ClientError, match="RepositoryNotFoundError"):
+            client("add_to_collection", title="Some series", repo_ids=["tester/nowhere"])
+        assert hub.unknown == []
     # The server is gone.
     offline = [(*step[:1], {k: v for k, v in step[1].items() if k != "token"}, *step[2:]) for step in steps]
     assert load(offline, tmp_path / "stranger", HF_HUB_OFFLINE="1") == marks

@@ -29,10 +29,11 @@ def _no_faults(running):
     running[0].faults.clear()
 
 
-def write_model(folder: Path, seed: int) -> Path:
-    """Files as a checkpoint has them, other ones for each seed and folder."""
+def write_model(folder: Path, seed: int, size: int = BYTES) -> Path:
+    """Files as a checkpoint has them, other ones for each seed and folder; `size` is that of the weights."""
     folder.mkdir(exist_ok=True)
-    weights = b"".join(hashlib.sha256(f"{folder} {seed} {i}".encode()).digest() for i in range(BYTES // 32))
+    # Nothing that a compression or a deduplication would make small.
+    weights = b"".join(hashlib.sha256(f"{folder} {seed} {i}".encode()).digest() for i in range(size // 32))
     (folder / "model.safetensors").write_bytes(weights)
     (folder / "config.json").write_text(f'{{"seed": {seed}}}')
     (folder / "README.md").write_text(f"---\nlicense: mit\n---\n# Number {seed}\n")
@@ -179,6 +180,19 @@ def test_accidents_of_a_pull(running, tmp_path):
         fresh("snapshot", **damaged)
         assert "'path': 'model.safetensors'" in fresh("api", method="verify_repo_checksums", **damaged)
         assert "mismatches=[]" in fresh("api", method="verify_repo_checksums", **whole)
+    # Ours looks at the checksums by itself: what was damaged on the way comes again, what is damaged there is named.
+    with Client(hub.endpoint, tmp_path / "ours", xet=xet) as fresh:
+        if not xet:
+            hub.faults[:] = [Fault("GET", "/cdn/", "corrupt")]
+            assert contents(Path(fresh("pull", repo_id=repository))) == hub.content(repository)
+            assert hub.faults[0].seen == 1
+            client("upload", folder=write_model(folder, 99), repo_id=repository)
+            head = hub.repositories[repository].branches["main"]
+            hub.faults[:] = [Fault("GET", "/cdn/", "corrupt", times=99)]
+        with pytest.raises(ClientError, match=r"model\.safetensors of tester/pulled came twice with another checksum"):
+            fresh("pull", repo_id=repository)
+        cached = [path.name for path in (tmp_path / "ours").rglob("snapshots/*/*") if path.exists()]
+        assert cached.count("model.safetensors") == int(not xet)
     assert hub.repositories[repository].branches["main"] == head
 
 

@@ -7,7 +7,6 @@ hf_xet, that has changed, and the Xet half of the Hub's tests needs another stor
 
 import hashlib
 import json
-import subprocess
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.loopback.client import Client, ClientError
+from tests.hub.loopback.git import check_trees, git, write_tree
 from tests.hub.loopback.repository import ATTRIBUTES, File, git_id, tree_id
 from tests.hub.loopback.server import LoopbackHub
 
@@ -28,20 +28,9 @@ FILES = {
 
 
 def test_tree_ids_are_those_of_git_write_tree(tmp_path):
-    for path, content in FILES.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_bytes(content)
-
-    def git(*arguments):
-        return subprocess.run(
-            ["git", "-c", "core.autocrlf=false", *arguments], cwd=tmp_path, check=True, capture_output=True, text=True
-        ).stdout.strip()
-
-    git("init", "--quiet")
-    git("add", "--all")
-    assert git("hash-object", "a/b.py") == git_id("blob", FILES["a/b.py"])
     oids = {path: File(content).oid for path, content in FILES.items()}
-    assert tree_id(oids) == git("write-tree")
+    assert tree_id(oids) == write_tree(FILES, tmp_path / "files")
+    assert git(tmp_path / "files", "hash-object", "a/b.py") == git_id("blob", FILES["a/b.py"])
 
 
 def test_a_request_that_it_does_not_know_is_answered_501_and_kept(tmp_path):
@@ -89,6 +78,8 @@ def test_what_is_pushed_is_pulled_in_both_transfer_modes(xet, tmp_path):
             assert {path.name: path.read_bytes() for path in Path(here).iterdir()} == there
         assert (hub.count("GET", "xet-read-token") > 0) == xet
         assert (hub.count("GET", "/cdn/") > 0) != xet
+
+        check_trees(hub.repositories["tester/one"], tmp_path / "trees")
 
         client("upload", folder=folder, repo_id="tester/hidden", private=True)
         with Client(hub.endpoint, tmp_path / "reader", token="hf_test_read", xet=xet) as reader:

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_primaldual.hub.card import write_card
 from hf_primaldual.hub.checks import check, check_loading, check_text
+from hf_primaldual.hub.collections import add_to_collection
 from hf_primaldual.hub.publish import publish
 from tests.hub.checkpoints import ready_checkpoint
 from tests.hub.loopback.client import ROOT
@@ -109,6 +110,25 @@ def test_arguments_that_contradict_each_other_are_refused_first(folder):
     ]:
         with pytest.raises(ValueError, match=message):
             publish(folder, **arguments)
+
+
+def test_a_collection_that_could_not_be_is_refused_before_anything_is_sent(monkeypatch, capsys):
+    for arguments, message in [
+        (("A title", []), "`repo_ids` is empty"),
+        (("t" * 60, ["me/model"]), "`title` may have 59 characters"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            add_to_collection(*arguments)
+    with pytest.raises(ValueError, match="`description` may have 150 characters"):
+        add_to_collection("A title", ["me/model"], description="d" * 151)
+    monkeypatch.syspath_prepend(str(ROOT / "scripts"))
+    from publish import main
+
+    for flags in (["--pull_request"], ["--revision", "dev"]):
+        with pytest.raises(SystemExit):
+            main(["folder", "me/model", "--collection", "A title", *flags])
+        assert "--collection tells what `main` holds" in capsys.readouterr().err
+    del sys.modules["publish"]
 
 
 def test_a_formula_or_an_address_is_no_private_matter():

@@ -8,7 +8,7 @@ import pytest
 
 from hf_primaldual.hub.results import load_results, save_results, validate_results
 from hf_primaldual.measure import environment
-from tests.hub.tables import TASKS, changed, leaves, table, without
+from tests.hub.tables import OPTIONAL, TASKS, changed, leaves, table, without
 
 
 def test_results_come_back_as_they_were_saved(results, tmp_path):
@@ -27,7 +27,7 @@ def test_the_environment_fits_the_schema(results):
 def test_each_missing_key_is_named(task):
     results = table(task)
     free = {"settings", "sha256", "space", "best"}
-    optional = {("versions", "accelerate"), ("plots",), ("search",), ("dataset", "subset")}
+    optional = {("versions", "accelerate"), *OPTIONAL}
     paths = {path[: depth + 1] for path, _ in leaves(results) for depth in range(len(path))}
     required = [p for p in paths if isinstance(p[-1], str) and not free & set(p[:-1]) and p not in optional]
     assert len(required) > 200

@@ -56,32 +56,61 @@ def write_card(folder: str | os.PathLike, results_file: str = "results.json") ->
 
 
 def _metadata(results: Mapping[str, Any]) -> ModelCardData:
-    attention, name, task = results["attention"], results["dataset"]["name"], results["task"]
+    attention, dataset, task = results["attention"], results["dataset"], results["task"]
     tags = ["primal-dual-attention", task, f"attention-{attention.replace('+', '-')}"]
-    summary, released = results["summary"][attention], _released(results)
-    accuracies = {
-        f"Test accuracy, mean over {summary['seeds']} seeds (ours)": summary["test_accuracy_mean"],
-        f"Test accuracy, these weights, seed {released['seed']} (ours)": released["test_accuracy"],
-    }
     return ModelCardData(
         license=results["license"],
         library_name="transformers",
         base_model=results.get("base_model"),
+        datasets=[dataset["hub_id"]] if "hub_id" in dataset else None,
         pipeline_tag=task if task in _PIPELINES else None,
         tags=[tag for tag in tags if tag not in _PIPELINES],
         model_name=results["model_name"],
-        eval_results=[
-            EvalResult(
-                task_type=task,
-                dataset_type=name.lower(),
-                dataset_name=name,
-                dataset_split="test",
-                metric_type="accuracy",
-                metric_name=metric,
-                metric_value=value,
+        eval_results=[*_accuracies(results), *_costs(results)],
+        co2_eq_emissions=results.get("co2_eq_emissions"),
+    )
+
+
+def _accuracies(results: Mapping[str, Any]) -> list[EvalResult]:
+    """What the released attention reached on the test set, over the seeds and by the weights that are there."""
+    summary, released = results["summary"][results["attention"]], _released(results)
+    return [
+        _metric(results, "accuracy", f"Test accuracy, {of} (ours)", value, "test")
+        for of, value in (
+            (f"mean over {summary['seeds']} seeds", summary["test_accuracy_mean"]),
+            (f"these weights, seed {released['seed']}", released["test_accuracy"]),
+        )
+    ]
+
+
+def _costs(results: Mapping[str, Any]) -> list[EvalResult]:
+    """What the released attention costs, at each batch and length that was measured."""
+    metrics = []
+    for point in results["efficiency"]:
+        cost, at = point[results["attention"]], f"batch {point['batch']}, {point['tokens']} tokens (ours)"
+        metrics += [
+            _metric(results, kind, f"{name}, {at}", value)
+            for kind, name, value in (
+                ("parameters", "Parameters", cost["parameters"]),
+                ("flops", "Forward FLOPs", cost["forward_flops"]),
+                ("memory", "Peak memory of a training step in bytes", cost["peak_memory_bytes"]),
+                ("latency", "Median inference time in ms", cost["inference_ms"]["median"]),
+                ("latency", "Median training step time in ms", cost["train_step_ms"]["median"]),
             )
-            for metric, value in accuracies.items()
-        ],
+        ]
+    return metrics
+
+
+def _metric(results: Mapping[str, Any], kind: str, name: str, value: float, split: str | None = None) -> EvalResult:
+    dataset = results["dataset"]
+    return EvalResult(
+        task_type=results["task"],
+        dataset_type=dataset.get("hub_id", dataset["name"].lower()),
+        dataset_name=dataset["name"],
+        dataset_split=split,
+        metric_type=kind,
+        metric_name=name,
+        metric_value=value,
     )
 
 
@@ -107,6 +136,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
             "test": f"{_percent(released['test_accuracy'])} %",
         },
         "runs_rows": [_run_row(run) for run in results["runs"]],
+        "emissions": _emissions(results),
         "runs_time": _duration(sum(run["train_seconds"] for run in results["runs"])),
         "plots": [(Path(plot).stem.replace("_", " "), plot) for plot in results.get("plots", ())],
         "hardware": _hardware(results["hardware"]),
@@ -222,6 +252,12 @@ def _sizes(results: Mapping[str, Any]) -> str:
     if "image_size" in dataset:
         parts.append("{} x {} pixels".format(*dataset["image_size"]))
     return ", ".join(parts)
+
+
+def _emissions(results: Mapping[str, Any]) -> dict[str, str] | None:
+    """What the training emitted, where it was measured."""
+    measured = results.get("co2_eq_emissions")
+    return measured and {"grams": _short(measured["emissions"]), "source": measured["source"]}
 
 
 def _length_limit(results: Mapping[str, Any]) -> int | None:

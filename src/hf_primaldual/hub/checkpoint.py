@@ -5,14 +5,17 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import save_file
-from transformers import PreTrainedModel
 
 from .card import write_card
 from .results import save_results
+
+# Importing it takes seconds, which whoever only checks or publishes a folder need not wait for.
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 RECORD = "check.safetensors"
 """Inputs of a few examples as `input.NAME`, and the `logits` that the model made of them when it was saved."""
@@ -20,7 +23,7 @@ RECORD = "check.safetensors"
 
 def save_checkpoint(
     folder: str | os.PathLike,
-    model: PreTrainedModel,
+    model: "PreTrainedModel",
     processor: Any,
     results: Mapping[str, Any],
     plots: Sequence[str | os.PathLike] = (),
@@ -67,7 +70,7 @@ def save_checkpoint(
 
 
 @torch.no_grad()
-def record_logits(model: PreTrainedModel, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def record_logits(model: "PreTrainedModel", inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """The content of `RECORD`: `inputs`, and what the model, in evaluation mode, makes of them."""
     training = model.training
     model.eval()

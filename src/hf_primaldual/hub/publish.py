@@ -111,15 +111,15 @@ def upload(
     """
     _check_arguments(repo_id, revision, pull_request, tag)
     api = HfApi(token=token)
-    _patiently(lambda: _prepare(api, repo_id, private, revision, tag))
+    patiently(lambda: _prepare(api, repo_id, private, revision, tag))
 
     def push():
         return _push(api, repo_id, found, revision or "main", pull_request, message)
 
     # Sent again, a pull request whose answer was lost would be opened twice.
-    commit, removed = push() if pull_request else _patiently(push)
+    commit, removed = push() if pull_request else patiently(push)
     if tag is not None:
-        _patiently(lambda: _tag(api, repo_id, tag, commit.oid))
+        patiently(lambda: _tag(api, repo_id, tag, commit.oid))
     return Upload(repo_id, _sizes(found), removed, commit.oid, commit.pr_url or commit.commit_url)
 
 
@@ -194,7 +194,7 @@ def _tagged(api: HfApi, repo_id: str, tag: str) -> str | None:
     return next((ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag), None)
 
 
-def _patiently(step):
+def patiently(step):
     """
     Runs a step again where the Hub is busy or the connection broke, after as long as it asks for.
 
@@ -225,4 +225,4 @@ def _transport_errors() -> tuple[type[Exception], ...]:
     return (httpx.TransportError,)
 
 
-__all__ = ["Upload", "publish", "upload"]
+__all__ = ["Upload", "patiently", "publish", "upload"]

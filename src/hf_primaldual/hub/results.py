@@ -18,7 +18,9 @@ keys alone do not tell:
 - `dataset.length` is the shortest and the longest example, in time steps or tokens, `dataset.image_size` height and
   width in pixels; `dataset.subset`, where there is one, says how many of the official training examples were used and
   how they were drawn; `dataset.train`, `validation` and `test` are null for a stream, whose examples are not counted;
+  `dataset.hub_id`, where there is one, is its id on the Hub;
 - `base_model`, where there is one, is the Hub's id of the checkpoint that training started from;
+- `co2_eq_emissions` is there only where a meter ran: grams of CO2 equivalent, and the `source`, the meter's name;
 - `search`, where there was one, chose settings by `metric` on the validation set; `plots`, where there are any, name
   pictures beside the file;
 - `train_seconds` is wall time; `hardware` and `versions` are `measure.environment()`.
@@ -97,6 +99,7 @@ TASKS = tuple(_DATASET)
 # What may be left out.
 _OPTIONAL = {
     "base_model": str,
+    "co2_eq_emissions": {"emissions": _NUMBER, "source": str},
     "plots": [str],
     "search": {"trials": int, "metric": str, "space": dict, "best": dict},
 }
@@ -252,8 +255,9 @@ def _check_kind(results: Mapping[str, Any]) -> None:
     for key in ("length", "image_size"):
         if key in dataset and len(dataset[key]) != 2:
             raise ValueError(f"results: 'dataset.{key}' must be two numbers, not {len(dataset[key])}")
-    if "subset" in dataset:
-        _check(dataset["subset"], str, "dataset.subset")
+    for key in ("subset", "hub_id"):
+        if key in dataset:
+            _check(dataset[key], str, f"dataset.{key}")
 
 
 def _check_accuracies(results: Mapping[str, Any]) -> None:

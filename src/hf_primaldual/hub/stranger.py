@@ -3,7 +3,9 @@ Loads a checkpoint as whoever downloads it does, and repeats the recorded logits
 `python -I`, where this package cannot be imported: `stranger.py FOLDER RECORD TOLERANCE`.
 """
 
+import gc
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -43,5 +45,9 @@ def main(folder: str, record: str, tolerance: str) -> None:
 
 
 if __name__ == "__main__":
+    # The process ends before there is anything to collect, and looking for it while torch is imported takes time.
+    gc.disable()
     sys.meta_path.insert(0, _Hide())
     main(*sys.argv[1:])
+    # Nothing is left to write, and taking all modules apart in order takes a second.
+    os._exit(0)

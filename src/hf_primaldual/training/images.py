@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -257,7 +258,8 @@ def _load(args: ImageDataArguments) -> tuple[Any, dict[str, Any]]:
     )
     name = args.dataset.rstrip("/").rsplit("/", 1)[-1]
     revision = f", revision {args.revision}" if args.revision else ""
-    return splits, {"name": name, "source": f"images, {name}{revision}", "sha256": {}, "licence": None}
+    described = {"name": name, "source": f"images, {name}{revision}", "sha256": {}, "licence": None}
+    return splits, described if Path(args.dataset).exists() else {**described, "hub_id": args.dataset}
 
 
 def _digits() -> tuple[DatasetDict, dict[str, Any]]:

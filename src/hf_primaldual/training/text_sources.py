@@ -161,7 +161,7 @@ def _image(args: TextDataArguments) -> TextSource:
     if args.data_folder is not None:
         splits = load_cifar10(args.data_folder)
     else:
-        described["source"] = "uoft-cs/cifar10 on the hub"
+        described |= {"source": "uoft-cs/cifar10 on the hub", "hub_id": "uoft-cs/cifar10"}
         images = load_dataset("uoft-cs/cifar10")
         features = Features(
             {"input_ids": List(Value("uint8"), length=1024), "labels": images["train"].features["label"]}
@@ -179,7 +179,7 @@ def _text(args: TextDataArguments) -> TextSource:
     if args.data_folder is not None:
         splits = load_imdb(args.data_folder)
     else:
-        described["source"] = "stanfordnlp/imdb on the hub"
+        described |= {"source": "stanfordnlp/imdb on the hub", "hub_id": "stanfordnlp/imdb"}
         splits = _labelled(_chosen(load_dataset("stanfordnlp/imdb"), described["source"]), "label")
     return TextSource(splits, ("text",), described, max_tokens=4000)
 
@@ -217,10 +217,12 @@ TASKS: dict[str, Callable[[TextDataArguments], TextSource]] = {
 
 def _load_hub(args: TextDataArguments) -> TextSource:
     where = args.dataset if args.dataset_config is None else f"{args.dataset}, {args.dataset_config}"
-    name = Path(args.dataset).name
+    described = {"name": Path(args.dataset).name}
     if Path(args.dataset).is_dir():
-        where = f"a local folder {name}"
-    return _from_columns(args, load_dataset(args.dataset, args.dataset_config), name, where)
+        where = f"a local folder {described['name']}"
+    else:
+        described["hub_id"] = args.dataset
+    return _from_columns(args, load_dataset(args.dataset, args.dataset_config), described, where)
 
 
 def _load_files(args: TextDataArguments) -> TextSource:
@@ -230,18 +232,18 @@ def _load_files(args: TextDataArguments) -> TextSource:
     if len(suffixes) != 1 or not suffixes <= _READERS.keys():
         raise ValueError(f"files must all end in one of {', '.join(_READERS)}, got {', '.join(sorted(suffixes))}.")
     reader, options = _READERS[suffixes.pop()]
-    name = Path(args.train_file).stem
-    return _from_columns(args, load_dataset(reader, data_files=files, **options), name, "local files")
+    described = {"name": Path(args.train_file).stem}
+    return _from_columns(args, load_dataset(reader, data_files=files, **options), described, "local files")
 
 
-def _from_columns(args: TextDataArguments, splits: DatasetDict, name: str, where: str) -> TextSource:
+def _from_columns(args: TextDataArguments, splits: DatasetDict, described: dict[str, Any], where: str) -> TextSource:
     splits = _chosen(splits, where)
     columns = (args.text_column,) if args.text_pair_column is None else (args.text_column, args.text_pair_column)
     for column in (*columns, args.label_column):
         if column not in splits["train"].column_names:
             raise ValueError(f"{where} has no column {column!r}; it has {', '.join(splits['train'].column_names)}.")
     splits = _labelled(splits, args.label_column)
-    return TextSource(splits, columns, {"name": name, "source": where, "licence": None})
+    return TextSource(splits, columns, {**described, "source": where, "licence": None})
 
 
 def _chosen(splits: DatasetDict, where: str) -> DatasetDict:

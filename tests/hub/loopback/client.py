@@ -1,5 +1,6 @@
 """
 A client of the Hub in a process of its own, with nothing patched: only HF_ENDPOINT, HF_TOKEN and HF_HOME are set.
+Without an endpoint it is the real Hub's.
 
 It reads one line of JSON for each step, `[NAME, ARGUMENTS]`, does it with huggingface_hub or with
 `hf_primaldual.hub.publish`, and answers with a line: `{"result": ...}` or `{"error": CLASS, "message": ...}`.
@@ -17,12 +18,16 @@ ROOT = Path(__file__).parents[3]
 class Client:
     """The process, seen from the test; `client("upload", folder=..., repo_id=...)` is one step."""
 
-    def __init__(self, endpoint: str, home: Path, token: str | None = "hf_test_write", xet: bool = True, prefix=()):
+    def __init__(
+        self, endpoint: str | None, home: Path, token: str | None = "hf_test_write", xet: bool = True, prefix=()
+    ):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-        environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "PYTHONPATH": str(ROOT / "src")}
+        environment |= {"HF_HOME": str(home), "PYTHONPATH": str(ROOT / "src")}
+        environment |= {} if endpoint is None else {"HF_ENDPOINT": endpoint}
         environment |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
         environment |= {} if token is None else {"HF_TOKEN": token}
         environment |= {} if xet else {"HF_HUB_DISABLE_XET": "1"}
+        self.environment = environment
         self.process = subprocess.Popen(
             [*prefix, sys.executable, __file__],
             env=environment,
@@ -77,10 +82,37 @@ def snapshot(repo_id: str, **options) -> str:
     return huggingface_hub.snapshot_download(repo_id, **options)
 
 
+def pull(repo_id: str) -> str:
+    from hf_primaldual.hub.pull import pull
+
+    return str(pull(repo_id))
+
+
+def add_to_collection(title: str, repo_ids: list[str], **options) -> dict:
+    from hf_primaldual.hub.collections import add_to_collection
+
+    collection = add_to_collection(title, repo_ids, **options)
+    notes = {item.item_id: item.note for item in collection.items}
+    return {"slug": collection.slug, "url": collection.url, "notes": notes}
+
+
+def found(tags: list[str], pipeline_tag: str | None = None) -> list[str]:
+    import huggingface_hub
+
+    models = huggingface_hub.HfApi().list_models(filter=tags, pipeline_tag=pipeline_tag)
+    return [model.id for model in models]
+
+
 def api(method: str, **arguments) -> str:
     import huggingface_hub
 
     return str(getattr(huggingface_hub.HfApi(), method)(**arguments))
+
+
+def whoami() -> str:
+    import huggingface_hub
+
+    return huggingface_hub.whoami()["name"]
 
 
 def collect(repo_ids: list[str]) -> dict:
@@ -93,7 +125,8 @@ def collect(repo_ids: list[str]) -> dict:
 def main() -> None:
     # What libraries print must not come between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    steps = {"upload": upload, "snapshot": snapshot, "api": api, "collect": collect}
+    every = (upload, snapshot, pull, api, whoami, collect, add_to_collection, found)
+    steps = {step.__name__: step for step in every}
     for line in sys.stdin:
         step, arguments = json.loads(line)
         try:

@@ -15,7 +15,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from .collections import Collections
 from .faults import Fault, Faults
+from .refused import Refused
 from .repository import File, Repository
 from .storage import LATER, Storage
 
@@ -24,16 +26,6 @@ DATE = "2026-01-01T00:00:00.000000Z"
 TOKENS = {"hf_test_write": ("tester", "write"), "hf_test_read": ("tester", "read")}
 LARGE = (".safetensors", ".png", ".bin")
 LARGEST_REGULAR = 5_000_000
-
-
-class Refused(Exception):
-    """An answer that is an error, with the Hub's code for it."""
-
-    def __init__(self, status: int, code: str | None, message: str, headers: dict[str, str] | None = None):
-        self.response = JSONResponse({"error": message}, status, headers)
-        self.response.headers["X-Error-Message"] = message
-        if code is not None:
-            self.response.headers["X-Error-Code"] = code
 
 
 @dataclass
@@ -48,6 +40,7 @@ class LoopbackHub:
 
     def __post_init__(self):
         self.storage = Storage(self.folder)
+        self.collections = Collections(self._writer)
 
     def __enter__(self) -> "LoopbackHub":
         app = Starlette(routes=self._routes(), exception_handlers={Refused: _refuse, 404: self._unknown})
@@ -110,6 +103,7 @@ class LoopbackHub:
             ("GET", "/cdn/{sha256}", self._cdn),
             ("GET", f"/api/resolve-cache{file}", self._cached),
             ("GET", file, self._resolve),
+            *self.collections.table(),
         ]
         return [Route(path, self._recorded(handler), methods=[method]) for method, path, handler in table]
 
@@ -176,9 +170,11 @@ class LoopbackHub:
 
     async def _list(self, request: Request) -> Response:
         user, _ = self._user(request)
-        author = request.query_params.get("author")
+        author, asked = request.query_params.get("author"), request.query_params
+        wanted = {*asked.getlist("filter"), *asked.getlist("pipeline_tag")}
         seen = [r for r in self.repositories.values() if user or not r.private]
-        return JSONResponse([self._described(r, r.resolve("main")) for r in seen if r.name.startswith(f"{author}/")])
+        seen = [self._described(r, r.resolve("main")) for r in seen if author in (None, r.name.partition("/")[0])]
+        return JSONResponse([model for model in seen if wanted <= {*model["tags"], model["pipeline_tag"]}])
 
     async def _create(self, request: Request) -> Response:
         user, body = self._writer(request), await request.json()
@@ -214,7 +210,7 @@ class LoopbackHub:
             "disabled": False,
             "downloads": 0,
             "likes": 0,
-            "tags": metadata.get("tags", []),
+            "tags": [metadata.get("library_name"), *metadata.get("tags", [])],
             "library_name": metadata.get("library_name"),
             "pipeline_tag": metadata.get("pipeline_tag"),
             "cardData": metadata,
@@ -269,7 +265,8 @@ class LoopbackHub:
     async def _validate_yaml(self, request: Request) -> Response:
         content = (await request.json())["content"]
         metadata = yaml.safe_load(content.split("---\n")[1]) if content.startswith("---\n") else {}
-        errors = [] if isinstance(metadata.get("license"), str) else [{"message": '"license" is required'}]
+        licence = metadata.get("license", "other")
+        errors = [] if isinstance(licence, str) else [{"message": '"license" must be a string'}]
         return JSONResponse({"errors": errors, "warnings": []}, 400 if errors else 200)
 
     async def _preupload(self, request: Request) -> Response:

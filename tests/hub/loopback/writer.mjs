@@ -1,9 +1,10 @@
-// Pushes the files of a folder in one commit with npm's @huggingface/hub: writer.mjs MODULE ENDPOINT TOKEN REPOSITORY FOLDER
+// Pushes the files of a folder in one commit with npm's @huggingface/hub, then takes one of them away in a pull request:
+// writer.mjs MODULE ENDPOINT TOKEN REPOSITORY FOLDER REMOVED
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
-const [module, hubUrl, accessToken, name, folder] = process.argv.slice(2);
+const [module, hubUrl, accessToken, name, folder, removed] = process.argv.slice(2);
 const { createRepo, commit } = await import(pathToFileURL(module).href);
 const repo = { type: "model", name };
 await createRepo({ repo, accessToken, hubUrl });
@@ -13,5 +14,8 @@ const operations = readdirSync(folder).map((path) => ({
   content: new Blob([readFileSync(join(folder, path))]),
 }));
 // Its Xet speaks HTTP to a content store, which the test Hub has none of.
-const done = await commit({ repo, accessToken, hubUrl, title: "from npm", operations, useXet: false });
+const target = { repo, accessToken, hubUrl, useXet: false };
+const done = await commit({ ...target, title: "from npm", operations });
+const taken = [{ operation: "delete", path: removed }];
+await commit({ ...target, title: "less", operations: taken, isPullRequest: true, parentCommit: done.commit.oid });
 console.log(done.commit.oid);

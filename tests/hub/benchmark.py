@@ -1,0 +1,134 @@
+"""
+Times publishing and pulling a checkpoint of 25 MB, to and from the loopback test Hub, each in a process of its own.
+
+    python -m tests.hub.benchmark --rounds 5 --output results
+
+Seconds of the whole process, interpreter and imports included, as its parent sees them, and its processor seconds,
+which tell the work from the waiting on a machine that others use too. `build` and `check`, our own work in publishing,
+are timed in a process that has the trained model in memory, as a training script has. Every round has a new Hub and
+new caches.
+"""
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from hf_primaldual.measure.results import save_results
+from tests.hub.loopback.client import ROOT
+from tests.hub.loopback.server import LoopbackHub
+from tests.modeling.isolated import PREAMBLE
+
+CHANNELS, LENGTH = 12, 29
+# Makes a model of 25 MB, writes its folder and checks it: what `publish` does before anything is sent.
+BUILD = f"""
+import json, sys, time
+from pathlib import Path
+import torch
+from hf_primaldual import *
+from hf_primaldual.hub.checkpoint import save_checkpoint
+from hf_primaldual.hub.checks import check
+from tests.hub.tables import table
+
+folder = Path(sys.argv[1])
+results = table()
+results["dataset"]["channels"] = {CHANNELS}
+plot = folder.parent / "learning_curves.png"
+plot.write_bytes(b"a picture")
+config = PrimalDualTimeSeriesConfig(
+    num_channels={CHANNELS}, num_labels=9, hidden_size=256, intermediate_size=1024, num_hidden_layers=8,
+    max_position_embeddings=128,
+)
+model = PrimalDualTimeSeriesForSequenceClassification(config)
+extractor = PrimalDualTimeSeriesFeatureExtractor({CHANNELS})
+inputs = {{"past_values": torch.randn(2, {LENGTH}, {CHANNELS})}}
+started = time.perf_counter()
+save_checkpoint(folder, model, extractor, results, [plot], inputs)
+built = time.perf_counter()
+check(folder)
+print(json.dumps({{"build": built - started, "check": time.perf_counter() - built}}))
+"""
+PULL = f"""
+import numpy
+from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
+
+extractor = AutoFeatureExtractor.from_pretrained("tester/model", trust_remote_code=True)
+model = AutoModelForSequenceClassification.from_pretrained("tester/model", trust_remote_code=True)
+series = numpy.ones(({LENGTH}, {CHANNELS}), dtype="float32")
+print(model(**extractor([series], return_tensors="pt")).logits.softmax(-1))
+"""
+
+
+@dataclass
+class BenchmarkArguments:
+    """How often, and where the figures go."""
+
+    rounds: int = field(default=5, metadata={"help": "How often each is timed; the median is what counts."})
+    output: str | None = field(default=None, metadata={"help": "Folder for the figures. Default: none are written."})
+
+
+def timed(command: list, environment: dict[str, str]) -> tuple[str, dict[str, float]]:
+    """What a process printed, and the seconds that it and those that it started took."""
+    before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    process = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert process.returncode == 0, process.stderr[-3000:]
+    processor = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return process.stdout, {"seconds": seconds, "processor_seconds": processor}
+
+
+def one_round(folder: Path, xet: bool) -> dict[str, dict[str, float]]:
+    """The seconds of each step, once, and the size of what was sent."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
+    environment |= {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "HF_HOME": str(folder / "trainer")}
+    said, _ = timed([sys.executable, "-c", BUILD, folder / "model"], environment)
+    laps = json.loads(said.splitlines()[-1])
+    steps = {name: {"seconds": seconds} for name, seconds in laps.items()}
+    steps["own work"] = {"seconds": sum(laps.values())}
+    with LoopbackHub(folder / "hub") as hub:
+        environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": str(int(not xet))}
+        publisher = environment | {"HF_TOKEN": "hf_test_write"}
+        script = [sys.executable, ROOT / "scripts" / "publish.py", folder / "model", "tester/model"]
+        _, steps["publish"] = timed(script, publisher)
+        stranger = environment | {"HF_HOME": str(folder / "stranger")}
+        said, steps["pull and predict"] = timed([sys.executable, "-I", "-c", PREAMBLE + PULL], stranger)
+        assert said.startswith("tensor"), said
+        assert hub.unknown == []
+        steps["publish"]["bytes"] = sum(map(len, hub.content("tester/model").values()))
+    return steps
+
+
+def main(argv: list[str] | None = None) -> None:
+    (args,) = HfArgumentParser(BenchmarkArguments, description=__doc__).parse_args_into_dataclasses(argv)
+    load = [os.getloadavg()[0]]
+    rows = []
+    for transfer in ("xet", "lfs"):
+        rounds = []
+        for _ in range(args.rounds):
+            with tempfile.TemporaryDirectory(prefix="hf_primaldual-benchmark-") as folder:
+                rounds.append(one_round(Path(folder), transfer == "xet"))
+        load.append(os.getloadavg()[0])
+        for step in rounds[0]:
+            row = {"model": step, "transfer": transfer}
+            for figure in rounds[0][step]:
+                values = [each[step][figure] for each in rounds]
+                spread = {"median": statistics.median(values), "least": min(values), "most": max(values)}
+                row[figure] = values[0] if figure == "bytes" else {key: round(v, 2) for key, v in spread.items()}
+            rows.append(row)
+            print(json.dumps(row))
+    if args.output is not None:
+        # How busy the machine was with other work, its own included from the second on.
+        settings = {"rounds": args.rounds, "nice": os.nice(0), "load": [round(value, 1) for value in load]}
+        print(save_results(args.output, "hub", {**settings, "rows": rows}))
+
+
+if __name__ == "__main__":
+    main()
