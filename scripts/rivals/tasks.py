@@ -8,8 +8,14 @@ from datasets import ClassLabel, Dataset
 
 from hf_primaldual.data import load_fashion_mnist, load_newsgroups
 
-# As in scripts/configs/newsgroups_1024.yaml.
-GROUPS = ("comp.graphics", "rec.sport.hockey", "sci.med", "talk.politics.mideast")
+# Of one subject, so that they are hard to tell apart.
+GROUPS = (
+    "comp.graphics",
+    "comp.os.ms-windows.misc",
+    "comp.sys.ibm.pc.hardware",
+    "comp.sys.mac.hardware",
+    "comp.windows.x",
+)
 # Bytes that one token of a text sees: its own and those before.
 GRAM = 4
 # Of Fashion-MNIST's training pixels, as shares of the brightest; and the side of one of its images.

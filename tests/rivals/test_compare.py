@@ -65,13 +65,13 @@ def test_every_cost_of_every_image_model_and_none_fails(tmp_path, capsys):
 def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, capsys):
     # 100 tokens are no multiple of 64 landmarks.
     common = ["--families", "text", "--tokens", "100", *SMALL, "--models"]
-    sizes = ["--documents", "16", "--validation_documents", "8", "--test_documents", "8", "--steps", "2"]
+    sizes = ["--documents", "16", "--validation_documents", "10", "--test_documents", "8", "--steps", "2"]
     trained = ["--rounds", "0", "--output", str(tmp_path), *sizes]
     names = ["softmax", "sh:64", "fnet", "nystrom", "bert"]
     (path,) = compare_rivals.main([*common, *names, *trained, "--seeds", "0", "1"])
     (accuracies,) = read([path])
     task = accuracies["tasks"]["100"]
-    assert [task[split] for split in ("train", "validation", "test")] == [16, 8, 8]
+    assert [task[split] for split in ("train", "validation", "test")] == [16, 10, 8]
     assert task["largest_class"] == 0.25
     (failure,) = accuracies["failed"]
     assert (failure["model"], failure["tokens"], failure["part"]) == ("nystrom", 100, "training")
