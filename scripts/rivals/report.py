@@ -14,7 +14,7 @@ def format_table(results: Results, tokens: int) -> str:
     """
     A comparison at one length as a table of Markdown: a row a model, and a line for each that failed.
 
-    A difference of accuracies that is larger than the noise of the seeds has a star.
+    A difference of accuracies that is larger than the noise of the seeds (`summarize`) has a star.
     """
     costs = {row["model"]: row for row in results.costs if row["tokens"] == tokens}
     summary = {row["model"]: row for row in results.summary if row["tokens"] == tokens}
@@ -25,7 +25,8 @@ def format_table(results: Results, tokens: int) -> str:
     if summary:
         task = results.tasks[str(tokens)]
         evaluated = results.settings["training"]["evaluate"]
-        title += f"; {task['description']}, {task['train']} trained on, {task[evaluated]} of {evaluated}"
+        title += f"; {task['description']}, {task['train']} trained on, {task[evaluated]} of {evaluated}, "
+        title += f"largest class {task['largest_class']:.1%}"
     head = ("model", *(COSTS if costs else ()))
     if summary:
         head += ("seeds", f"{evaluated} accuracy", *(f"minus {name}" for name in references))
@@ -47,11 +48,11 @@ def plot_results(results: Results, tokens: int):
     Accuracy against FLOPs and times at one length.
 
     Returns:
-        The `matplotlib.figure.Figure`; None where fewer than two models have both accuracies and costs.
+        The `matplotlib.figure.Figure`; None unless two models have accuracies of the test set and costs.
     """
     costs = {row["model"]: row for row in results.costs if row["tokens"] == tokens}
     summary = {row["model"]: row for row in results.summary if row["tokens"] == tokens and row["model"] in costs}
-    if len(summary) < 2:
+    if len(summary) < 2 or results.settings["training"]["evaluate"] != "test":
         return None
     baseline = _baseline(summary)
     task = results.tasks[str(tokens)]["description"]

@@ -19,6 +19,9 @@ from hf_primaldual.measure.results import compare as ratios_of
 SMALL = ["--width", "16", "--intermediate", "16", "--rounds", "1", "--vocab_size", "64"]
 
 
+TASK = {"description": "moons", "train": 4, "test": 4, "largest_class": 0.5}
+
+
 def read(paths: list[Path]) -> list[dict]:
     return [json.loads(path.read_text()) for path in paths]
 
@@ -136,9 +139,11 @@ def test_differences_are_paired_by_seed_and_tested():
     assert not rows["fnet"]["minus_softmax"]["significant"]
     # Other seeds are not compared, and neither is a reference that was not trained.
     assert rows["linformer"].keys() & {"minus_softmax", "minus_nystrom"} == set()
-    results = Results("text", {"training": {"evaluate": "test"}}, {"16": {"description": "", "train": 4, "test": 4}})
+    results = Results("text", {"training": {"evaluate": "test"}}, {"16": TASK})
     results.runs = runs
-    line = next(line for line in format_table(results, 16).splitlines() if line.startswith("| sh:64"))
+    _, title, *lines = format_table(results, 16).splitlines()
+    assert title == "text, 16 tokens; moons, 4 trained on, 4 of test, largest class 50.0%"
+    line = next(line for line in lines if line.startswith("| sh:64"))
     assert [cell.strip() for cell in line.split("|")[2:-1]] == ["3", "50.0 ± 10.0 %", "-10.0 ± 0.1 *"]
 
 
