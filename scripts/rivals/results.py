@@ -91,13 +91,16 @@ class Results:
                 raise ValueError(
                     f"`update`: {name} has another {part}: its {', '.join(differing)} must be those asked for."
                 )
+        if "training" in self.settings.keys() & old.settings.keys():
+            ours, theirs = (each.settings["training"]["seeds"] for each in (self, old))
+            self.settings["training"]["seeds"] = sorted({*ours, *theirs})
         self.settings, self.tasks = old.settings | self.settings, old.tasks
         self.costs, self.runs, self.failed = old.costs, old.runs, old.failed
 
 
 def _in_common(settings: dict[str, Any]) -> dict[str, Any]:
     """What all runs of a file share: the settings, and of the environment what accuracies depend on."""
-    kept = {key: value for key, value in settings.items() if key not in ("environment", "seeds", "models")}
+    kept = {key: value for key, value in settings.items() if key not in ("environment", "seeds")}
     if "environment" in settings:
         hardware, versions = (settings["environment"][part] for part in ("hardware", "versions"))
         kept |= {key: hardware[key] for key in ("processor", "accelerator")}

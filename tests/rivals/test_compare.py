@@ -104,8 +104,9 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
 
     # One more seed in the same file, and the table and picture once more.
     compare_rivals.main([*common, "softmax", *trained, "--seeds", "2", "--update", str(path)])
-    counts = [row["seed"] for row in read([path])[0]["rows"] if "seed" in row and row["model"] == "softmax"]
-    assert counts == [0, 1, 2]
+    (longer,) = read([path])
+    assert [row["seed"] for row in longer["rows"] if row["model"] == "softmax" and "seed" in row] == [0, 1, 2]
+    assert longer["settings"]["training"]["seeds"] == [0, 1, 2]
     capsys.readouterr()
     compare_rivals.main(["--show", str(path), "--output", str(tmp_path / "again")])
     shown = capsys.readouterr().out
