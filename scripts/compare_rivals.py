@@ -3,10 +3,10 @@ Attentions of this package beside those of other papers: time, FLOPs, parameters
 
     python scripts/compare_rivals.py --families text --tokens 4096 --rounds 0 --output results
     python scripts/compare_rivals.py --families text --documents 0 --update results/rivals-text-....json
-    python scripts/compare_rivals.py --show results/rivals-text-....json --output results
+    python scripts/compare_rivals.py --show results/rivals-text-....json --output results --document docs/rivals.md
 
 The first measures accuracies alone, the second costs alone and keeps the file's accuracies, the third measures nothing
-and draws a file's tables and pictures again.
+and draws a file's tables and pictures again, also into a document.
 
 All models of a table have one width, depth, length and task, and rivals stand in this package's own encoder, each
 through its fastest form; `bert`, `nystromformer` and `vit` are transformers' whole models and, having another pooling,
@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from rivals.measuring import describe, measure, train
 from rivals.models import IMAGE_MODELS, TEXT_MODELS, Build, Shape
-from rivals.report import format_table, plot_results
+from rivals.report import format_table, picture_name, plot_results, put_into
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
 from transformers import HfArgumentParser
@@ -87,6 +87,7 @@ class RivalArguments:
         default=None, metadata={"help": "A results file: what is not measured now is kept from it."}
     )
     show: list[str] | None = field(default=None, metadata={"help": "Results files to draw again, no more."})
+    document: str | None = field(default=None, metadata={"help": "With `show`: the document to put the tables into."})
     output: str | None = field(
         default=None, metadata={"help": "Folder for JSON, CSV and pictures; that of `update` by default."}
     )
@@ -113,6 +114,8 @@ class RivalArguments:
             )
         if self.update is not None and len(self.families) != 1:
             raise ValueError(f"`update` is one family's file, so `families` must name it, got {len(self.families)}.")
+        if self.document is not None and self.show is None:
+            raise ValueError(f"`document` takes the tables of files that `show` names, got {self.document} alone.")
         if self.update is not None and self.output is None:
             self.output = str(Path(self.update).parent)
 
@@ -230,7 +233,7 @@ def draw(results: Results, path: Path, folder: str) -> None:
     for tokens in results.lengths:
         picture = plot_results(results, tokens)
         if picture is not None:
-            for file in write_pictures(picture, folder, f"{path.stem}-{tokens}-tokens"):
+            for file in write_pictures(picture, folder, picture_name(path, tokens)):
                 print(f"written: {file}")
 
 
@@ -244,7 +247,10 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
                 print(format_table(results, tokens))
             if args.output is not None:
                 draw(results, Path(path), args.output)
-        return [Path(path) for path in args.show]
+        files = [Path(path) for path in args.show]
+        if args.document is not None:
+            put_into(Path(args.document), files)
+        return files
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     written = []

@@ -1,12 +1,15 @@
 """The tables and the pictures of a comparison."""
 
+from pathlib import Path
 from typing import Any
 
 from hf_primaldual.measure.figures import plot_pareto
 
 from .models import BASELINE
-from .results import REFERENCES, Results
+from .results import REFERENCES, Results, load_results
 
+# Between these two lines of a document.
+BEGIN, END = "<!-- tables of rivals -->", "<!-- end of tables -->"
 COSTS = ("parameters", "step GFLOPs", "peak MB", "step ms", "ratio", "inference ms", "ratio")
 
 
@@ -41,6 +44,42 @@ def format_table(results: Results, tokens: int) -> str:
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
     failures = [f"- {row['model']}: {row['error']}" for row in results.failed if row["tokens"] == tokens]
     return "\n".join(["", title, "", *lines, *([""] if failures else []), *failures, ""])
+
+
+def put_into(document: Path, files: list[Path]) -> None:
+    """Replaces what stands between `BEGIN` and `END` in a document by the tables of results files."""
+    before, rest = document.read_text(encoding="utf-8").split(BEGIN)
+    document.write_text(f"{before}{BEGIN}\n{tables(files)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def tables(files: list[Path]) -> str:
+    """All tables of results files, each with what it was measured on and its picture."""
+    parts = []
+    for file in files:
+        results = load_results(file)
+        for tokens in results.lengths:
+            parts += [format_table(results, tokens), measured_on(results, tokens), ""]
+            if plot_results(results, tokens) is not None:
+                name = f"{picture_name(file, tokens)}.png"
+                parts += [f"![{results.family}, {tokens} tokens: accuracy against costs](../results/{name})", ""]
+    return "\n".join(parts)
+
+
+def measured_on(results: Results, tokens: int) -> str:
+    """Hardware and versions of the costs and of the accuracies at one length."""
+    there = {"costs": results.costs, "training": results.runs}
+    parts = []
+    for part, word in (("costs", "Costs"), ("training", "Accuracies")):
+        if any(row["tokens"] == tokens for row in there[part]):
+            hardware, versions = (results.settings[part]["environment"][key] for key in ("hardware", "versions"))
+            machine = hardware["accelerator"] or f"{hardware['processor']}, {hardware['threads']} thread(s)"
+            parts.append(f"{word}: {machine}, torch {versions['torch']}, transformers {versions['transformers']}.")
+    return " ".join(parts)
+
+
+def picture_name(file: Path, tokens: int) -> str:
+    """Of the pictures of a results file, without their endings."""
+    return f"{file.stem}-{tokens}-tokens"
 
 
 def plot_results(results: Results, tokens: int):

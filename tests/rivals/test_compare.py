@@ -1,6 +1,7 @@
 """The comparison in one run, small: costs, accuracy of real data, failures named, and the GPU script's path."""
 
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -10,12 +11,13 @@ import pytest
 import torch
 from rivals.measuring import describe
 from rivals.models import IMAGE_MODELS, TEXT_MODELS, Shape
-from rivals.report import format_table, plot_results
+from rivals.report import BEGIN, END, format_table, plot_results, tables
 from rivals.results import Results, summarize
 
 from hf_primaldual.measure import count_parameters
 from hf_primaldual.measure.results import compare as ratios_of
 
+ROOT = Path(__file__).parents[2]
 SMALL = ["--width", "16", "--intermediate", "16", "--rounds", "1", "--vocab_size", "64"]
 
 
@@ -108,11 +110,20 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
     assert [row["seed"] for row in longer["rows"] if row["model"] == "softmax" and "seed" in row] == [0, 1, 2]
     assert longer["settings"]["training"]["seeds"] == [0, 1, 2]
     capsys.readouterr()
-    compare_rivals.main(["--show", str(path), "--output", str(tmp_path / "again")])
+    document = tmp_path / "page.md"
+    document.write_text(f"Above.\n{BEGIN}\nold\n{END}\nBelow.\n")
+    again = ["--output", str(tmp_path / "again"), "--document", str(document)]
+    compare_rivals.main(["--show", str(path), *again])
     shown = capsys.readouterr().out
     line = next(line for line in printed.splitlines() if line.startswith("| fnet"))
     assert line.split("|")[2:10] == next(x for x in shown.splitlines() if x.startswith("| fnet")).split("|")[2:10]
-    assert {file.suffix for file in (tmp_path / "again").iterdir()} == {".png", ".svg"}
+    pictures = [file.name for file in (tmp_path / "again").iterdir()]
+    assert {Path(name).suffix for name in pictures} == {".png", ".svg"}
+    above, *page, below = document.read_text().splitlines()
+    assert (above, below) == ("Above.", "Below.")
+    assert "old" not in page
+    assert line.split("|")[2:10] == next(x for x in page if x.startswith("| fnet")).split("|")[2:10]
+    assert next(x for x in page if x.startswith("![")).split("/")[-1].rstrip(")") in pictures
 
     with pytest.raises(ValueError, match=r"has another training: its learning_rate, steps must be those asked for"):
         compare_rivals.main(
@@ -156,6 +167,15 @@ def test_a_model_that_does_not_fit_is_named_as_such():
     assert describe(ValueError("odd\n  shape")) == "ValueError: odd shape"
 
 
+def test_the_document_holds_the_tables_of_the_committed_files():
+    found = (ROOT / "docs" / "rivals.md").read_text().split(BEGIN)[1].split(END)[0].strip("\n")
+    results = ROOT / "results"
+    files = [file for family in ("text", "image") for file in results.glob(f"rivals-{family}-float32-*.json")]
+    assert found == tables(files).strip("\n")
+    for name in re.findall(r"\.\./(results/[^)]+)", found):
+        assert (ROOT / name).exists()
+
+
 def test_a_table_where_nothing_works_says_why():
     results = Results("text", {})
     results.put_costs(8, [], {"bn": "it is ill"})
@@ -188,6 +208,7 @@ def test_without_a_gpu_the_error_says_so():
         (["--device", "mps"], "`device` must be cpu or cuda, got 'mps'"),
         (["--evaluate", "train"], "`evaluate` must be validation or test, got 'train'"),
         (["--documents", "0", "--rounds", "0"], "`rounds` and `documents` are both 0"),
+        (["--document", "a.md"], "`document` takes the tables of files that `show` names, got a.md alone"),
         (["--update", "a.json"], "`update` is one family's file, so `families` must name it, got 2"),
         (["--families", "image", "--tokens", "1000", "--documents", "0"], None),
     ],
