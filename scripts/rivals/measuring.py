@@ -69,53 +69,83 @@ def describe(error: Exception) -> str:
 
 
 def train(
-    build: Build, shape: Shape, task: Task, seed: int, epochs: float, batch: int, learning_rate: float, **options
+    build: Build,
+    shape: Shape,
+    task: Task,
+    seed: int,
+    steps: int,
+    batch: int,
+    learning_rate: float,
+    evaluate: str = "test",
+    **options,
 ) -> dict[str, Any]:
     """
-    Trains one model on one seed's batches, without a choice by any data, and reads the test set once.
+    Trains one model on one seed's batches, and reads one split once, after the last step.
 
     Args:
         build, shape: the model.
         task: its data.
         seed: of the weights and of the order.
-        epochs: passes over the training set.
-        batch: rows of a step.
+        steps: of the training.
+        batch: rows of a step, of all classes in turns (`in_turns`).
         learning_rate: of AdamW, with a warm-up of a tenth of the steps and a cosine decay.
+        evaluate: `"validation"` or `"test"`, the split that is read.
         options: further fields of `TrainingArguments`: `bf16`, `use_cpu`.
 
     Returns:
-        `seed`, `steps`, `test_accuracy`, `train_loss` as the mean over the training, and `seconds` of the training.
+        `seed`, `steps`, `accuracy`, `loss` as means over the first and the last fifth of the training, and `seconds`
+        of the training.
     """
     set_seed(seed)
     model: PreTrainedModel = build(shape)
+    rows = in_turns(np.asarray(task.train["labels"][:]), steps * batch, seed)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            num_train_epochs=epochs,
+            max_steps=steps,
             per_device_train_batch_size=batch,
             per_device_eval_batch_size=batch,
+            train_sampling_strategy="sequential",
             learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=0.1,
             max_grad_norm=1.0,
             save_strategy="no",
-            logging_strategy="no",
+            logging_steps=0.2,
             disable_tqdm=True,
             dataloader_pin_memory=False,
             seed=seed,
             **options,
         )
-        trainer = Trainer(model, arguments, train_dataset=task.train)
+        trainer = Trainer(model, arguments, train_dataset=task.train.select(rows))
         trainer.remove_callback(PrinterCallback)
         start = time.perf_counter()
         output = trainer.train()
         seconds = time.perf_counter() - start
-        predicted = trainer.predict(task.test)
+        predicted = trainer.predict(getattr(task, evaluate))
     logits = predicted.predictions[0] if isinstance(predicted.predictions, tuple) else predicted.predictions
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
         "seed": seed,
         "steps": output.global_step,
-        "train_loss": output.training_loss,
-        "test_accuracy": float((np.asarray(logits).argmax(-1) == predicted.label_ids).mean()),
+        "accuracy": float((np.asarray(logits).argmax(-1) == predicted.label_ids).mean()),
+        "loss": {"first": losses[0], "last": losses[-1]},
         "seconds": seconds,
     }
+
+
+def in_turns(labels: np.ndarray, count: int, seed: int) -> list[int]:
+    """
+    The rows of a training: every class once, in a drawn order, then every class again. Each class's rows are shuffled,
+    and again when all have been seen. With few rows in a step, whatever class came last would otherwise steer it.
+    """
+    random = np.random.default_rng(seed)
+    rows_of = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    waiting: list[list[int]] = [[] for _ in rows_of]
+    order: list[int] = []
+    while len(order) < count:
+        for place in random.permutation(len(rows_of)):
+            if not waiting[place]:
+                waiting[place] = random.permutation(rows_of[place]).tolist()
+            order.append(waiting[place].pop())
+    return order[:count]

@@ -1,62 +1,150 @@
-"""The tables of a comparison."""
+"""The tables and the pictures of a comparison."""
 
-import statistics
+from pathlib import Path
 from typing import Any
 
-HEAD = (
-    "model",
-    "parameters",
-    "step GFLOPs",
-    "peak MB",
-    "step ms",
-    "ratio",
-    "inference ms",
-    "ratio",
-    "test accuracy",
-)
+from hf_primaldual.measure.figures import plot_pareto
+
+from .models import BASELINE
+from .results import REFERENCES, Results, load_results
+
+# Between these two lines of a document.
+BEGIN, END = "<!-- tables of rivals -->", "<!-- end of tables -->"
+COSTS = ("parameters", "step GFLOPs", "peak MB", "step ms", "ratio", "inference ms", "ratio")
 
 
-def format_table(table: dict[str, Any]) -> str:
+def format_table(results: Results, tokens: int) -> str:
     """
     A comparison at one length as a table of Markdown: a row a model, and a line for each that failed.
 
-    Args:
-        table: as `compare` of `scripts/compare_rivals.py` returns it.
+    A difference of accuracies that is larger than the noise of the seeds (`summarize`) has a star.
     """
-    point = table["efficiency"]
-    title = f"{table['family']}, {table['tokens']} tokens"
-    if point:
-        title += f", batch {point['batch']}, ratios to {point['baseline']}"
-    if table["task"]:
-        title += f"; {table['task']}, {table['documents']['train']} trained on, {table['documents']['test']} tested on"
-    names = [name for name, entry in point.items() if isinstance(entry, dict) and "parameters" in entry]
-    rows = [HEAD, *(_row(name, point, table["runs"]) for name in names)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    costs = {row["model"]: row for row in results.costs if row["tokens"] == tokens}
+    summary = {row["model"]: row for row in results.summary if row["tokens"] == tokens}
+    references = [name for name in REFERENCES[results.family] if name in summary]
+    title = f"{results.family}, {tokens} tokens"
+    if costs:
+        title += f", batch {next(iter(costs.values()))['batch']}, ratios to {_baseline(costs)}"
+    if summary:
+        task = results.tasks[str(tokens)]
+        evaluated = results.settings["training"]["evaluate"]
+        title += f"; {task['description']}, {task['train']} trained on, {task[evaluated]} of {evaluated}, "
+        title += f"largest class {task['largest_class']:.1%}"
+    head = ("model", *(COSTS if costs else ()))
+    if summary:
+        head += ("seeds", f"{evaluated} accuracy", *(f"minus {name}" for name in references))
+    rows = [head]
+    for name in costs | summary:
+        cells = _costs(costs.get(name), costs) if costs else ()
+        rows.append((name, *cells, *(_accuracies(summary.get(name), references) if summary else ())))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
     ]
     lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    failures = [f"- {name}: {error}" for name, error in table["failed"].items()]
+    failures = [f"- {row['model']}: {row['error']}" for row in results.failed if row["tokens"] == tokens]
     return "\n".join(["", title, "", *lines, *([""] if failures else []), *failures, ""])
 
 
-def _row(name: str, point: dict[str, Any], runs: list[dict[str, Any]]) -> tuple[str, ...]:
-    cost, ratios = point[name], point["ratios"].get(name)
-    return (
-        name,
-        f"{cost['parameters']:,}",
-        f"{cost['train_step_flops'] / 1e9:.2f}",
-        f"{cost['peak_memory_bytes'] / 1e6:.1f}",
-        f"{cost['train_step_ms']['median']:.1f}",
-        "1" if ratios is None else f"{ratios['train_step']:.3f}",
-        f"{cost['inference_ms']['median']:.1f}",
-        "1" if ratios is None else f"{ratios['inference']:.3f}",
-        _accuracy([100 * run["test_accuracy"] for run in runs if run["model"] == name]),
+def put_into(document: Path, files: list[Path]) -> None:
+    """Replaces what stands between `BEGIN` and `END` in a document by the tables of results files."""
+    before, rest = document.read_text(encoding="utf-8").split(BEGIN)
+    document.write_text(f"{before}{BEGIN}\n{tables(files)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+def tables(files: list[Path]) -> str:
+    """All tables of results files, each with what it was measured on and its picture."""
+    parts = []
+    for file in files:
+        results = load_results(file)
+        for tokens in results.lengths:
+            parts += [format_table(results, tokens), measured_on(results, tokens), ""]
+            if plot_results(results, tokens) is not None:
+                name = f"{picture_name(file, tokens)}.png"
+                parts += [f"![{results.family}, {tokens} tokens: accuracy against costs](../results/{name})", ""]
+    return "\n".join(parts)
+
+
+def measured_on(results: Results, tokens: int) -> str:
+    """Hardware and versions of the costs and of the accuracies at one length."""
+    there = {"costs": results.costs, "training": results.runs}
+    parts = []
+    for part, word in (("costs", "Costs"), ("training", "Accuracies")):
+        if any(row["tokens"] == tokens for row in there[part]):
+            hardware, versions = (results.settings[part]["environment"][key] for key in ("hardware", "versions"))
+            machine = hardware["accelerator"] or f"{hardware['processor']}, {hardware['threads']} thread(s)"
+            parts.append(f"{word}: {machine}, torch {versions['torch']}, transformers {versions['transformers']}.")
+    return " ".join(parts)
+
+
+def picture_name(file: Path, tokens: int) -> str:
+    """Of the pictures of a results file, without their endings."""
+    return f"{file.stem}-{tokens}-tokens"
+
+
+def plot_results(results: Results, tokens: int):
+    """
+    Accuracy against FLOPs and times at one length.
+
+    Returns:
+        The `matplotlib.figure.Figure`; None unless two models have accuracies of the test set and costs.
+    """
+    costs = {row["model"]: row for row in results.costs if row["tokens"] == tokens}
+    summary = {row["model"]: row for row in results.summary if row["tokens"] == tokens and row["model"] in costs}
+    if len(summary) < 2 or results.settings["training"]["evaluate"] != "test":
+        return None
+    baseline = _baseline(summary)
+    task = results.tasks[str(tokens)]["description"]
+    return plot_pareto(
+        {
+            "baseline": baseline,
+            "attentions": [name for name in summary if name != baseline],
+            "dataset": {"name": task},
+            "efficiency": [{"batch": costs[baseline]["batch"], "tokens": tokens, **costs}],
+            "summary": {
+                name: {
+                    "seeds": row["seeds"],
+                    "test_accuracy_mean": row["accuracy_mean"],
+                    "test_accuracy_std": row["accuracy_std"],
+                }
+                for name, row in summary.items()
+            },
+        }
     )
 
 
-def _accuracy(values: list[float]) -> str:
-    if not values:
-        return ""
-    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{deviation} %"
+def _baseline(models: dict[str, Any]) -> str:
+    """What costs are divided by: softmax, or, where that fails, the first model."""
+    return BASELINE if BASELINE in models else next(iter(models))
+
+
+def _costs(cost: dict[str, Any] | None, costs: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+    if cost is None:
+        return ("",) * len(COSTS)
+    baseline = costs[_baseline(costs)]
+    cells = [
+        f"{cost['parameters']:,}",
+        f"{cost['train_step_flops'] / 1e9:.2f}",
+        f"{cost['peak_memory_bytes'] / 1e6:.1f}",
+    ]
+    for kind in ("train_step_ms", "inference_ms"):
+        median, base = cost[kind]["median"], baseline[kind]["median"]
+        cells += [f"{median:.1f}", "1" if cost is baseline else f"{median / base:.3f}"]
+    return tuple(cells)
+
+
+def _accuracies(row: dict[str, Any] | None, references: list[str]) -> tuple[str, ...]:
+    if row is None:
+        return ("",) * (2 + len(references))
+    differences = []
+    for name in references:
+        found = row.get(f"minus_{name}")
+        differences.append("" if found is None else _points(found["difference_mean"], found["difference_std"], "+"))
+        if found is not None and found["significant"]:
+            differences[-1] += " *"
+    return str(row["seeds"]), _points(row["accuracy_mean"], row["accuracy_std"]) + " %", *differences
+
+
+def _points(mean: float, deviation: float | None, sign: str = "") -> str:
+    text = format(100 * mean, f"{sign}.1f")
+    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"

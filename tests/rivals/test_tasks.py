@@ -6,7 +6,8 @@ import struct
 import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset
-from rivals.tasks import fashion_mnist, hash_grams, join_and_cut
+from rivals.measuring import in_turns
+from rivals.tasks import cut_last, fashion_pages, hash_grams, join_and_cut
 
 
 def test_a_token_a_byte_that_depends_on_four_bytes():
@@ -29,17 +30,61 @@ def test_posts_of_a_group_are_joined_and_cut_and_groups_take_turns():
     assert list(zip(texts, places, strict=True)) == [(b"xy\nz", 0), (b"abc\n", 1), (b"defg", 1), (b"h\nij", 1)]
 
 
-def test_images_are_interpolated_and_normalized(tmp_path):
-    pixels = np.zeros((3, 28, 28), np.uint8)
+def fashion_files(folder, labels):
+    """Published files of images that are bright in their upper half and as bright as their number below."""
+    pixels = np.zeros((len(labels), 28, 28), np.uint8)
     pixels[:, :14] = 255
+    pixels[:, 14:] = np.arange(len(labels))[:, None, None]
     for prefix in ("train", "t10k"):
-        for kind, values in (("images-idx3", pixels), ("labels-idx1", np.uint8([9, 0, 3]))):
+        for kind, values in (("images-idx3", pixels), ("labels-idx1", np.uint8(labels))):
             header = bytes([0, 0, 8, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape)
-            (tmp_path / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + values.tobytes()))
-    task = fashion_mnist(56, train=2, test=100, folder=tmp_path)
-    assert (len(task.train), len(task.test), task.labels) == (2, 3, 10)
-    images = task.test["pixel_values"][:]
-    assert images.shape == (3, 1, 56, 56)
-    assert images[0, 0, 0, 0] == pytest.approx((1 - 0.286) / 0.353, abs=1e-5)
-    assert images[0, 0, 55, 0] == pytest.approx(-0.286 / 0.353, abs=1e-5)
-    assert sorted(task.test["labels"][:].tolist()) == [0, 3, 9]
+            (folder / f"{prefix}-{kind}-ubyte.gz").write_bytes(gzip.compress(header + values.tobytes()))
+    return folder
+
+
+def test_a_page_has_images_of_one_class_and_no_image_is_on_two(tmp_path):
+    labels = [*range(10)] * 13
+    task = fashion_pages(64, train=15, validation=10, test=100, folder=fashion_files(tmp_path, labels))
+    # 13 images of each class fill 3 pages of 2 x 2; those of the validation are no longer there to train on.
+    assert (len(task.train), len(task.validation), len(task.test), task.labels) == (15, 10, 30, 10)
+    assert task.validation["labels"][:].tolist() == [*range(10)]
+    assert task.train["labels"][:].tolist() == [*range(10), *range(5)]
+    seen = []
+    for split in (task.train, task.validation):
+        for page, label in zip(split["pixel_values"][:], split["labels"][:].tolist(), strict=True):
+            values = (page[0] * 0.353 + 0.286) * 255
+            # Margins of 4 pixels; within them the upper half of every image is bright.
+            assert values[:4].abs().max() < 1e-3
+            assert values[4:18, 4:60].numpy() == pytest.approx(255, abs=1e-3)
+            numbers = values[[18, 18, 46, 46], [4, 32, 4, 32]].round().int().tolist()
+            assert {labels[number] for number in numbers} == {label}
+            seen += numbers
+    assert len(set(seen)) == len(seen) == 100
+
+
+def test_a_page_smaller_than_an_image_or_too_large_for_a_class_is_named(tmp_path):
+    folder = fashion_files(tmp_path, [*range(10)])
+    with pytest.raises(ValueError, match="a page must have 28 x 28 pixels at least for an image, got 16 x 16"):
+        fashion_pages(16, 10, 10, 10, folder=folder)
+    with pytest.raises(ValueError, match="too few images for pages of 64 x 64 pixels of each class"):
+        fashion_pages(64, 10, 10, 10, folder=folder)
+
+
+def test_the_last_documents_of_each_class_are_for_validation():
+    documents = [(b"a", 0), (b"b", 1), (b"c", 0), (b"d", 1), (b"e", 0)]
+    assert cut_last(documents, 2, classes=2) == ([(b"a", 0), (b"b", 1), (b"c", 0)], [(b"d", 1), (b"e", 0)])
+    with pytest.raises(
+        ValueError, match=r"`validation_documents` \(4\) must leave documents to train on, but .* has 2"
+    ):
+        cut_last(documents, 4, classes=2)
+
+
+def test_a_training_sees_the_classes_in_turns_and_every_row_before_one_twice():
+    labels = np.array([2, 0, 1, 1, 0, 2, 0])
+    rows = in_turns(labels, 12, seed=3)
+    for start in range(0, 12, 3):
+        assert sorted(labels[rows[start : start + 3]]) == [0, 1, 2]
+    assert {row for row in rows[:6] if labels[row] in (1, 2)} == {0, 2, 3, 5}
+    assert {row for row in rows[:9] if labels[row] == 0} == {1, 4, 6}
+    assert rows == in_turns(labels, 12, seed=3) != in_turns(labels, 12, seed=4)
+    assert rows[:5] == in_turns(labels, 5, seed=3)
