@@ -82,6 +82,11 @@ bench-all: $(TIMESTAMP)
 	$(BIN)/python scripts/benchmark_integration.py --rounds 20 --output results
 	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 200 --output results
 	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 60 --output results
+	for family in text image; do \
+		$(BIN)/python scripts/compare_rivals.py --families $$family --documents 0 --rounds 7 \
+			--update results/rivals-$$family-float32-*.json || exit 1; done
+	$(BIN)/python scripts/compare_rivals.py --show results/rivals-text-float32-*.json results/rivals-image-float32-*.json \
+		--output results --document docs/rivals.md
 	$(BIN)/python scripts/render_efficiency.py
 
 ## Checkpoints of all committed cards, trained anew, in folders that are ready to be published: hours on one core.

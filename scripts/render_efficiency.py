@@ -15,7 +15,7 @@ from hf_primaldual.hub.results import write_atomically
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "docs/efficiency.md", "docs/rivals.md")
+DOCUMENTS = ("README.md", "docs/efficiency.md")
 # What the tables call the names of the results.
 LABELS = {
     "sh:256": "`sh`, 256 points",
@@ -109,6 +109,33 @@ def integration() -> str:
     return f"({machine(results)})\n\n" + table(["`attn_implementation`", "in units of sdpa's time"], lines)
 
 
+def rivals() -> str:
+    """Rivals of texts and images whose accuracy was measured, at the longest length."""
+    lines, shown = [], None
+    for family in ("text", "image"):
+        shown = results_of(f"rivals-{family}-float32")
+        longest = max(row["tokens"] for row in shown["rows"])
+        rows = [row for row in shown["rows"] if row["tokens"] == longest]
+        costs = {row["model"]: row for row in rows if "parameters" in row}
+        for row in rows:
+            if "accuracy_mean" not in row:
+                continue
+            cost, softmax = costs[row["model"]], costs["softmax"]
+            lines.append(
+                [
+                    f"{family}, `{row['model']}`",
+                    *(
+                        f"{cost[key]['median'] / softmax[key]['median']:.3f}"
+                        for key in ("train_step_ms", "inference_ms")
+                    ),
+                    *(f"{cost[key] / softmax[key]:.3f}" for key in ("train_step_flops", "peak_memory_bytes")),
+                    f"{100 * row['accuracy_mean']:.1f} ± {100 * row['accuracy_std']:.1f}",
+                ]
+            )
+    head = [f"{longest} tokens", "training step", "inference", "FLOPs", "peak memory", "test accuracy, %"]
+    return f"({machine(shown)})\n\n" + table(head, lines)
+
+
 def redundancy() -> str:
     results = results_of("redundancy-japanesevowels")
     measures = ("output_distance", "map_distance", "output_cosine", "output_cka")
@@ -132,6 +159,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "vision models": vision_models,
     "integration": integration,
     "redundancy": redundancy,
+    "rivals": rivals,
 }
 
 
