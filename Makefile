@@ -87,6 +87,7 @@ bench-all: $(TIMESTAMP)
 			--update results/rivals-$$family-float32-*.json || exit 1; done
 	$(BIN)/python scripts/compare_rivals.py --show results/rivals-text-float32-*.json results/rivals-image-float32-*.json \
 		--output results --document docs/rivals.md
+	$(BIN)/python -m tests.hub.benchmark --rounds 3 --output results
 	$(BIN)/python scripts/render_efficiency.py
 
 ## Checkpoints of all committed cards, trained anew, in folders that are ready to be published: hours on one core.

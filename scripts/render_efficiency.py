@@ -15,7 +15,7 @@ from hf_primaldual.hub.results import write_atomically
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "docs/efficiency.md")
+DOCUMENTS = ("README.md", "docs/efficiency.md", "docs/hub.md")
 # What the tables call the names of the results.
 LABELS = {
     "sh:256": "`sh`, 256 points",
@@ -153,6 +153,29 @@ def redundancy() -> str:
     return f"({about}; {machine(results)})\n\n" + table(head, lines)
 
 
+def hub() -> str:
+    results = results_of("hub")
+    labels = {
+        "own work": "building the folder and all checks, our own work",
+        "publish": "`scripts/publish.py`, the whole process, checks included",
+        "pull and predict": "download and first prediction, a new process",
+    }
+    lines = []
+    for step, label in labels.items():
+        by_transfer = {row["transfer"]: row for row in results["rows"] if row["model"] == step}
+        spread = (by_transfer[transfer]["seconds"] for transfer in ("xet", "lfs"))
+        processor = by_transfer["xet"].get("processor_seconds")
+        lines.append(
+            [
+                label,
+                *(f"{each['median']:.1f} ({each['least']:.1f} to {each['most']:.1f})" for each in spread),
+                "" if processor is None else f"{processor['median']:.1f}",
+            ]
+        )
+    head = [f"seconds, median of {results['rounds']} rounds and range", "by Xet", "by LFS", "processor time, by Xet"]
+    return f"({machine(results)})\n\n" + table(head, lines)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "layers": layers,
     "text models": text_models,
@@ -160,6 +183,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "integration": integration,
     "redundancy": redundancy,
     "rivals": rivals,
+    "hub": hub,
 }
 
 

@@ -28,8 +28,9 @@ def format_table(results: Results, tokens: int) -> str:
     if summary:
         task = results.tasks[str(tokens)]
         evaluated = results.settings["training"]["evaluate"]
-        title += f"; {task['description']}, {task['train']} trained on, {task[evaluated]} of {evaluated}, "
-        title += f"largest class {task['largest_class']:.1%}"
+        steps, rows = (results.settings["training"][key] for key in ("steps", "train_batch"))
+        title += f"; {task['description']}, {task['train']} trained on in {steps} steps of {rows}, "
+        title += f"{task[evaluated]} of {evaluated}, largest class {task['largest_class']:.1%}"
     head = ("model", *(COSTS if costs else ()))
     if summary:
         head += ("seeds", f"{evaluated} accuracy", *(f"minus {name}" for name in references))

@@ -151,10 +151,10 @@ def test_differences_are_paired_by_seed_and_tested():
     assert not rows["fnet"]["minus_softmax"]["significant"]
     # Other seeds are not compared, and neither is a reference that was not trained.
     assert rows["linformer"].keys() & {"minus_softmax", "minus_nystrom"} == set()
-    results = Results("text", {"training": {"evaluate": "test"}}, {"16": TASK})
+    results = Results("text", {"training": {"evaluate": "test", "steps": 9, "train_batch": 2}}, {"16": TASK})
     results.runs = runs
     _, title, *lines = format_table(results, 16).splitlines()
-    assert title == "text, 16 tokens; moons, 4 trained on, 4 of test, largest class 50.0%"
+    assert title == "text, 16 tokens; moons, 4 trained on in 9 steps of 2, 4 of test, largest class 50.0%"
     line = next(line for line in lines if line.startswith("| sh:64"))
     assert [cell.strip() for cell in line.split("|")[2:-1]] == ["3", "50.0 ± 10.0 %", "-10.0 ± 0.1 *"]
 
