@@ -67,28 +67,31 @@ bench: $(TIMESTAMP)
 	$(BIN)/python scripts/compare_rivals.py --documents 0 --tokens 4096 --rounds 3 --output outputs/bench
 	$(BIN)/python scripts/figures.py --figure 1 2 --budget 30 --output outputs/bench
 
-## All costs that the documents show, on an idle machine in less than half an hour, into results.
+## All costs that the documents show, on an idle machine in less than half an hour, into results; the
+## documents' tables are rendered from there.
 bench-all: $(TIMESTAMP)
-	$(BIN)/python scripts/benchmark_attention.py --tokens 1024 4096 16384 --rounds 11 --output results \
+	$(BIN)/python scripts/benchmark_attention.py --tokens 1024 4096 16384 --rounds 11 --output $(BENCH_ALL) \
 		--attentions bn sh bn+sh sh:256 linear linear-bn linear-sh linear-bn+sh sparse:local sparse
 	$(BIN)/python scripts/benchmark_attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference --rounds 80 \
-		--attentions bn bn+sh --output results
+		--attentions bn bn+sh --output $(BENCH_ALL)
 	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 16384 --rounds 5 \
-		--name text-model-128x8-sdpa --output results
+		--name text-model-128x8-sdpa --output $(BENCH_ALL)
 	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 --rounds 5 \
-		--attn_implementation eager --name text-model-128x8-eager --output results
-	$(BIN)/python scripts/benchmark_vit.py --image_size 224 384 512 --batch 8 --inference --rounds 15 --output results
-	$(BIN)/python scripts/benchmark_vit.py --batch 8 --rounds 11 --output results
-	$(BIN)/python scripts/benchmark_integration.py --rounds 20 --output results
-	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 200 --output results
-	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 60 --output results
+		--attn_implementation eager --name text-model-128x8-eager --output $(BENCH_ALL)
+	$(BIN)/python scripts/benchmark_vit.py --image_size 224 384 512 --batch 8 --inference --rounds 15 --output $(BENCH_ALL)
+	$(BIN)/python scripts/benchmark_vit.py --batch 8 --rounds 11 --output $(BENCH_ALL)
+	$(BIN)/python scripts/benchmark_integration.py --rounds 20 --output $(BENCH_ALL)
+	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 200 --output $(BENCH_ALL)
+	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 60 --output $(BENCH_ALL)
 	for family in text image; do \
 		$(BIN)/python scripts/compare_rivals.py --families $$family --documents 0 --rounds 7 \
-			--update results/rivals-$$family-float32-*.json || exit 1; done
-	$(BIN)/python scripts/compare_rivals.py --show results/rivals-text-float32-*.json results/rivals-image-float32-*.json \
-		--output results --document docs/rivals.md
-	$(BIN)/python -m tests.hub.benchmark --rounds 3 --output results
+			--update $(BENCH_ALL)/rivals-$$family-float32-*.json || exit 1; done
+	$(BIN)/python scripts/compare_rivals.py --show $(BENCH_ALL)/rivals-text-float32-*.json $(BENCH_ALL)/rivals-image-float32-*.json \
+		--output $(BENCH_ALL) --document docs/rivals.md
+	$(BIN)/python -m tests.hub.benchmark --rounds 3 --output $(BENCH_ALL)
 	$(BIN)/python scripts/render_efficiency.py
+
+BENCH_ALL := results
 
 ## Checkpoints of all committed cards, trained anew, in folders that are ready to be published: hours on one core.
 checkpoints: $(TIMESTAMP)
