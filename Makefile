@@ -74,17 +74,17 @@ bench-all: $(TIMESTAMP)
 		--attentions bn sh bn+sh sh:256 linear linear-bn linear-sh linear-bn+sh sparse:local sparse
 	$(BIN)/python scripts/benchmark_attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference --rounds 80 \
 		--attentions bn bn+sh --output $(BENCH_ALL)
-	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 16384 --rounds 5 \
+	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 16384 --rounds 3 \
 		--name text-model-128x8-sdpa --output $(BENCH_ALL)
-	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 --rounds 5 \
+	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 --rounds 3 \
 		--attn_implementation eager --name text-model-128x8-eager --output $(BENCH_ALL)
-	$(BIN)/python scripts/benchmark_vit.py --image_size 224 384 512 --batch 8 --inference --rounds 15 --output $(BENCH_ALL)
+	$(BIN)/python scripts/benchmark_vit.py --image_size 224 384 512 --batch 8 --inference --rounds 9 --output $(BENCH_ALL)
 	$(BIN)/python scripts/benchmark_vit.py --batch 8 --rounds 11 --output $(BENCH_ALL)
 	$(BIN)/python scripts/benchmark_integration.py --rounds 20 --output $(BENCH_ALL)
-	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 200 --output $(BENCH_ALL)
-	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 60 --output $(BENCH_ALL)
+	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 150 --output $(BENCH_ALL)
+	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 40 --output $(BENCH_ALL)
 	for family in text image; do \
-		$(BIN)/python scripts/compare_rivals.py --families $$family --documents 0 --rounds 7 \
+		$(BIN)/python scripts/compare_rivals.py --families $$family --documents 0 --rounds 5 \
 			--update $(BENCH_ALL)/rivals-$$family-float32-*.json || exit 1; done
 	$(BIN)/python scripts/compare_rivals.py --show $(BENCH_ALL)/rivals-text-float32-*.json $(BENCH_ALL)/rivals-image-float32-*.json \
 		--output $(BENCH_ALL) --document docs/rivals.md
