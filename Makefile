@@ -86,8 +86,8 @@ bench-all: $(TIMESTAMP)
 	for family in text image; do \
 		$(BIN)/python scripts/compare_rivals.py --families $$family --documents 0 --rounds 5 \
 			--update $(BENCH_ALL)/rivals-$$family-float32-*.json || exit 1; done
-	$(BIN)/python scripts/compare_rivals.py --show $(BENCH_ALL)/rivals-text-float32-*.json $(BENCH_ALL)/rivals-image-float32-*.json \
-		--output $(BENCH_ALL) --document docs/rivals.md
+	$(BIN)/python scripts/compare_rivals.py --output $(BENCH_ALL) --document docs/rivals.md --show \
+		$(BENCH_ALL)/rivals-text-*.json $(BENCH_ALL)/rivals-image-*.json results/rivals-long/rivals-image-*.json
 	$(BIN)/python -m tests.hub.benchmark --rounds 3 --output $(BENCH_ALL)
 	$(BIN)/python scripts/render_efficiency.py
 

@@ -170,7 +170,8 @@ def test_a_model_that_does_not_fit_is_named_as_such():
 def test_the_document_holds_the_tables_of_the_committed_files():
     found = (ROOT / "docs" / "rivals.md").read_text().split(BEGIN)[1].split(END)[0].strip("\n")
     results = ROOT / "results"
-    files = [file for family in ("text", "image") for file in results.glob(f"rivals-{family}-float32-*.json")]
+    names = ("rivals-text", "rivals-image", "rivals-long/rivals-image")
+    files = [file for name in names for file in results.glob(f"{name}-float32-*.json")]
     assert found == tables(files).strip("\n")
     for name in re.findall(r"\.\./(results/[^)]+)", found):
         assert (ROOT / name).exists()
