@@ -8,42 +8,38 @@ Checks a checkpoint folder and publishes it on the Hub in one commit. The token 
     python scripts/publish.py FOLDER me/name --collection "Primal-dual attentions"
 """
 
+import argparse
 import sys
-from dataclasses import dataclass, field
-
-from transformers import HfArgumentParser
 
 from hf_primaldual.hub.collections import add_to_collection
 from hf_primaldual.hub.publish import Upload, publish
 
 
-@dataclass
-class PublishArguments:
-    """What goes where."""
-
-    private: bool = field(default=False, metadata={"help": "Make a new repository private."})
-    revision: str | None = field(default=None, metadata={"help": "Branch, created if absent. Default: main."})
-    pull_request: bool = field(default=False, metadata={"help": "Open a pull request instead of committing."})
-    tag: str | None = field(default=None, metadata={"help": "Name for the commit."})
-    message: str | None = field(default=None, metadata={"help": "Of the commit. Default: the model's name."})
-    collection: str | None = field(
-        default=None, metadata={"help": "Title of a collection of the owner, made if absent, that it goes into."}
-    )
-    dry_run: bool = field(default=False, metadata={"help": "Check, list what would go, and send nothing."})
+def build_parser() -> argparse.ArgumentParser:
+    # Not transformers' parser of dataclasses: it takes longer to import than the files take to travel.
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", help="Checkpoint folder, as the run_*.py scripts leave it.")
+    parser.add_argument("repo_id", help="owner/name")
+    parser.add_argument("--private", action="store_true", help="Make a new repository private.")
+    parser.add_argument("--revision", help="Branch, created if absent. Default: main.")
+    parser.add_argument("--pull_request", action="store_true", help="Open a pull request instead of committing.")
+    parser.add_argument("--tag", help="Name for the commit.")
+    parser.add_argument("--message", help="Of the commit. Default: the model's name.")
+    parser.add_argument("--collection", help="Title of a collection of the owner, made if absent, that it goes into.")
+    parser.add_argument("--dry_run", action="store_true", help="Check, list what would go, and send nothing.")
+    return parser
 
 
 def main(argv: list[str] | None = None) -> Upload:
-    parser = HfArgumentParser(PublishArguments, description=__doc__)
-    parser.add_argument("folder", help="Checkpoint folder, as the run_*.py scripts leave it.")
-    parser.add_argument("repo_id", help="owner/name")
-    namespace = vars(parser.parse_args(argv))
-    collection = namespace.pop("collection")
-    if collection is not None and (namespace["pull_request"] or namespace["revision"] not in (None, "main")):
+    parser = build_parser()
+    args = vars(parser.parse_args(argv))
+    collection = args.pop("collection")
+    if collection is not None and (args["pull_request"] or args["revision"] not in (None, "main")):
         parser.error("--collection tells what `main` holds: leave out --pull_request and --revision")
-    upload = publish(namespace.pop("folder"), namespace.pop("repo_id"), **namespace)
+    upload = publish(args.pop("folder"), args.pop("repo_id"), **args)
     print(upload)
-    if collection is not None and not namespace["dry_run"]:
-        print(add_to_collection(collection, [upload.repo_id], private=namespace["private"]).url)
+    if collection is not None and not args["dry_run"]:
+        print(add_to_collection(collection, [upload.repo_id], private=args["private"]).url)
     return upload
 
 

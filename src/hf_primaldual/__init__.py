@@ -1,35 +1,27 @@
 """
 The attentions of *A Primal-Dual Framework for Transformers and Neural Networks* (ICLR 2023) for transformers.
 
-Importing the package registers its classes with transformers' Auto classes. What needs torch's modules is imported
-when it is first used, so that the import itself stays light.
+Importing the package registers its classes with transformers' Auto classes, and its attentions with transformers'
+models, as soon as those are imported. Itself it imports nothing before it is used.
 """
 
 import importlib
 from typing import TYPE_CHECKING
 
-import torch  # noqa: F401  Imported by transformers' Auto classes instead, it takes longer.
-from transformers.models.auto import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-)
-
-from .integration.registration import register_when_imported
-from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
-from .modeling.configuration_primal_dual_models import (
-    PrimalDualTextConfig,
-    PrimalDualTimeSeriesConfig,
-    PrimalDualViTConfig,
-)
-from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+from .auto import register_families
+from .deferred import after_import
 
 if TYPE_CHECKING:
     from .integration.annealing import AnnealToTarget
     from .integration.conversion import convert
     from .modeling.attention_primal_dual import PrimalDualAttention
+    from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
+    from .modeling.configuration_primal_dual_models import (
+        PrimalDualTextConfig,
+        PrimalDualTimeSeriesConfig,
+        PrimalDualViTConfig,
+    )
+    from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
     from .modeling.modeling_primal_dual_text import (
         PrimalDualTextForDocumentMatching,
         PrimalDualTextForSequenceClassification,
@@ -45,14 +37,21 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "PRESETS": "modeling.configuration_primal_dual",
     "AnnealToTarget": "integration.annealing",
+    "AttentionChoices": "modeling.configuration_primal_dual",
     "convert": "integration.conversion",
     "PrimalDualAttention": "modeling.attention_primal_dual",
+    "PrimalDualConfig": "modeling.configuration_primal_dual",
+    "PrimalDualTextConfig": "modeling.configuration_primal_dual_models",
     "PrimalDualTextForDocumentMatching": "modeling.modeling_primal_dual_text",
     "PrimalDualTextForSequenceClassification": "modeling.modeling_primal_dual_text",
     "PrimalDualTextModel": "modeling.modeling_primal_dual_text",
+    "PrimalDualTimeSeriesConfig": "modeling.configuration_primal_dual_models",
+    "PrimalDualTimeSeriesFeatureExtractor": "modeling.feature_extraction_primal_dual",
     "PrimalDualTimeSeriesForSequenceClassification": "modeling.modeling_primal_dual_time_series",
     "PrimalDualTimeSeriesModel": "modeling.modeling_primal_dual_time_series",
+    "PrimalDualViTConfig": "modeling.configuration_primal_dual_models",
     "PrimalDualViTForImageClassification": "modeling.modeling_primal_dual_vit",
     "PrimalDualViTModel": "modeling.modeling_primal_dual_vit",
     "TimeSeriesClassificationPipeline": "modeling.pipeline_primal_dual",
@@ -71,55 +70,22 @@ def __dir__():
     return sorted({*globals(), *_LAZY})
 
 
-class _LazyModel:
-    """
-    Stands for a model class in the Auto classes' mappings and imports it when one of them asks anything of it.
+def _add_settings_to_configurations() -> None:
+    """Makes `primal_dual` a field of each configuration, so that `from_pretrained(..., primal_dual=...)` takes it."""
+    from transformers.configuration_utils import PreTrainedConfig
 
-    Importing `PreTrainedModel` takes longer than torch and transformers together; whoever only reads a configuration
-    need not pay for it.
-    """
-
-    def __init__(self, name: str, config_class: type):
-        # What the mappings ask for when they only look for a class among several.
-        self.__name__, self.config_class = name, config_class
-
-    def __getattr__(self, attribute: str):
-        return getattr(__getattr__(self.__name__), attribute)
-
-    def __call__(self, *args, **kwargs):
-        return __getattr__(self.__name__)(*args, **kwargs)
+    PreTrainedConfig.primal_dual = None
 
 
-def _register(config_class: type, encoder: str, auto_class: type, *classifiers: str) -> None:
-    """Makes a family known to the Auto classes; of several classifiers a checkpoint names its own."""
-    AutoConfig.register(config_class.model_type, config_class)
-    AutoModel.register(config_class, _LazyModel(encoder, config_class))
-    heads = tuple(_LazyModel(name, config_class) for name in classifiers)
-    auto_class.register(config_class, heads if len(heads) > 1 else heads[0])
+def _register_attentions() -> None:
+    from .integration.registration import register
+
+    register()
 
 
-_register(
-    PrimalDualTextConfig,
-    "PrimalDualTextModel",
-    AutoModelForSequenceClassification,
-    "PrimalDualTextForSequenceClassification",
-    "PrimalDualTextForDocumentMatching",
-)
-_register(
-    PrimalDualTimeSeriesConfig,
-    "PrimalDualTimeSeriesModel",
-    AutoModelForSequenceClassification,
-    "PrimalDualTimeSeriesForSequenceClassification",
-)
-_register(
-    PrimalDualViTConfig,
-    "PrimalDualViTModel",
-    AutoModelForImageClassification,
-    "PrimalDualViTForImageClassification",
-)
-AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, PrimalDualTimeSeriesFeatureExtractor)
-
-register_when_imported()
+register_families()
+after_import("transformers.configuration_utils", _add_settings_to_configurations)
+after_import("transformers.modeling_utils", _register_attentions)
 
 __all__ = [
     "PRESETS",

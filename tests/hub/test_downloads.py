@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from hf_primaldual.hub.checkpoint import RECORD
+from hf_primaldual.hub.checks import RECORD
 from hf_primaldual.hub.results import load_results
 from tests.hub.checkpoints import ready_checkpoint
 from tests.hub.loopback.client import Client, ClientError

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
 import hf_primaldual
-from hf_primaldual.hub.checkpoint import RECORD
+from hf_primaldual.hub.checks import RECORD
 from hf_primaldual.modeling.configuration_primal_dual import VERSION
 
 SAVED = sorted((Path(__file__).parent / "fixtures").glob("saved-by-*"))

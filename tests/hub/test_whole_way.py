@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_primaldual.hub.checkpoint import RECORD
+from hf_primaldual.hub.checks import RECORD
 from tests.hub.checkpoints import ready_checkpoint
 from tests.hub.loopback.client import ROOT, Client, ClientError
 from tests.hub.loopback.server import LoopbackHub

@@ -8,7 +8,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 import hf_primaldual
 from hf_primaldual.integration import ATTENTIONS
-from hf_primaldual.integration.registration import register_when_imported
+from hf_primaldual.integration.registration import register
 from tests.integration.families import document
 from tests.modeling.isolated import run_isolated
 
@@ -28,14 +28,21 @@ assert {names} <= set(AttentionMaskInterface().valid_keys())
 assert not any("hf_primaldual" in type(finder).__module__ for finder in sys.meta_path)
 """
 
-# Whichever of the package's own modules asks for transformers' models first, none of them is half imported.
+# Whichever module is asked for first, none is left half imported, and everything is registered in the end.
 ORDER = """
-import sys
+import importlib, sys
 sys.path.insert(0, sys.argv[1])
-import {first}
+importlib.import_module("{first}")
 import hf_primaldual
-from transformers import AttentionInterface
+from transformers import AttentionInterface, AutoConfig, AutoModel, BertConfig
+from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING
 assert {names} <= set(AttentionInterface().valid_keys())
+assert BertConfig().primal_dual is None
+assert hf_primaldual.PrimalDualTimeSeriesConfig in FEATURE_EXTRACTOR_MAPPING
+for family in ("text", "time_series", "vit"):
+    config = AutoConfig.for_model("primal_dual_" + family, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
+    assert type(AutoModel.from_config(config)).__module__.startswith("hf_primaldual.modeling")
+assert not any("hf_primaldual" in type(finder).__module__ for finder in sys.meta_path)
 """
 
 
@@ -43,14 +50,21 @@ def test_registration_waits_until_models_are_imported(tmp_path):
     run_isolated(LAZY.format(names=set(ATTENTIONS)), tmp_path, SOURCE, hide=False)
 
 
-@pytest.mark.parametrize("first", ["transformers.modeling_utils", "hf_primaldual.modeling.kernels_primal_dual"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "transformers.modeling_utils",
+        "hf_primaldual.modeling.kernels_primal_dual",
+        "hf_primaldual.modeling.feature_extraction_primal_dual",
+    ],
+)
 def test_the_order_of_imports_does_not_matter(first, tmp_path):
     run_isolated(ORDER.format(first=first, names=set(ATTENTIONS)), tmp_path, SOURCE, hide=False)
 
 
 def test_registering_twice_changes_nothing():
     wrapped = PreTrainedModel.post_init, PreTrainedModel.set_attn_implementation
-    register_when_imported()
+    register()
     assert wrapped == (PreTrainedModel.post_init, PreTrainedModel.set_attn_implementation)
     for name in ATTENTIONS:
         assert AttentionInterface()[name].__name__ == name

@@ -17,10 +17,11 @@ ALLOWED = {"torch", "transformers", "numpy", "huggingface_hub", *sys.stdlib_modu
 IMPORT = """
 import sys
 import hf_primaldual
-heavy = {"transformers.modeling_utils", "transformers.pipelines", "transformers.trainer", "datasets", "evaluate"}
-print(sorted(heavy & sys.modules.keys()))
+print(sorted({"torch", "transformers", "numpy", "huggingface_hub"} & sys.modules.keys()))
 print(sorted(set(hf_primaldual.__all__) - set(dir(hf_primaldual))))
-hf_primaldual.AutoConfig.for_model("primal_dual_time_series")
+heavy = {"transformers.modeling_utils", "transformers.pipelines", "transformers.trainer", "datasets", "evaluate"}
+from transformers import AutoConfig, AutoModelForImageClassification
+AutoConfig.for_model("primal_dual_time_series")
 print(sorted(heavy & sys.modules.keys()))
 assert hf_primaldual.PrimalDualAttention is hf_primaldual.PrimalDualAttention
 """

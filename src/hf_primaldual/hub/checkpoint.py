@@ -11,14 +11,12 @@ import torch
 from safetensors.torch import save_file
 
 from .card import write_card
+from .checks import RECORD
 from .results import save_results
 
 # Importing it takes seconds, which whoever only checks or publishes a folder need not wait for.
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-RECORD = "check.safetensors"
-"""Inputs of a few examples as `input.NAME`, and the `logits` that the model made of them when it was saved."""
 
 
 def save_checkpoint(
@@ -86,4 +84,4 @@ def _umask() -> int:
     return mask
 
 
-__all__ = ["RECORD", "record_logits", "save_checkpoint"]
+__all__ = ["record_logits", "save_checkpoint"]

@@ -6,19 +6,20 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import ModelCard
 from safetensors import safe_open
-from transformers.dynamic_module_utils import get_relative_import_files
 
 from .card import render_card
-from .checkpoint import RECORD
 from .results import load_results
 
+RECORD = "check.safetensors"
+"""Inputs of a few examples as `input.NAME`, and the `logits` that the model made of them when it was saved."""
 REQUIRED = ("config.json", "README.md", "results.json", RECORD)
 # What else transformers writes beside a model: its weights, and its tokenizer or processor.
 EXPECTED = re.compile(
@@ -57,13 +58,15 @@ def check(folder: str | os.PathLike) -> list[Path]:
             hint = "; write it with `save_checkpoint(..., inputs=...)`" if name == RECORD else ""
             raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has{hint}")
     results = load_results(folder / "results.json")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    found = _check_names(folder, results, config)
-    for path in found:
-        _check_content(path)
-    _check_card(folder, results)
-    _check_origin(results, config)
-    check_loading(folder)
+    # Nearly all the time goes into importing transformers, there and, for a function, here: both at once.
+    with _loading(folder) as wait:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        found = _check_names(folder, results, config)
+        for path in found:
+            _check_content(path)
+        _check_card(folder, results)
+        _check_origin(results, config)
+        wait()
     return found
 
 
@@ -74,19 +77,37 @@ def check_loading(folder: str | os.PathLike) -> None:
     Raises:
         ValueError: It does not load, or gives other logits; with the last line that the process wrote.
     """
+    with _loading(folder) as wait:
+        wait()
+
+
+@contextmanager
+def _loading(folder: str | os.PathLike) -> Iterator[Callable[[], None]]:
+    """Starts what `check_loading` does and gives the function that waits for it; left unwaited for, it is ended."""
     script = files(__package__).joinpath("stranger.py").read_text(encoding="utf-8")
-    with tempfile.TemporaryDirectory(prefix="hf_primaldual-check-") as home:
-        process = subprocess.run(
+    with (
+        tempfile.TemporaryDirectory(prefix="hf_primaldual-check-") as home,
+        subprocess.Popen(
             [sys.executable, "-I", "-c", script, str(Path(folder).resolve()), RECORD, str(TOLERANCE)],
             env={**os.environ, "HF_HOME": home, "HF_HUB_OFFLINE": "1"},
             cwd=home,
-            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
-            check=False,
-        )
-    if process.returncode:
-        said = process.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise ValueError(f"{folder} does not load where this package is not installed: {said[0]}")
+        ) as process,
+    ):
+
+        def wait() -> None:
+            _, errors = process.communicate()
+            if process.returncode:
+                said = errors.strip().splitlines()[-1:] or ["nothing"]
+                raise ValueError(f"{folder} does not load where this package is not installed: {said[0]}")
+
+        try:
+            yield wait
+        finally:
+            process.kill()
 
 
 def check_text(name: str, text: str) -> None:
@@ -124,6 +145,8 @@ def _check_names(folder: Path, results: Mapping[str, Any], config: Mapping[str, 
 
 def _code(folder: Path, config: Mapping[str, Any]) -> set[str]:
     """The Python files that the configurations name, and those that these import."""
+    from transformers.dynamic_module_utils import get_relative_import_files
+
     classes = list(config.get("auto_map", {}).values())
     if not classes:
         raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with")
@@ -140,7 +163,7 @@ def _code(folder: Path, config: Mapping[str, Any]) -> set[str]:
 
 def _check_content(path: Path) -> None:
     if path.suffix == ".safetensors":
-        with safe_open(path, "pt") as tensors:
+        with safe_open(path, "np") as tensors:
             text = json.dumps(tensors.metadata() or {})
     elif path.suffix in BINARY:
         return
@@ -172,4 +195,4 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
         )
 
 
-__all__ = ["check", "check_loading", "check_text"]
+__all__ = ["RECORD", "check", "check_loading", "check_text"]

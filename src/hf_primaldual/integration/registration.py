@@ -1,53 +1,14 @@
 """
-Makes the attention functions known to transformers.
-
-Their registries live in `transformers.modeling_utils`, which takes longer to import than torch and the rest of
-transformers: whoever only reads a configuration need not pay for it, so registration waits until something else
-imports it.
+Makes the attention functions known to transformers. Importing the package does so as soon as `modeling_utils`, where
+transformers has its registries, is imported.
 """
 
 import functools
-import importlib.abc
-import importlib.util
 import inspect
-import sys
 
 from transformers.configuration_utils import PreTrainedConfig
 
 from .settings import ATTENTIONS, inherit_settings
-
-MODELING_UTILS = "transformers.modeling_utils"
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Runs [`register`] once the module with transformers' registries has been imported."""
-
-    def find_spec(self, name, path=None, target=None):
-        if name != MODELING_UTILS:
-            return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-
-        def load_and_register(module):
-            load(module)
-            register()
-
-        spec.loader.exec_module = load_and_register
-        return spec
-
-
-def register_when_imported() -> None:
-    """
-    Registers the attention functions of [`ATTENTIONS`] and their mask function now, or as soon as transformers' models
-    are imported. `config.primal_dual` becomes `None` for every configuration that does not hold settings, so that
-    `from_pretrained` takes `primal_dual=` as a field.
-    """
-    PreTrainedConfig.primal_dual = None
-    if MODELING_UTILS in sys.modules:
-        register()
-    elif not any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _AfterImport())
 
 
 def register() -> None:
@@ -129,4 +90,4 @@ def _parts(model, config: PreTrainedConfig | None = None) -> list:
     return [part for part in parts if config is None or part.config is config]
 
 
-__all__ = ["check_dispatch", "register", "register_when_imported"]
+__all__ = ["check_dispatch", "register"]

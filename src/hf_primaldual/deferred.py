@@ -1,0 +1,43 @@
+"""What waits until a module of transformers is imported, so that importing this package takes no time."""
+
+import importlib.abc
+import importlib.util
+import sys
+from collections.abc import Callable
+
+
+class _AfterImport(importlib.abc.MetaPathFinder):
+    """Calls `then` once the module `name` has been imported, and is gone."""
+
+    def __init__(self, name: str, then: Callable[[], None]):
+        self.name, self.then = name, then
+
+    def find_spec(self, name, path=None, target=None):
+        if name != self.name:
+            return None
+        sys.meta_path.remove(self)
+        spec = importlib.util.find_spec(name)
+        load = spec.loader.exec_module
+
+        def load_and_call(module):
+            load(module)
+            self.then()
+
+        spec.loader.exec_module = load_and_call
+        return spec
+
+
+def after_import(name: str, then: Callable[[], None]) -> None:
+    """
+    Calls `then` now if the module `name` is imported already, else as soon as somebody imports it.
+
+    `then` may import what the module imports. Of this package it may import what does not itself import `name`: that
+    may be the very module that is waiting for it, half done.
+    """
+    if name in sys.modules:
+        then()
+    else:
+        sys.meta_path.insert(0, _AfterImport(name, then))
+
+
+__all__ = ["after_import"]
