@@ -22,7 +22,7 @@ sys.path.insert(0, sys.argv[1])
 import hf_primaldual
 import hf_primaldual.integration
 assert "transformers.modeling_utils" not in sys.modules
-from transformers import AttentionInterface, AttentionMaskInterface
+from transformers import AttentionInterface, AttentionMaskInterface, AutoFeatureExtractor, AutoModel
 assert {names} <= set(AttentionInterface().valid_keys())
 assert {names} <= set(AttentionMaskInterface().valid_keys())
 assert not any("hf_primaldual" in type(finder).__module__ for finder in sys.meta_path)
