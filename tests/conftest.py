@@ -1,6 +1,7 @@
 """Keeps the tests off the network and off the user's caches."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -24,3 +25,9 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _seed():
     torch.manual_seed(0)
+
+
+def pytest_collection_finish():
+    # Libraries and thousands of tests are there to the end. Trainer looks for garbage after each run, and not in them.
+    gc.collect()
+    gc.freeze()
