@@ -27,7 +27,9 @@ def _seed():
     torch.manual_seed(0)
 
 
-def pytest_collection_finish():
-    # Libraries and thousands of tests are there to the end. Trainer looks for garbage after each run, and not in them.
+@pytest.fixture(scope="module", autouse=True)
+def _freeze():
+    # What libraries, thousands of tests and the compiler's caches hold is there to the end. Trainer looks for garbage
+    # after each run, which took longer than the training: no longer in what is there before a module's tests.
     gc.collect()
     gc.freeze()

@@ -135,7 +135,10 @@ def test_prefix_tokens_are_seen_alone():
     assert maps.shape == (2, HEADS, 1 + GRID[0] * GRID[1], 1 + 1)
 
 
-@pytest.mark.parametrize("name", ATTENTIONS)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name == "primal_dual_bn_sh" else pytest.mark.slow) for name in ATTENTIONS],
+)
 @pytest.mark.parametrize("family", [BERT, VIT], ids=lambda family: family.name)
 def test_one_graph_under_the_compiler(family, name):
     model, inputs = family.build(name, bn_eps=0.1), family.inputs(family.takes_padding)

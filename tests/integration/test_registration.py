@@ -55,7 +55,7 @@ def test_registration_waits_until_models_are_imported(tmp_path):
     [
         "transformers.modeling_utils",
         "hf_primaldual.modeling.kernels_primal_dual",
-        "hf_primaldual.modeling.feature_extraction_primal_dual",
+        pytest.param("hf_primaldual.modeling.feature_extraction_primal_dual", marks=pytest.mark.slow),
     ],
 )
 def test_the_order_of_imports_does_not_matter(first, tmp_path):

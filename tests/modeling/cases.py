@@ -187,9 +187,11 @@ PRESET_CASES = {
 
 # Compiling takes seconds a preset: each kernel, transform and training set daily, all presets with the slow tests.
 DAILY = ("softmax", "bn+sh", "linear-bn+sh", "sparse-bn+sh", "conv2d+bn")
-COMPILED = [
-    pytest.param(preset, marks=() if preset in DAILY else pytest.mark.slow, id=preset) for preset in PRESET_CASES
-]
+
+
+def slow_but(*daily: str):
+    """Parameters `preset`: all of them, and those that are not among `daily` run with the slow tests."""
+    return [pytest.param(name, marks=() if name in daily else pytest.mark.slow, id=name) for name in PRESET_CASES]
 
 
 def choices_of(preset: str, fields: dict | None = None) -> tuple[str, tuple[str, ...], str]:

@@ -1,5 +1,6 @@
 """The models that what every model honours is tested with, and a batch for each."""
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -13,7 +14,7 @@ from hf_primaldual import (
     PrimalDualViTForImageClassification,
 )
 from tests.modeling import images, series, texts
-from tests.modeling.cases import DAILY, PRESET_CASES
+from tests.modeling.cases import PRESET_CASES
 
 
 class ModelCase(NamedTuple):
@@ -35,21 +36,16 @@ MODELS = {
 FLOATS = ("past_values", "pixel_values")
 
 
-def every_model(*names: str, slow: tuple[str, ...] = ()):
+def every_model(*names: str, daily: tuple[str, ...] = tuple(PRESET_CASES)):
     """
-    Parameters `(name, preset)`: every preset of the models of these names, of all by default. Of the models in `slow`
-    all but the `DAILY` presets run with the slow tests.
+    Parameters `(name, preset)`: every preset of the models of these names, of all by default. Presets that are not
+    among `daily` run with the slow tests.
     """
-
-    def marks(name, preset):
-        return pytest.mark.slow if name in slow and preset not in DAILY else ()
-
     return pytest.mark.parametrize(
         ("name", "preset"),
         [
-            pytest.param(name, preset, marks=marks(name, preset), id=f"{name}-{preset}")
-            for name in names or MODELS
-            for preset in PRESET_CASES
+            pytest.param(*pair, marks=() if pair[1] in daily else pytest.mark.slow, id="-".join(pair))
+            for pair in itertools.product(names or MODELS, PRESET_CASES)
         ],
     )
 

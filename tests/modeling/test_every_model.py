@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import set_seed
 
 from tests.modeling import texts
-from tests.modeling.cases import COMPILED, uses
+from tests.modeling.cases import DAILY, slow_but, uses
 from tests.modeling.models import FLOATS, MODELS, every_model, inputs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -133,8 +133,8 @@ def test_lora_is_attached_trained_and_merged(tmp_path, name, preset):
     assert not torch.allclose(model(**batch).logits, expected, atol=1e-3)
 
 
-# A pair of documents goes through the text's encoder twice.
-@every_model(slow=("matching",))
+# The sparse patterns' export is a test of theirs.
+@every_model(daily=("bn+sh", "linear-bn+sh"))
 def test_exported_with_a_dynamic_batch(name, preset):
     model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
     program = torch.export.export(model, (), inputs, dynamic_shapes=dynamic_batch(inputs), strict=False)
@@ -156,9 +156,8 @@ def assert_onnx_equals(name, preset, folder):
         torch.testing.assert_close(torch.from_numpy(outputs[0]), model(**larger).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", ["softmax", "bn+sh", "linear-bn", "sparse-sh"])
-def test_onnx_gives_equal_logits(tmp_path, preset):
-    assert_onnx_equals("vit", preset, tmp_path)
+def test_onnx_gives_equal_logits(tmp_path):
+    assert_onnx_equals("vit", "bn+sh", tmp_path)
 
 
 @pytest.mark.slow
@@ -174,7 +173,7 @@ def fresh_dynamo():
     torch._dynamo.reset()
 
 
-@every_model("vit", "matching")
+@every_model("vit", "matching", daily=DAILY)
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_inference_is_one_graph(name, preset):
     model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
@@ -183,7 +182,8 @@ def test_inference_is_one_graph(name, preset):
         torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", COMPILED)
+# Several graphs a preset.
+@pytest.mark.parametrize("preset", slow_but("bn+sh"))
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_images_of_many_sizes_and_batches_are_few_graphs(preset):
     model = MODELS["vit"].make(attention=preset, bn_eps=0.1)
@@ -194,7 +194,8 @@ def test_images_of_many_sizes_and_batches_are_few_graphs(preset):
             torch.testing.assert_close(compiled(pixel_values).logits, model(pixel_values).logits, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", COMPILED)
+# Several graphs a preset.
+@pytest.mark.parametrize("preset", slow_but("bn+sh"))
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_texts_of_many_lengths_are_few_graphs(preset):
     model = MODELS["text"].make(attention=preset, bn_eps=0.1)

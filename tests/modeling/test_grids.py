@@ -34,8 +34,7 @@ def compare(layer, mask_kind, tokens, grid_size=None, tolerance=1e-10):
     )
 
 
-@pytest.mark.parametrize("mask_kind", ["unmasked", "holes"])
-@pytest.mark.parametrize("prefix", [0, 2])
+@pytest.mark.parametrize(("prefix", "mask_kind"), [(0, "unmasked"), (2, "holes")])
 @pytest.mark.parametrize("grid_size", GRIDS, ids=str)
 @pytest.mark.parametrize(("preset", "fields"), SETTINGS)
 def test_a_grid_equals_the_formulas(preset, fields, grid_size, prefix, mask_kind):

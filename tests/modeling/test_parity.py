@@ -45,7 +45,11 @@ def test_output_and_gradients_equal_the_formulas(preset, fields, implementation,
 
 @masks
 @pytest.mark.parametrize(
-    ("preset", "fields", "implementation"), settings_by_back_end("default", "scattered", "scattered-learned", "local")
+    ("preset", "fields", "implementation"),
+    [
+        pytest.param(*param.values, id=param.id, marks=() if param.id.endswith("default-sdpa") else pytest.mark.slow)
+        for param in settings_by_back_end("default", "scattered", "scattered-learned", "local")
+    ],
 )
 def test_output_and_gradients_at_1000_tokens(preset, fields, implementation, mask_kind):
     layer = make_layer(preset, implementation, **fields)

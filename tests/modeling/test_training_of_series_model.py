@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hf_primaldual.modeling.layers_primal_dual import TokenBatchNorm
-from tests.modeling.cases import COMPILED, PRESET_CASES, needs_compiler, right_padding
+from tests.modeling.cases import DAILY, PRESET_CASES, needs_compiler, right_padding, slow_but
 from tests.modeling.parity import make_layer
 from tests.modeling.series import series_batch, small_model
 
@@ -129,7 +129,7 @@ def fresh_dynamo():
 
 
 @needs_compiler
-@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+@pytest.mark.parametrize("masked", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["masked", "unmasked"])
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_compiled_model_equals_eager(masked):
     model, batch = small_model(attention="bn+sh"), series_batch()
@@ -139,7 +139,7 @@ def test_compiled_model_equals_eager(masked):
     torch.testing.assert_close(actual.logits, expected.logits, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("preset", COMPILED)
+@pytest.mark.parametrize("preset", slow_but(*DAILY))
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_training_step_is_one_graph(preset):
     # Without the compiler behind it, which takes most of the time.

@@ -16,7 +16,7 @@ from transformers import (
     pipeline,
 )
 
-from tests.modeling.cases import COMPILED, PRESET_CASES
+from tests.modeling.cases import PRESET_CASES, slow_but
 from tests.modeling.isolated import run_isolated
 from tests.modeling.test_training_of_series_model import fresh_dynamo, train_step  # noqa: F401
 from tests.modeling.texts import document_batch, small_matcher, small_model, text_batch
@@ -122,7 +122,7 @@ def assert_one_graph(model, batch):
         torch.testing.assert_close(actual.grad, expected.grad, rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("preset", COMPILED)
+@pytest.mark.parametrize("preset", slow_but("bn+sh"))
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_a_training_step_is_one_graph(preset):
     assert_one_graph(small_model(attention=preset, prepend_cls=True, num_hidden_layers=1).train(), text_batch())

@@ -142,6 +142,7 @@ def test_a_dead_process_ends_the_other_and_is_named(ended, folder):
     assert "Signal 9 (SIGKILL) received" in root_cause
 
 
+@pytest.mark.slow
 def test_a_hanging_process_ends_the_other_within_the_time_out(tmp_path):
     ended = two_processes("-m", "tests.scale.worker", tmp_path, "hang")
     assert time.time() - float((tmp_path / "failed-at").read_text()) < 20
@@ -150,6 +151,7 @@ def test_a_hanging_process_ends_the_other_within_the_time_out(tmp_path):
     assert re.search(r"RuntimeError: .*([Tt]imed out|timeout)", ended.stderr)
 
 
+@pytest.mark.slow
 def test_the_script_writes_once_and_finds_what_one_process_finds(tmp_path):
     flags = ["--seeds", "0", "--num_train_epochs", "1", "--efficiency_tokens", "29", "--report_to", "none"]
     flags += ["--hidden_size", "16", "--intermediate_size", "16", "--num_hidden_layers", "1", "--threads", "1"]

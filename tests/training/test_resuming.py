@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from hf_primaldual.training.arguments import (
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    parse_arguments,
+)
 from hf_primaldual.training.checkpoints import last_whole_checkpoint
+from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.time_series import series_task
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "run_time_series_classification.py"
@@ -66,6 +74,7 @@ def test_a_run_killed_in_a_step_and_again_in_a_save_ends_as_if_nothing_had_happe
     assert outcome(output) == outcome(whole), f"killed at step {step}"
 
 
+@pytest.mark.slow
 def test_a_run_killed_after_its_last_step_is_written_down_and_not_trained_on(whole, tmp_path):
     output = tmp_path / "out"
     killed = run("record", 2, output)
@@ -81,15 +90,18 @@ def test_a_run_killed_after_its_last_step_is_written_down_and_not_trained_on(who
 
 
 def test_a_resumed_run_must_have_the_settings_it_was_begun_with(whole, tmp_path):
-    output = tmp_path / "out"
-    assert run("kill", 2, output).returncode == -9
-    refused = run("none", 0, output, "--resume", "--learning_rate", "0.5")
-    assert "begun with other settings of learning_rate" in refused.stderr
-    refused = run("none", 0, output)
-    assert "--resume" in refused.stderr
-    assert "--overwrite" in refused.stderr
+    def again(*flags):
+        argv = [*FLAGS, "--output_dir", str(shutil.copytree(whole, tmp_path / "out", dirs_exist_ok=True)), *flags]
+        arguments = parse_arguments(SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments, argv=argv)
+        run_comparison(series_task(*arguments[:2]), *arguments[1:])
+
+    with pytest.raises(ValueError, match="begun with other settings of learning_rate"):
+        again("--resume", "--learning_rate", "0.5")
+    with pytest.raises(FileExistsError, match=r"--resume.*--overwrite"):
+        again()
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_what_was_there_is_kept(whole, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
