@@ -43,6 +43,7 @@ def published():
         pytest.skip(str(error))
 
 
+@pytest.mark.slow
 def test_the_published_images_pixel_by_pixel(published):
     data = load_fashion_mnist()
     assert {name: len(split) for name, split in data.items()} == {"train": 60000, "test": 10000}

@@ -139,7 +139,7 @@ def test_prefix_tokens_are_seen_alone():
     "name",
     [pytest.param(name, marks=() if name == "primal_dual_bn_sh" else pytest.mark.slow) for name in ATTENTIONS],
 )
-@pytest.mark.parametrize("family", [BERT, VIT], ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [BERT, pytest.param(VIT, marks=pytest.mark.slow)], ids=lambda family: family.name)
 def test_one_graph_under_the_compiler(family, name):
     model, inputs = family.build(name, bn_eps=0.1), family.inputs(family.takes_padding)
     expected = model(**inputs).last_hidden_state

@@ -16,27 +16,17 @@ from tests.modeling.isolated import run_isolated
 SOURCE = Path(hf_primaldual.__file__).parents[1]
 FAMILIES_DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
 
-LAZY = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import hf_primaldual
-import hf_primaldual.integration
-assert "transformers.modeling_utils" not in sys.modules
-from transformers import AttentionInterface, AttentionMaskInterface, AutoFeatureExtractor, AutoModel
-assert {names} <= set(AttentionInterface().valid_keys())
-assert {names} <= set(AttentionMaskInterface().valid_keys())
-assert not any("hf_primaldual" in type(finder).__module__ for finder in sys.meta_path)
-"""
-
 # Whichever module is asked for first, none is left half imported, and everything is registered in the end.
 ORDER = """
 import importlib, sys
 sys.path.insert(0, sys.argv[1])
 importlib.import_module("{first}")
+assert "transformers.modeling_utils" not in sys.modules or {imports_models}
 import hf_primaldual
-from transformers import AttentionInterface, AutoConfig, AutoModel, BertConfig
+from transformers import AttentionInterface, AttentionMaskInterface, AutoConfig, AutoModel, BertConfig
 from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING
 assert {names} <= set(AttentionInterface().valid_keys())
+assert {names} <= set(AttentionMaskInterface().valid_keys())
 assert BertConfig().primal_dual is None
 assert hf_primaldual.PrimalDualTimeSeriesConfig in FEATURE_EXTRACTOR_MAPPING
 for family in ("text", "time_series", "vit"):
@@ -46,20 +36,18 @@ assert not any("hf_primaldual" in type(finder).__module__ for finder in sys.meta
 """
 
 
-def test_registration_waits_until_models_are_imported(tmp_path):
-    run_isolated(LAZY.format(names=set(ATTENTIONS)), tmp_path, SOURCE, hide=False)
-
-
 @pytest.mark.parametrize(
-    "first",
+    ("first", "imports_models"),
     [
-        "transformers.modeling_utils",
-        "hf_primaldual.modeling.kernels_primal_dual",
-        pytest.param("hf_primaldual.modeling.feature_extraction_primal_dual", marks=pytest.mark.slow),
+        ("hf_primaldual.integration", False),
+        ("hf_primaldual.modeling.kernels_primal_dual", True),
+        pytest.param("transformers.modeling_utils", True, marks=pytest.mark.slow),
+        pytest.param("hf_primaldual.modeling.feature_extraction_primal_dual", False, marks=pytest.mark.slow),
     ],
 )
-def test_the_order_of_imports_does_not_matter(first, tmp_path):
-    run_isolated(ORDER.format(first=first, names=set(ATTENTIONS)), tmp_path, SOURCE, hide=False)
+def test_registration_waits_for_transformers_modules_in_any_order_of_imports(first, imports_models, tmp_path):
+    script = ORDER.format(first=first, imports_models=imports_models, names=set(ATTENTIONS))
+    run_isolated(script, tmp_path, SOURCE, hide=False)
 
 
 def test_registering_twice_changes_nothing():

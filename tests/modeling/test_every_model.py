@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import set_seed
 
 from tests.modeling import texts
-from tests.modeling.cases import DAILY, slow_but, uses
+from tests.modeling.cases import DAILY, PRESET_CASES, slow_but, uses
 from tests.modeling.models import FLOATS, MODELS, every_model, inputs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -34,7 +34,7 @@ def test_back_ends_agree(name, preset, implementation):
     torch.testing.assert_close(other(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
 
 
-@every_model("vit", "text")
+@every_model("vit", "text", daily=DAILY)
 def test_flex_attention_where_the_device_supports_it(name, preset):
     if uses("linear", preset) or uses("sparse", preset):
         pytest.skip("computes its attention itself")
@@ -173,7 +173,7 @@ def fresh_dynamo():
     torch._dynamo.reset()
 
 
-@every_model("vit", "matching", daily=DAILY)
+@every_model("vit", "matching", daily=("bn+sh", "linear-bn+sh", "sparse-bn+sh"))
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_inference_is_one_graph(name, preset):
     model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
@@ -194,8 +194,8 @@ def test_images_of_many_sizes_and_batches_are_few_graphs(preset):
             torch.testing.assert_close(compiled(pixel_values).logits, model(pixel_values).logits, rtol=1e-4, atol=1e-4)
 
 
-# Several graphs a preset.
-@pytest.mark.parametrize("preset", slow_but("bn+sh"))
+@pytest.mark.slow
+@pytest.mark.parametrize("preset", PRESET_CASES)
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_texts_of_many_lengths_are_few_graphs(preset):
     model = MODELS["text"].make(attention=preset, bn_eps=0.1)

@@ -37,7 +37,10 @@ def test_every_preset_is_tested():
 
 @pytest.mark.parametrize("tokens", [1, 7, 63])
 @masks
-@pytest.mark.parametrize(("preset", "fields", "implementation"), settings_by_back_end())
+@pytest.mark.parametrize(
+    ("preset", "fields", "implementation"),
+    settings_by_back_end(eager_for=("default", "learned", "scattered", "ragged")),
+)
 def test_output_and_gradients_equal_the_formulas(preset, fields, implementation, mask_kind, tokens):
     layer = make_layer(preset, implementation, **WELL_CONDITIONED, **fields)
     compare(layer, MASKS[mask_kind](3, tokens), 3, tokens, 1e-5)

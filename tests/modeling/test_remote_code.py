@@ -137,6 +137,7 @@ for tensors in sorted(root.glob("*/tensors")):
 """
 
 
+@pytest.mark.slow
 def test_checkpoints_of_other_presets_load_without_the_package(tmp_path):
     inputs = series_batch()
     del inputs["labels"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hf_primaldual.modeling.layers_primal_dual import TokenBatchNorm
-from tests.modeling.cases import DAILY, PRESET_CASES, needs_compiler, right_padding, slow_but
+from tests.modeling.cases import PRESET_CASES, needs_compiler, right_padding, slow_but
 from tests.modeling.parity import make_layer
 from tests.modeling.series import series_batch, small_model
 
@@ -128,8 +128,11 @@ def fresh_dynamo():
     torch._dynamo.reset()
 
 
+MASKED = [pytest.param(True, id="masked"), pytest.param(False, id="unmasked", marks=pytest.mark.slow)]
+
+
 @needs_compiler
-@pytest.mark.parametrize("masked", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["masked", "unmasked"])
+@pytest.mark.parametrize("masked", MASKED)
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_compiled_model_equals_eager(masked):
     model, batch = small_model(attention="bn+sh"), series_batch()
@@ -139,7 +142,7 @@ def test_compiled_model_equals_eager(masked):
     torch.testing.assert_close(actual.logits, expected.logits, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("preset", slow_but(*DAILY))
+@pytest.mark.parametrize("preset", slow_but("bn+sh", "linear-bn+sh"))
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_training_step_is_one_graph(preset):
     # Without the compiler behind it, which takes most of the time.
@@ -163,7 +166,7 @@ ONE_GRAPH = {
 }
 
 
-@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
+@pytest.mark.parametrize("masked", MASKED)
 @pytest.mark.parametrize("fields", ONE_GRAPH.values(), ids=ONE_GRAPH)
 @pytest.mark.usefixtures("fresh_dynamo")
 def test_a_layer_is_one_graph(fields, masked):
