@@ -94,7 +94,7 @@ bench-all: $(TIMESTAMP)
 BENCH_ALL := results
 
 ## Checkpoints of all committed cards, trained anew, in folders that are ready to be published: hours on one core.
-checkpoints: $(TIMESTAMP)
+checkpoints: $(TIMESTAMP) data
 	$(BIN)/python scripts/build_checkpoints.py
 
 ## Other programs that read and write the Hub's protocol, against the test Hub; needs node and npm.

@@ -1,27 +1,28 @@
 """What waits until a module of transformers is imported, so that importing this package takes no time."""
 
 import importlib.abc
-import importlib.util
 import sys
 from collections.abc import Callable
+from importlib.machinery import PathFinder
 
 
 class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls `then` once the module `name` has been imported, and is gone."""
+    """Calls `then` once the module `name` has been imported, and is gone. An import that fails is waited for again."""
 
     def __init__(self, name: str, then: Callable[[], None]):
         self.name, self.then = name, then
 
     def find_spec(self, name, path=None, target=None):
-        if name != self.name:
+        spec = PathFinder.find_spec(name, path, target) if name == self.name else None
+        if spec is None:
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
         load = spec.loader.exec_module
 
         def load_and_call(module):
             load(module)
             self.then()
+            # Another list: another thread may be going through the old one.
+            sys.meta_path = [finder for finder in sys.meta_path if finder is not self]
 
         spec.loader.exec_module = load_and_call
         return spec

@@ -35,9 +35,11 @@ def test_tree_ids_are_those_of_git_write_tree(tmp_path):
 
 def test_a_request_that_it_does_not_know_is_answered_501_and_kept(tmp_path):
     with LoopbackHub(tmp_path) as hub:
-        with pytest.raises(urllib.error.HTTPError, match="501"):
-            urllib.request.urlopen(f"{hub.endpoint}/api/spaces/tester/one")
-        assert hub.unknown == ["GET /api/spaces/tester/one"]
+        # No such path, and no such method of a path.
+        for method, path in (("GET", "/api/spaces/tester/one"), ("DELETE", "/api/models/tester/one/tag/v1")):
+            with pytest.raises(urllib.error.HTTPError, match="501"):
+                urllib.request.urlopen(urllib.request.Request(hub.endpoint + path, method=method))
+            assert hub.unknown.pop() == f"{method} {path}"
 
 
 @pytest.mark.parametrize("xet", [True, False], ids=["xet", "lfs"])

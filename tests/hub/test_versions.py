@@ -40,6 +40,7 @@ def test_a_checkpoint_of_an_older_version_gives_the_logits_that_it_gave_then(fol
         ({"transforms": ["wavelet"]}, "bn, conv1d"),
         ({"pooling": "last"}, "flatten"),
     ],
+    ids=str,
 )
 def test_a_checkpoint_of_a_newer_version_says_what_it_needs(fields, known, tmp_path):
     folder = Path(shutil.copytree(SAVED[-1], tmp_path / "model"))
@@ -49,3 +50,15 @@ def test_a_checkpoint_of_a_newer_version_says_what_it_needs(fields, known, tmp_p
         with pytest.raises(Exception, match=known) as caught:
             AutoModelForSequenceClassification.from_pretrained(folder)
         assert ("install `hf_primaldual>=10.2.0`" in str(caught.value)) == is_newer
+
+
+def test_a_field_that_only_a_newer_version_knows_is_not_ignored(tmp_path):
+    folder = Path(shutil.copytree(SAVED[-1], tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "gate": True, "hf_primaldual_version": "10.2.0"}))
+    with pytest.raises(ValueError, match=r"holds gate, .* install `hf_primaldual>=10.2.0`"):
+        AutoModelForSequenceClassification.from_pretrained(folder)
+    # What the newer version wrote and this one knows, and fields of one's own in a checkpoint of this version.
+    for fields in ({"hf_primaldual_version": "10.2.0"}, {"gate": True}):
+        (folder / "config.json").write_text(json.dumps({**config, **fields}))
+        AutoModelForSequenceClassification.from_pretrained(folder)

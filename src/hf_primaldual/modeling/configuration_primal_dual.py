@@ -3,13 +3,15 @@
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 # The version of hf_primaldual that this file is of, which travels with checkpoints to where the package is not.
 VERSION = "0.1.0"
+# What else transformers writes into config.json, of any model.
+_OF_TRANSFORMERS = ("auto_map", "custom_pipelines", "quantization_config", "transformers_version")
 
 
 class AttentionChoices(NamedTuple):
@@ -70,6 +72,17 @@ def _check_per_head(name: str, values: list[int] | tuple[int, ...], num_heads: i
 def _as_numbers(version: str) -> tuple[int, ...]:
     """`0.10.2` as (0, 10, 2), for comparing; what follows the numbers counts for nothing."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+def _is_newer(saved: str | None) -> bool:
+    """Whether a checkpoint was saved by a newer package than this."""
+    return saved is not None and _as_numbers(saved) > _as_numbers(VERSION)
+
+
+def _needs(saved: str) -> str:
+    return (
+        f"The checkpoint was saved by hf_primaldual {saved} and this is {VERSION}: install `hf_primaldual>={saved}`."
+    )
 
 
 def _check_name(field: str, value: str, allowed: Iterable[str]) -> None:
@@ -219,19 +232,28 @@ class PrimalDualConfig(PreTrainedConfig):
         with self._naming_the_version():
             self._validate_attention()
 
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+        """
+        Raises:
+            ValueError: for a field that only a newer version of the package knows, which saved it; ignored, it might
+                change what the model computes.
+        """
+        saved, known = config_dict.get("hf_primaldual_version"), cls()
+        unknown = [name for name in config_dict if not (hasattr(known, name) or name in _OF_TRANSFORMERS)]
+        if unknown and _is_newer(saved):
+            raise ValueError(f"config.json holds {', '.join(unknown)}, which are not known here. {_needs(saved)}")
+        return super().from_dict(config_dict, **kwargs)
+
     @contextmanager
     def _naming_the_version(self) -> Iterator[None]:
         """Adds to an error what a checkpoint of a newer package needs."""
         try:
             yield
         except ValueError as error:
-            saved = self.hf_primaldual_version
-            if saved is None or _as_numbers(saved) <= _as_numbers(VERSION):
+            if not _is_newer(self.hf_primaldual_version):
                 raise
-            raise ValueError(
-                f"{error} The checkpoint was saved by hf_primaldual {saved} and this is {VERSION}: install "
-                f"`hf_primaldual>={saved}`."
-            ) from error
+            raise ValueError(f"{error} {_needs(self.hf_primaldual_version)}") from error
 
     def _validate_attention(self) -> None:
         if self.hidden_size < 1 or self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:

@@ -43,7 +43,9 @@ class LoopbackHub:
         self.collections = Collections(self._writer)
 
     def __enter__(self) -> "LoopbackHub":
-        app = Starlette(routes=self._routes(), exception_handlers={Refused: _refuse, 404: self._unknown})
+        app = Starlette(
+            routes=self._routes(), exception_handlers={Refused: _refuse, 404: self._unknown, 405: self._unknown}
+        )
         config = uvicorn.Config(Faults(app, self.faults), host="127.0.0.1", port=0, log_level="error", lifespan="off")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, daemon=True)
