@@ -60,6 +60,13 @@ def test_what_is_pushed_is_pulled_in_both_transfer_modes(xet, tmp_path):
         assert (hub.count("PUT", "/lfs/") > 0) != xet
 
         assert client("upload", folder=folder, repo_id="tester/one", tag="v1")["commit"] == first["commit"]
+        # Other files under a tag that is there: refused before anything is sent.
+        for name in ("config.json", "model.safetensors"):
+            (folder / name).write_bytes(b"[]")
+            with pytest.raises(ClientError, match="has 'v1' already"):
+                client("upload", folder=folder, repo_id="tester/one", tag="v1")
+            (folder / name).write_bytes(contents[name])
+        assert hub.count("POST", "/commit/") == 1
         assert hub.count("POST", "/commit/") == 1
 
         (folder / "config.json").unlink()

@@ -15,7 +15,7 @@ from hf_primaldual.hub.card import write_card
 from hf_primaldual.hub.checks import check, check_loading, check_text
 from hf_primaldual.hub.collections import add_to_collection
 from hf_primaldual.hub.publish import publish
-from tests.hub.checkpoints import ready_checkpoint
+from tests.hub.checkpoints import published, ready_checkpoint
 from tests.hub.loopback.client import ROOT
 from tests.hub.loopback.server import LoopbackHub
 
@@ -36,7 +36,7 @@ def test_a_dry_run_lists_what_would_go_and_sends_nothing(folder):
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     would = publish(folder, "me/model", dry_run=True)
     assert would.commit is None
-    assert dict(would.files) == {name: len(content) for name, content in before.items()}
+    assert dict(would.files) == {name: len(content) for name, content in published(folder, "me/model").items()}
     assert "nothing was sent to me/model" in str(would)
     assert all(name in str(would) for name in before)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -88,7 +88,8 @@ SPOILED = {
     "token": (lambda f: change_results(f, command=f"run --token {TOKEN}"), "a token in line"),
     "mail": (lambda f: change_config(f, author=EMAIL), "an e-mail address in line"),
     "license": (lambda f: change_results(f, license=" "), "'license' is empty"),
-    "base model": (lambda f: change_config(f, annealing_target={"bn_beta": 1}), "'base_model' is missing"),
+    "base model": (lambda f: change_config(f, converted_from="bert"), "'base_model' is missing"),
+    "annealed base model": (lambda f: change_config(f, annealing_target={"bn_beta": 1}), "'base_model' is missing"),
     "auto_map": (lambda f: change_config(f, auto_map={}), "names no code"),
 }
 
@@ -131,8 +132,26 @@ def test_a_collection_that_could_not_be_is_refused_before_anything_is_sent(monke
     del sys.modules["publish"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file:///home/me/x",
+        "a:/home/me",
+        "C:/Users/me",
+        "C:\\Users",
+        "(/workspace/x)",
+        '"/kaggle/input"',
+        "=/dev/shm/x",
+    ],
+)
+def test_a_path_of_a_machine_is_found_in_whatever_form(text):
+    with pytest.raises(ValueError, match="an absolute path in line 2"):
+        check_text("text", f"first\nthen {text} follows")
+
+
 def test_a_formula_or_an_address_is_no_private_matter():
     check_text("text", "https://arxiv.org/abs/2406.13781, a/b/c, 1/home, @strict, D:4, q/var(x), [a](b/c.png), x @ y")
+    check_text("text", "https://data/home, http://host/home/page, git+https://host/work/x, ratio a:b/c, and/or")
 
 
 FLAGS = ["--dataset", "BasicMotions", "--attention", "bn+sh", "--seeds", "3", "--num_train_epochs", "1"]
@@ -151,15 +170,21 @@ def test_a_training_script_publishes_its_checkpoint_in_one_commit(tmp_path):
             command = [sys.executable, ROOT / "scripts" / "run_time_series_classification.py", *FLAGS, *more]
             return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
-        refused = run("--push_to_hub", "true", "--hub_model_id", "motions")
-        assert "`push_to_hub` needs `hub_model_id`, an owner/name" in refused.stderr
+        for flags, message in (
+            (["--hub_model_id", "motions"], "`push_to_hub` needs `hub_model_id`, an owner/name"),
+            (["--hub_model_id", "tester/motions"], "`push_to_hub` needs `model_license`"),
+        ):
+            refused = run("--push_to_hub", "true", *flags)
+            assert message in refused.stderr
         assert not (tmp_path / "out").exists()
-        finished = run("--push_to_hub", "true", "--hub_model_id", "tester/motions", "--hub_private_repo", "true")
+        push = ["--push_to_hub", "true", "--hub_model_id", "tester/motions", "--hub_private_repo", "true"]
+        finished = run(*push, "--model_license", "mit")
         assert finished.returncode == 0, finished.stderr[-3000:]
         (folder,) = (tmp_path / "out").glob("primal-dual-*")
         pushed = hub.content("tester/motions")
         del pushed[".gitattributes"]
-        assert pushed == {path.name: path.read_bytes() for path in folder.iterdir()}
+        assert pushed == published(folder, "tester/motions")
+        assert b'pipeline("time-series-classification", model="tester/motions"' in pushed["README.md"]
         assert {"README.md", "results.json", "check.safetensors", "learning_curves.png"} < set(pushed)
         assert hub.repositories["tester/motions"].private
         assert hub.count("POST", "/commit/") == hub.count("POST", "/repos/create") == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from hf_primaldual.hub.checks import RECORD
-from tests.hub.checkpoints import ready_checkpoint
+from tests.hub.checkpoints import published, ready_checkpoint
 from tests.hub.loopback.client import ROOT, Client, ClientError
 from tests.hub.loopback.server import LoopbackHub
 from tests.hub.test_downloads import load
@@ -45,7 +45,7 @@ def walk(client: Client, owner: str, folder: Path, home: Path) -> None:
         collection = client("add_to_collection", title=title, repo_ids=[repository], private=True)
         assert collection["url"] == done.stdout.splitlines()[-1]
         assert list(collection["notes"]) == [repository]
-        first = contents(folder)
+        first = published(folder, repository)
         assert pulled(client, repository) == pulled(client, repository, revision="v1") == first
 
         (folder / "LICENSE").write_text("A licence.")

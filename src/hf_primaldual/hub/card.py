@@ -59,7 +59,7 @@ def _metadata(results: Mapping[str, Any]) -> ModelCardData:
     attention, dataset, task = results["attention"], results["dataset"], results["task"]
     tags = ["primal-dual-attention", task, f"attention-{attention.replace('+', '-')}"]
     return ModelCardData(
-        license=results["license"],
+        license=results["license"] or None,
         library_name="transformers",
         base_model=results.get("base_model"),
         datasets=[dataset["hub_id"]] if "hub_id" in dataset else None,
@@ -122,6 +122,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
     example, examples = _EXAMPLES[results["task"]]
     return {
         **{key: results[key] for key in _AS_THEY_ARE},
+        "address": results.get("repo_id", results["model_name"]),
         "task_words": results["task"].replace("-", " "),
         "example": example,
         "examples": examples,

@@ -31,9 +31,13 @@ PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt",
 BINARY = (".safetensors", ".png", ".model")
 PRIVATE = {
     "an absolute path": re.compile(
-        r"(?<![\w.:/~-])/(home|root|tmp|usr|Users|var|opt|mnt|data|work|scratch|srv)/[\w.-]|\b[A-Za-z]:\\+\w"
+        # Not in an address, after its `://` or its host.
+        r"(?<![\w.~-])(?<!:/)/(home|root|tmp|usr|Users|var|opt|mnt|data|work|workspace|scratch|srv|media|content"
+        r"|private|Volumes|kaggle|lustre|dev/shm)/[\w.-]|\b[A-Za-z]:[\\/]+\w"
     ),
-    "a token": re.compile(r"\b(hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|sk-[A-Za-z0-9-]{20,}|AKIA[A-Z0-9]{16})"),
+    "a token": re.compile(
+        r"\b(hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}|sk-[A-Za-z0-9-]{20,}|AKIA[A-Z0-9]{16})"
+    ),
     "an e-mail address": re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}\b"),
 }
 # Another processor rounds otherwise than the one that the logits were recorded on.
@@ -58,10 +62,11 @@ def check(folder: str | os.PathLike) -> list[Path]:
             hint = "; write it with `save_checkpoint(..., inputs=...)`" if name == RECORD else ""
             raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has{hint}")
     results = load_results(folder / "results.json")
+    found = _plain_files(folder)
     # Nearly all the time goes into importing transformers, there and, for a function, here: both at once.
     with _loading(folder) as wait:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        found = _check_names(folder, results, config)
+        _check_names(folder, found, results, config)
         for path in found:
             _check_content(path)
         _check_card(folder, results)
@@ -89,7 +94,9 @@ def _loading(folder: str | os.PathLike) -> Iterator[Callable[[], None]]:
         tempfile.TemporaryDirectory(prefix="hf_primaldual-check-") as home,
         subprocess.Popen(
             [sys.executable, "-I", "-c", script, str(Path(folder).resolve()), RECORD, str(TOLERANCE)],
-            env={**os.environ, "HF_HOME": home, "HF_HUB_OFFLINE": "1"},
+            # No cache but its own: each has a variable that would win over HF_HOME.
+            env={name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+            | {"HF_HOME": home, "HF_HUB_OFFLINE": "1"},
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -124,23 +131,27 @@ def check_text(name: str, text: str) -> None:
             raise ValueError(f"{name} holds {what} in line {line}{shown}; it would be public")
 
 
-def _check_names(folder: Path, results: Mapping[str, Any], config: Mapping[str, Any]) -> list[Path]:
-    code = _code(folder, config)
-    named = {*REQUIRED, *results.get("plots", ()), *code}
-    for name in sorted(named):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} lacks {name}, which its results or its code name")
+def _plain_files(folder: Path) -> list[Path]:
+    """What is in a folder, of which nothing is harmful to read."""
     found = sorted(folder.iterdir())
     for path in found:
         if path.suffix in PICKLES:
             raise ValueError(f"{path.name} may hold a pickle, which runs code when it is read; save it as safetensors")
         if not path.is_file() or path.is_symlink():
             raise ValueError(f"{path.name} is no plain file; a checkpoint is one flat folder")
+    return found
+
+
+def _check_names(folder: Path, found: list[Path], results: Mapping[str, Any], config: Mapping[str, Any]) -> None:
+    named = {*REQUIRED, *results.get("plots", ()), *_code(folder, config)}
+    for name in sorted(named):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} lacks {name}, which its results or its code name")
+    for path in found:
         if path.name not in named and not EXPECTED.fullmatch(path.name):
             raise ValueError(f"{path.name} is no file of a checkpoint; move it out of {folder}")
     if not any(re.fullmatch(r"model.*\.safetensors", path.name) for path in found):
         raise FileNotFoundError(f"{folder} holds no weights, model.safetensors")
-    return found
 
 
 def _code(folder: Path, config: Mapping[str, Any]) -> set[str]:
@@ -189,7 +200,8 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
     for key, value in (("license", results["license"]), ("dataset.name", results["dataset"]["name"])):
         if not value.strip():
             raise ValueError(f"results.json: {key!r} is empty; state it, it is not guessed")
-    if config.get("annealing_target") is not None and not results.get("base_model"):
+    converted = config.get("converted_from") or config.get("annealing_target")
+    if converted is not None and not results.get("base_model"):
         raise ValueError(
             "results.json: 'base_model' is missing: the checkpoint was converted from another, which the card names"
         )

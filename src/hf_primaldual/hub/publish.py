@@ -1,7 +1,9 @@
 """From a checkpoint folder to a repository of the Hub: checked first, then uploaded in one commit."""
 
+import hashlib
 import os
 import re
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile
 from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+from .card import render_card
 from .checks import check
+from .results import load_results, save_results
 
 # What the Hub itself puts into a new repository.
 _KEPT = (".gitattributes",)
@@ -21,7 +25,10 @@ _LONGEST_WAIT = 60.0
 
 @dataclass(frozen=True)
 class Upload:
-    """What `publish` did, or with `dry_run` would do: `files` are names and sizes in bytes, `removed` names."""
+    """
+    What `publish` sent, or with `dry_run` would send: `files` are names and sizes in bytes. `removed` are the names of
+    what the repository held besides, at which a dry run does not look.
+    """
 
     repo_id: str
     files: tuple[tuple[str, int], ...]
@@ -50,6 +57,7 @@ def publish(
 ) -> Upload:
     """
     Checks a checkpoint folder (`hub.checks.check`) and makes a repository hold exactly its files, in one commit.
+    There, and not in the folder, results and card say its address, which the card's examples load from.
 
     The repository is created if there is none. What it held beside the folder's files is removed in that commit, so
     that no code of an older version stays. Large files travel before the commit and are seen by nobody until it is
@@ -76,20 +84,22 @@ def publish(
         RuntimeError: Somebody else pushed meanwhile.
     """
     _check_arguments(repo_id, revision, pull_request, tag)
-    found = check(folder)
-    if dry_run:
-        return Upload(repo_id, _sizes(found))
-    message = message or f"{Path(folder).resolve().name}, checked by hf_primaldual"
-    return upload(
-        found,
-        repo_id,
-        private=private,
-        revision=revision,
-        pull_request=pull_request,
-        tag=tag,
-        message=message,
-        token=token,
-    )
+    checked = check(folder)
+    with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
+        found = _addressed(checked, repo_id, Path(place))
+        if dry_run:
+            return Upload(repo_id, _sizes(found))
+        message = message or f"{Path(folder).resolve().name}, checked by hf_primaldual"
+        return upload(
+            found,
+            repo_id,
+            private=private,
+            revision=revision,
+            pull_request=pull_request,
+            tag=tag,
+            message=message,
+            token=token,
+        )
 
 
 def upload(
@@ -111,16 +121,25 @@ def upload(
     """
     _check_arguments(repo_id, revision, pull_request, tag)
     api = HfApi(token=token)
-    patiently(lambda: _prepare(api, repo_id, private, revision, tag))
+    patiently(lambda: _prepare(api, repo_id, private, revision))
 
     def push():
-        return _push(api, repo_id, found, revision or "main", pull_request, message)
+        return _push(api, repo_id, found, revision or "main", pull_request, tag, message)
 
     # Sent again, a pull request whose answer was lost would be opened twice.
     commit, removed = push() if pull_request else patiently(push)
     if tag is not None:
         patiently(lambda: _tag(api, repo_id, tag, commit.oid))
     return Upload(repo_id, _sizes(found), removed, commit.oid, commit.pr_url or commit.commit_url)
+
+
+def _addressed(found: Sequence[Path], repo_id: str, place: Path) -> list[Path]:
+    """The same files, of which `place` holds those that say where they are to be found: the results and their card."""
+    (results_file,) = (path for path in found if path.name == "results.json")
+    results = {**load_results(results_file), "repo_id": repo_id}
+    save_results(results, place / "results.json")
+    (place / "README.md").write_text(render_card(results), encoding="utf-8")
+    return [place / path.name if (place / path.name).exists() else path for path in found]
 
 
 def _sizes(found: Sequence[Path]) -> tuple[tuple[str, int], ...]:
@@ -136,8 +155,8 @@ def _check_arguments(repo_id: str, revision: str | None, pull_request: bool, tag
         raise ValueError(f"`tag` is for a commit, which a pull request is not yet; got {tag!r}")
 
 
-def _prepare(api: HfApi, repo_id: str, private: bool, revision: str | None, tag: str | None) -> None:
-    """Makes the repository and the branch, and sees whether the tag is free."""
+def _prepare(api: HfApi, repo_id: str, private: bool, revision: str | None) -> None:
+    """Makes the repository and the branch."""
     try:
         info = api.model_info(repo_id)
     except RepositoryNotFoundError:
@@ -147,21 +166,28 @@ def _prepare(api: HfApi, repo_id: str, private: bool, revision: str | None, tag:
             raise ValueError(f"`private`: {repo_id} is there and public; choose another name")
     if revision is not None and revision != "main":
         api.create_branch(repo_id, branch=revision, exist_ok=True)
-    at = None if tag is None else _tagged(api, repo_id, tag)
-    # An upload that ended and is run again finds its own tag.
-    if at is not None and at != api.model_info(repo_id, revision=revision).sha:
-        raise ValueError(f"`tag`: {repo_id} has {tag!r} already, at {at}; choose another name")
 
 
-def _push(api: HfApi, repo_id: str, found: Sequence[Path], revision: str, pull_request: bool, message: str):
+def _push(
+    api: HfApi,
+    repo_id: str,
+    found: Sequence[Path],
+    revision: str,
+    pull_request: bool,
+    tag: str | None,
+    message: str,
+):
     head = api.model_info(repo_id, revision=revision).sha
-    there = [
-        entry.path
+    there = {
+        entry.path: entry
         for entry in api.list_repo_tree(repo_id, recursive=True, revision=head)
         if isinstance(entry, RepoFile)
-    ]
-    names = {path.name for path in found}
-    removed = tuple(sorted(set(there) - names - set(_KEPT)))
+    }
+    removed = tuple(sorted(there.keys() - {path.name for path in found} - set(_KEPT)))
+    at = None if tag is None else _tagged(api, repo_id, tag)
+    # An upload that ended and is run again finds its own tag.
+    if at is not None and (at != head or removed or not all(_is_there(there.get(path.name), path) for path in found)):
+        raise ValueError(f"`tag`: {repo_id} has {tag!r} already, at {at}; choose another name")
     operations = [CommitOperationAdd(path.name, str(path)) for path in found]
     operations += [CommitOperationDelete(name) for name in removed]
     try:
@@ -182,6 +208,16 @@ def _push(api: HfApi, repo_id: str, found: Sequence[Path], revision: str, pull_r
             "Look at what they did, then publish again"
         ) from error
     return commit, removed
+
+
+def _is_there(entry: RepoFile | None, path: Path) -> bool:
+    """Whether the repository has this content under this name, by git's checksum or, of a large file, by its own."""
+    if entry is None:
+        return False
+    content = path.read_bytes()
+    if entry.lfs is not None:
+        return entry.lfs.sha256 == hashlib.sha256(content).hexdigest()
+    return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _tag(api: HfApi, repo_id: str, tag: str, commit: str) -> None:

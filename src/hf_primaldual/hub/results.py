@@ -99,6 +99,8 @@ TASKS = tuple(_DATASET)
 # What may be left out.
 _OPTIONAL = {
     "base_model": str,
+    # The repository that it was published in.
+    "repo_id": str,
     "co2_eq_emissions": {"emissions": _NUMBER, "source": str},
     "plots": [str],
     "search": {"trials": int, "metric": str, "space": dict, "best": dict},
@@ -143,6 +145,8 @@ def validate_results(results: Mapping[str, Any]) -> None:
             "made the file again"
         )
     _check(results, _SCHEMA, "")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", results.get("repo_id", "owner/name"), re.ASCII):
+        raise ValueError(f"results: 'repo_id' must be owner/name, not {results['repo_id']!r}")
     if not re.fullmatch(r"[A-Za-z0-9._-]+", results["model_name"]):
         raise ValueError(
             f"results: 'model_name' may hold letters, digits, '.', '_' and '-', not {results['model_name']!r}"

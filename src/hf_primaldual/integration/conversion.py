@@ -144,6 +144,8 @@ def convert(
             **fields,
         },
     )
+    # Whoever publishes it has to name the original, whose name is unknown here where it is a folder or a model.
+    config.converted_from = model.config.model_type
     if identity:
         start_at_identity(config)
     converted = architecture.classifier if is_classifier else architecture.model

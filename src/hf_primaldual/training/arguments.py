@@ -121,7 +121,9 @@ class ComparisonArguments(TrainingArguments):
     threads: int | None = field(
         default=None, metadata={"help": "Threads of torch on a CPU; small models are fastest on one."}
     )
-    model_license: str = field(default="apache-2.0", metadata={"help": "Licence of the weights, for the card."})
+    model_license: str = field(
+        default="", metadata={"help": "Licence of the weights, for the card; without one they can't be published."}
+    )
     results_dir: str | None = field(
         default=None, metadata={"help": "Folder that gets a copy of the results and the curves."}
     )

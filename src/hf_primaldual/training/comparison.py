@@ -279,6 +279,8 @@ def _check_push(args: ComparisonArguments, command: str) -> None:
     """Refuses before the first step what publishing would refuse after the last."""
     if "/" not in (args.hub_model_id or ""):
         raise ValueError(f"`push_to_hub` needs `hub_model_id`, an owner/name, got {args.hub_model_id!r}.")
+    if not args.model_license:
+        raise ValueError("`push_to_hub` needs `model_license`, such as apache-2.0: a licence is stated, not guessed.")
     check_text("the command, which the card shows,", command)
 
 
