@@ -160,6 +160,7 @@ FLAGS += ["--efficiency_tokens", "100", "--threads", "1", "--output_dir", "out"]
 
 
 @pytest.mark.slow
+@pytest.mark.hub_peers
 def test_a_training_script_publishes_its_checkpoint_in_one_commit(tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}

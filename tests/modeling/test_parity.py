@@ -62,7 +62,7 @@ def test_output_and_gradients_at_1000_tokens(preset, fields, implementation, mas
     compare(layer, mask, 2, 1000, 1e-5)
 
 
-@pytest.mark.parametrize("tokens", [1, 7, 63])
+@pytest.mark.parametrize("tokens", [1, 63])
 @masks
 @pytest.mark.parametrize(("preset", "fields"), all_settings())
 def test_float64_equals_the_formulas_at_the_default_eps(preset, fields, mask_kind, tokens):

@@ -19,7 +19,8 @@ keys alone do not tell:
   width in pixels; `dataset.subset`, where there is one, says how many of the official training examples were used and
   how they were drawn; `dataset.train`, `validation` and `test` are null for a stream, whose examples are not counted;
   `dataset.hub_id`, where there is one, is its id on the Hub;
-- `base_model`, where there is one, is the Hub's id of the checkpoint that training started from;
+- `base_model`, where there is one, is the Hub's id of the checkpoint that training started from, and `repo_id`, in a
+  published checkpoint, that of its own repository;
 - `co2_eq_emissions` is there only where a meter ran: grams of CO2 equivalent, and the `source`, the meter's name;
 - `search`, where there was one, chose settings by `metric` on the validation set; `plots`, where there are any, name
   pictures beside the file;
