@@ -88,7 +88,7 @@ bench-all: $(TIMESTAMP)
 			--update $(BENCH_ALL)/rivals-$$family-float32-*.json || exit 1; done
 	$(BIN)/python scripts/compare_rivals.py --output $(BENCH_ALL) --document docs/rivals.md --show \
 		$(BENCH_ALL)/rivals-text-*.json $(BENCH_ALL)/rivals-image-*.json results/rivals-long/rivals-image-*.json
-	$(BIN)/python -m tests.hub.benchmark --rounds 3 --output $(BENCH_ALL)
+	$(BIN)/python -m tests.hub.benchmark --rounds 5 --output $(BENCH_ALL)
 	$(BIN)/python scripts/render_efficiency.py
 
 BENCH_ALL := results
