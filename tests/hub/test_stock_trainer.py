@@ -10,7 +10,7 @@ from tests.hub.loopback.client import ROOT
 from tests.hub.loopback.server import LoopbackHub
 from tests.hub.test_downloads import load
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.hub_peers]
 
 TRAIN = """
 import sys
