@@ -70,6 +70,17 @@ def test_the_revision_of_a_checkout(source_file):
     assert environment()["versions"]["revision"] == commit + "-dirty"
 
 
+def test_results_of_earlier_runs_are_no_change_of_the_code(source_file):
+    folder = source_file.parent
+    git(folder, "init", "-q")
+    (folder / "results").mkdir()
+    (folder / "results" / "one.json").write_text("1")
+    git(folder, "add", ".")
+    git(folder, "commit", "-q", "-m", "first")
+    (folder / "results" / "one.json").write_text("2")
+    assert environment()["versions"]["revision"] == git(folder, "rev-parse", "HEAD")
+
+
 def test_a_copy_inside_somebody_elses_checkout_has_no_revision(source_file):
     git(source_file.parent, "init", "-q")
     other = source_file.parent / "other.py"

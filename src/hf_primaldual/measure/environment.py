@@ -12,6 +12,7 @@ import torch
 
 from hf_primaldual import __version__
 
+_WRITTEN = ("results", "model_cards")
 _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "numpy")
 
 
@@ -23,7 +24,8 @@ def environment() -> dict[str, dict[str, Any]]:
         torch's setting, `memory_gib` is the machine's memory in GiB (null where the system doesn't tell) and
         `accelerator` is the name of the first CUDA device or null. In `versions`, a package that is not installed is
         null, and `revision` is the git commit this source tree is at, with `-dirty` behind it when tracked files
-        differ from that commit, or null where the package does not run from a checkout.
+        differ from that commit, those apart that the programs themselves write, or null where the package does not run
+        from a checkout.
     """
     hardware = {
         "processor": f"{_processor()} ({platform.machine()})",
@@ -75,7 +77,12 @@ def _revision() -> str | None:
     file = Path(__file__)
     if shutil.which("git") is None or _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
-    return _git(file.parent, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    commit, top = _git(file.parent, "rev-parse", "HEAD"), _git(file.parent, "rev-parse", "--show-toplevel")
+    if commit is None or top is None:
+        return None
+    # One of several runs must not count the results of those before it as a change.
+    others = (f":(exclude){folder}" for folder in _WRITTEN)
+    return commit + "-dirty" * bool(_git(Path(top), "diff", "--name-only", "HEAD", "--", ".", *others))
 
 
 def _git(folder: Path, *arguments: str) -> str | None:
