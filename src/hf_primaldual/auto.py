@@ -4,27 +4,32 @@ import importlib
 
 from .deferred import after_import
 
-# Of each family its configuration, its encoder, the Auto class of its classifiers, and these.
-_FAMILIES = {
-    "text": (
+# Of each family its configuration, its encoder, the Auto class of its classifiers, and these; names of the package.
+_FAMILIES = (
+    (
         "PrimalDualTextConfig",
         "PrimalDualTextModel",
         "AutoModelForSequenceClassification",
         ("PrimalDualTextForSequenceClassification", "PrimalDualTextForDocumentMatching"),
     ),
-    "time_series": (
+    (
         "PrimalDualTimeSeriesConfig",
         "PrimalDualTimeSeriesModel",
         "AutoModelForSequenceClassification",
         ("PrimalDualTimeSeriesForSequenceClassification",),
     ),
-    "vit": (
+    (
         "PrimalDualViTConfig",
         "PrimalDualViTModel",
         "AutoModelForImageClassification",
         ("PrimalDualViTForImageClassification",),
     ),
-}
+)
+
+
+def _public(name: str) -> type:
+    """A class by its name in the package, which imports it now."""
+    return getattr(importlib.import_module(__package__), name)
 
 
 class _LazyModel:
@@ -35,19 +40,15 @@ class _LazyModel:
     need not pay for it.
     """
 
-    def __init__(self, family: str, name: str, config_class: type):
+    def __init__(self, name: str, config_class: type):
         # What the mappings ask for when they only look for a class among several.
         self.__name__, self.config_class = name, config_class
-        self._module = f".modeling.modeling_primal_dual_{family}"
 
     def __getattr__(self, attribute: str):
-        return getattr(self._model(), attribute)
+        return getattr(_public(self.__name__), attribute)
 
     def __call__(self, *args, **kwargs):
-        return self._model()(*args, **kwargs)
-
-    def _model(self) -> type:
-        return getattr(importlib.import_module(self._module, __package__), self.__name__)
+        return _public(self.__name__)(*args, **kwargs)
 
 
 def register_families() -> None:
@@ -60,33 +61,26 @@ def register_families() -> None:
 def _register_configurations() -> None:
     from transformers.models.auto.configuration_auto import AutoConfig
 
-    for config_class in _configurations().values():
-        AutoConfig.register(config_class.model_type, config_class)
+    for name, *_ in _FAMILIES:
+        AutoConfig.register(_public(name).model_type, _public(name))
 
 
 def _register_feature_extractor() -> None:
     from transformers.models.auto.feature_extraction_auto import AutoFeatureExtractor
 
-    from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
-
-    AutoFeatureExtractor.register(_configurations()["time_series"], PrimalDualTimeSeriesFeatureExtractor)
+    extractor = _public("PrimalDualTimeSeriesFeatureExtractor")
+    AutoFeatureExtractor.register(_public("PrimalDualTimeSeriesConfig"), extractor)
 
 
 def _register_models() -> None:
     from transformers.models.auto import modeling_auto
 
-    for family, config_class in _configurations().items():
-        _, encoder, auto_class, classifiers = _FAMILIES[family]
-        modeling_auto.AutoModel.register(config_class, _LazyModel(family, encoder, config_class))
-        heads = tuple(_LazyModel(family, name, config_class) for name in classifiers)
+    for name, encoder, auto_class, classifiers in _FAMILIES:
+        config_class = _public(name)
+        modeling_auto.AutoModel.register(config_class, _LazyModel(encoder, config_class))
+        heads = tuple(_LazyModel(classifier, config_class) for classifier in classifiers)
         # Of several a checkpoint names its own.
         getattr(modeling_auto, auto_class).register(config_class, heads if len(heads) > 1 else heads[0])
-
-
-def _configurations() -> dict[str, type]:
-    from .modeling import configuration_primal_dual_models as configurations
-
-    return {family: getattr(configurations, row[0]) for family, row in _FAMILIES.items()}
 
 
 __all__ = ["register_families"]

@@ -151,7 +151,7 @@ def test_a_path_of_a_machine_is_found_in_whatever_form(text):
 
 def test_a_formula_or_an_address_is_no_private_matter():
     check_text("text", "https://arxiv.org/abs/2406.13781, a/b/c, 1/home, @strict, D:4, q/var(x), [a](b/c.png), x @ y")
-    check_text("text", "https://data/home, http://host/home/page, git+https://host/work/x, ratio a:b/c, and/or")
+    check_text("text", "https://data/home, http://host/home/page, git+https://host/srv/x, ratio a:b/c, and/or")
 
 
 FLAGS = ["--dataset", "BasicMotions", "--attention", "bn+sh", "--seeds", "3", "--num_train_epochs", "1"]

@@ -239,10 +239,12 @@ class PrimalDualConfig(PreTrainedConfig):
             ValueError: for a field that only a newer version of the package knows, which saved it; ignored, it might
                 change what the model computes.
         """
-        saved, known = config_dict.get("hf_primaldual_version"), cls()
-        unknown = [name for name in config_dict if not (hasattr(known, name) or name in _OF_TRANSFORMERS)]
-        if unknown and _is_newer(saved):
-            raise ValueError(f"config.json holds {', '.join(unknown)}, which are not known here. {_needs(saved)}")
+        saved = config_dict.get("hf_primaldual_version")
+        if _is_newer(saved):
+            known = cls()
+            unknown = [name for name in config_dict if not (hasattr(known, name) or name in _OF_TRANSFORMERS)]
+            if unknown:
+                raise ValueError(f"config.json holds {', '.join(unknown)}, which are not known here. {_needs(saved)}")
         return super().from_dict(config_dict, **kwargs)
 
     @contextmanager
