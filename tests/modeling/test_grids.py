@@ -1,5 +1,7 @@
 """Prefix tokens and grids of patches: the layer against the formulas, and what it refuses."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -23,6 +25,12 @@ SETTINGS = [
 GRIDS = [(5, 7), (4, 4), (1, 6), (6, 1), (1, 1)]
 
 
+def daily_pairs(first, second, daily):
+    """Parameters: all pairs, and those that are not among `daily` run with the slow tests."""
+    pairs = itertools.product(first, second)
+    return [pytest.param(*pair, marks=() if pair in daily else pytest.mark.slow) for pair in pairs]
+
+
 def compare(layer, mask_kind, tokens, grid_size=None, tolerance=1e-10):
     mask = MASKS[mask_kind](3, tokens)
     hidden_states = make_input(mask, 3, tokens).double()
@@ -34,7 +42,9 @@ def compare(layer, mask_kind, tokens, grid_size=None, tolerance=1e-10):
     )
 
 
-@pytest.mark.parametrize(("prefix", "mask_kind"), [(0, "unmasked"), (2, "holes")])
+@pytest.mark.parametrize(
+    ("prefix", "mask_kind"), daily_pairs((0, 2), ("unmasked", "holes"), {(0, "unmasked"), (2, "holes")})
+)
 @pytest.mark.parametrize("grid_size", GRIDS, ids=str)
 @pytest.mark.parametrize(("preset", "fields"), SETTINGS)
 def test_a_grid_equals_the_formulas(preset, fields, grid_size, prefix, mask_kind):
@@ -43,7 +53,8 @@ def test_a_grid_equals_the_formulas(preset, fields, grid_size, prefix, mask_kind
 
 
 @pytest.mark.parametrize(
-    ("tokens", "mask_kind"), [(1, "unmasked"), (2, "padded"), (23, "unmasked"), (23, "padded"), (23, "holes")]
+    ("tokens", "mask_kind"),
+    daily_pairs((1, 2, 23), MASKS, {(1, "unmasked"), (2, "padded"), *((23, kind) for kind in MASKS)}),
 )
 @pytest.mark.parametrize(("preset", "fields"), SETTINGS)
 def test_a_sequence_with_a_prefix_equals_the_formulas(preset, fields, tokens, mask_kind):

@@ -22,6 +22,8 @@ BFLOAT16_ROUNDING = 2**-8
 
 back_ends = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 masks = pytest.mark.parametrize("mask_kind", MASKS)
+# With eager those that differ by more than a number; all of them with the slow tests.
+DAILY_IDS = {param.id for param in settings_by_back_end(eager_for=("default", "learned", "scattered", "ragged"))}
 
 
 def compare(layer, mask, batch, tokens, tolerance):
@@ -39,7 +41,10 @@ def test_every_preset_is_tested():
 @masks
 @pytest.mark.parametrize(
     ("preset", "fields", "implementation"),
-    settings_by_back_end(eager_for=("default", "learned", "scattered", "ragged")),
+    [
+        pytest.param(*param.values, id=param.id, marks=() if param.id in DAILY_IDS else pytest.mark.slow)
+        for param in settings_by_back_end()
+    ],
 )
 def test_output_and_gradients_equal_the_formulas(preset, fields, implementation, mask_kind, tokens):
     layer = make_layer(preset, implementation, **WELL_CONDITIONED, **fields)
@@ -62,7 +67,7 @@ def test_output_and_gradients_at_1000_tokens(preset, fields, implementation, mas
     compare(layer, mask, 2, 1000, 1e-5)
 
 
-@pytest.mark.parametrize("tokens", [1, 63])
+@pytest.mark.parametrize("tokens", [1, pytest.param(7, marks=pytest.mark.slow), 63])
 @masks
 @pytest.mark.parametrize(("preset", "fields"), all_settings())
 def test_float64_equals_the_formulas_at_the_default_eps(preset, fields, mask_kind, tokens):
