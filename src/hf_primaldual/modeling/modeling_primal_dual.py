@@ -3,21 +3,23 @@
 import inspect
 import os
 import re
+import warnings
 from pathlib import Path
 from typing import ClassVar
 
 import torch
 from transformers.modeling_utils import PreTrainedModel
 
+from .annealing_primal_dual import Annealing, words_of
 from .attention_primal_dual import PrimalDualAttention
 from .configuration_primal_dual import VERSION
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .extensions_primal_dual import EXTENSIONS
-from .layers_primal_dual import LayerScale, PrimalDualLayer
+from .layers_primal_dual import LayerScale, PrimalDualLayer, classification_loss
 from .training_sets_primal_dual import WindowFilters
 from .transforms_primal_dual import Filters, KeyBatchNorm
 
-OWN_PARAMETERS = (Filters, KeyBatchNorm, LayerScale, WindowFilters)
+OWN_PARAMETERS = (Annealing, Filters, KeyBatchNorm, LayerScale, WindowFilters)
 
 # Weights that a checkpoint of plain attention lacks, and starts to learn from where they change nothing.
 LEARNED_ON_TOP = re.compile(r"\.transforms\.|\.filters\.|layer_scale|prefix|distillation_token")
@@ -41,6 +43,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: PrimalDualEncoderConfig, *inputs, **kwargs):
         super().__init__(config, *inputs, **kwargs)
+        self.loss_function = classification_loss
         if config.norm_type == "batch":
             # Running averages in bfloat16 would lose the small steps that they move by.
             self._keep_in_fp32_modules_strict = {"norm", "norm1", "norm2"}
@@ -54,6 +57,19 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         # So do those of transforms from outside, which a checkpoint of plain attention does not hold either.
         if isinstance(module, tuple(EXTENSIONS.values())) and hasattr(module, "reset_parameters"):
             module.reset_parameters()
+
+    @property
+    def annealing_progress(self) -> float | None:
+        """
+        How far a conversion has come from softmax attention, at 0, to the preset, at 1; `None` for a model that is no
+        conversion.
+        """
+        layers = [
+            module.annealing()
+            for module in self.modules()
+            if isinstance(module, PrimalDualAttention) and module.annealing is not None
+        ]
+        return min(layers, default=None)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """
@@ -71,6 +87,13 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         _name_as_unsharded(type(self))
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
         self.config.hf_primaldual_version = VERSION
+        if self.annealing_progress not in (None, 1):
+            warnings.warn(
+                f"{type(self).__name__} is saved as `attention={self.config.attention!r}` but is "
+                f"{words_of(self.annealing_progress)}: train it with `AnnealToTarget`, or move it by "
+                "`hf_primaldual.integration.annealing.anneal(model, 1.0)`.",
+                stacklevel=2,
+            )
         super().save_pretrained(save_directory, *args, **kwargs)
         if extensions:
             _save_extensions(Path(save_directory), sources)
@@ -98,6 +121,9 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
                 tensor.data = tensor.data.clone()
+        for module in model.modules():
+            if isinstance(module, PrimalDualAttention) and module.annealing is not None:
+                module.follow_annealing()
         return (model, info) if with_info else model
 
     def _must_be_in_a_checkpoint(self, name: str) -> bool:

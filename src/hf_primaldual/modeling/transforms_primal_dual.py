@@ -113,31 +113,20 @@ class KeyBatchNorm(nn.Module):
         query_mask: torch.Tensor | None,
         key_mask: torch.Tensor | None,
         heads: list[int],
+        folded: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """T of queries and keys, for any kernel; arguments as for [`Transform`]."""
+        """
+        T of queries and keys, for any kernel; arguments as for [`Transform`]. With `folded` queries and keys with
+        which softmax attention equals that, by [`fold_batch_norm`].
+        """
+        if folded:
+            return fold_batch_norm(query, key, key_mask, self._beta_of(heads), self.scaling, self.eps)
         mean, variance, _ = token_statistics(key, key_mask, with_variance=bool(self.scaling))
         centre = self._beta_of(heads) * mean
         if variance is None:
             return (query - centre).to(query.dtype), (key - centre).to(key.dtype)
         scale = (variance + self.eps) ** (-float(self.scaling) / 2)
         return tuple(((states - centre) * scale).to(states.dtype) for states in (query, key))
-
-    def fold(
-        self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, heads: list[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Queries and keys with which softmax attention equals Attention-BN, by [`fold_batch_norm`].
-
-        Args:
-            query (`torch.Tensor` of shape `(batch, tokens, len(heads) * head_dim)`): the heads side by side.
-            key (`torch.Tensor` of shape `(batch, keys, len(heads) * head_dim)`): likewise.
-            mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
-            heads (`list[int]`): which of the layer's heads these are.
-
-        Returns:
-            Both in the shapes and dtypes that they came in.
-        """
-        return fold_batch_norm(query, key, mask, self._beta_of(heads), self.scaling, self.eps)
 
 
 def fold_batch_norm(
