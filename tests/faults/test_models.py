@@ -1,5 +1,8 @@
 """What the first users met in our own models and in conversion; rows are those of the list of faults."""
 
+import shutil
+import subprocess
+import sys
 import warnings
 
 import pytest
@@ -30,6 +33,7 @@ from hf_primaldual import (
     convert,
 )
 from hf_primaldual.integration.annealing import anneal
+from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 
 SHAPE = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 32}
 X = torch.arange(80).view(4, 20) % 47 + 3
@@ -431,3 +435,99 @@ def test_row_32_a_folder_that_names_no_architecture(folder):
         with pytest.raises(ValueError, match=f"must name a class of transformers in `architectures`, got {named}"):
             convert(folder)
         bert().save_pretrained(folder)
+
+
+OWN_CLASS = """
+from own_helper import FACTOR
+from hf_primaldual import PrimalDualTextForSequenceClassification
+
+
+class OwnText(PrimalDualTextForSequenceClassification):
+    def forward(self, *args, **kwargs):
+        output = super().forward(*args, **kwargs)
+        output.logits = output.logits * FACTOR
+        return output
+"""
+OWN_TRANSFORM = """
+from torch import nn
+from own_helper import FACTOR
+from own.own_third import ONE
+from .own_other import OFFSET
+
+
+class Halved(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+
+    def forward(self, query, key, query_mask, key_mask, heads):
+        return query * FACTOR + OFFSET * ONE, key
+"""
+
+
+@pytest.fixture
+def own_files(tmp_path, monkeypatch):
+    package = tmp_path / "own"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "own_class.py").write_text(OWN_CLASS)
+    (package / "own_transform.py").write_text(OWN_TRANSFORM)
+    (package / "own_helper.py").write_text("FACTOR = 0.5\n")
+    (package / "own_other.py").write_text("OFFSET = 1.0\n")
+    (package / "own_third.py").write_text("from .own_other import OFFSET as ONE\n")
+    monkeypatch.syspath_prepend(str(package))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield package
+    EXTENSIONS.pop("own_transform.Halved", None)
+    for name in [name for name in sys.modules if name.partition(".")[0].startswith("own")]:
+        del sys.modules[name]
+
+
+def test_row_33_a_subclass_leaves_every_file_that_its_checkpoint_names(own_files, tmp_path):
+    from own.own_class import OwnText
+
+    model = OwnText(text().config).eval()
+    model.save_pretrained(tmp_path / "saved")
+    for reference in model.config.auto_map.values():
+        assert (tmp_path / "saved" / f"{reference.partition('.')[0]}.py").exists(), reference
+    torch.testing.assert_close(logits(OwnText.from_pretrained(tmp_path / "saved")), logits(model))
+    with pytest.warns(UserWarning, match="saved as OwnText, which is loaded as PrimalDualTextForSequence"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path / "saved")
+
+
+def test_row_33_a_transform_takes_the_files_beside_it_along(own_files, tmp_path):
+    from own.own_transform import Halved
+
+    from hf_primaldual.theory import PrimalLayer
+
+    torch.manual_seed(0)
+    fields = PrimalLayer(transforms=("bn", Halved)).fields()
+    model = PrimalDualTextForSequenceClassification(PrimalDualTextConfig(vocab_size=50, **SHAPE, **fields)).eval()
+    model.save_pretrained(tmp_path / "saved")
+    torch.save((X, logits(model)), tmp_path / "expected.pt")
+    shutil.rmtree(own_files)
+    script = (
+        "import sys, torch; sys.modules['hf_primaldual'] = None\n"
+        "from transformers import AutoModelForSequenceClassification as Auto\n"
+        "inputs, expected = torch.load('expected.pt')\n"
+        "model = Auto.from_pretrained('saved', trust_remote_code=True).eval()\n"
+        "assert torch.equal(model(inputs).logits, expected)"
+    )
+    ended = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr[-2000:]
+
+
+@pytest.mark.parametrize("statement", ["from .deeper.own_fourth import A", "import own_helper"])
+def test_row_33_what_cannot_lie_beside_it_is_refused(own_files, tmp_path, statement):
+    (own_files / "own_transform.py").write_text(f"{statement}\n{OWN_TRANSFORM}")
+    (own_files / "deeper").mkdir()
+    (own_files / "deeper" / "__init__.py").write_text("")
+    (own_files / "deeper" / "own_fourth.py").write_text("A = 1\n")
+    from own.own_transform import Halved
+
+    from hf_primaldual.theory import PrimalLayer
+
+    fields = PrimalLayer(transforms=(Halved,)).fields()
+    model = PrimalDualTextForSequenceClassification(PrimalDualTextConfig(vocab_size=50, **SHAPE, **fields))
+    with pytest.raises(ValueError, match=r"own_transform.py says `.*`, which can't be found in a checkpoint"):
+        model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
