@@ -531,3 +531,26 @@ def test_row_33_what_cannot_lie_beside_it_is_refused(own_files, tmp_path, statem
     with pytest.raises(ValueError, match=r"own_transform.py says `.*`, which can't be found in a checkpoint"):
         model.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
+
+
+def test_row_05_a_configuration_that_no_longer_says_what_the_model_is(tmp_path):
+    model = text("bn+sh")
+    model.config.head_scales = [1, 1, 1, 1]
+    with pytest.raises(
+        ValueError, match=r"`config.head_scales` was changed to .* after the model was built"
+    ):
+        model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    model.config.head_scales = None
+    model.save_pretrained(tmp_path / "saved")
+
+
+def test_row_05_what_is_still_softmax_is_measured_as_that():
+    from hf_primaldual.measure import measure
+
+    model = convert(bert(), "bn+sh")
+    with pytest.warns(UserWarning, match="is measured as `attention='bn\\+sh'` but is still softmax"):
+        measure(model, {"input_ids": X}, training=False, rounds=1)
+    anneal(model, 1.0)
+    assert model.to("meta").model.layers[0].self_attn.training_set.amounts == [1, 2]
+    assert "on the way" in repr(model)

@@ -1,6 +1,7 @@
 """How far a converted layer has moved from softmax attention to its preset."""
 
 import copy
+import warnings
 
 import torch
 from torch import nn
@@ -32,9 +33,9 @@ class Annealing(nn.Module):
         """Moves to `progress`, cut to 0 to 1."""
         self.millionths.fill_(round(min(max(progress, 0.0), 1.0) * ARRIVED))
 
-    def forward(self) -> float:
-        """The progress; at 0 on the meta device, which holds no numbers."""
-        return 0.0 if self.millionths.is_meta else self.millionths.item() / ARRIVED
+    def forward(self) -> float | None:
+        """The progress; `None` on the meta device, which holds no numbers."""
+        return None if self.millionths.is_meta else self.millionths.item() / ARRIVED
 
 
 def at_progress(config: PrimalDualConfig, progress: float) -> PrimalDualConfig:
@@ -64,11 +65,24 @@ def at_progress(config: PrimalDualConfig, progress: float) -> PrimalDualConfig:
     return moved
 
 
-def words_of(progress: float) -> str:
+def words_of(progress: float | None) -> str:
     """What is said of a conversion that is under way."""
+    if progress is None:
+        return "on the way from softmax attention"
     if progress == 0:
         return "still softmax attention"
     return "arrived" if progress == 1 else f"{progress:.1%} of the way from softmax attention"
 
 
-__all__ = ["ARRIVED", "Annealing", "at_progress", "words_of"]
+def warn_unfinished(model: nn.Module, what: str) -> None:
+    """Warns where a model is `what`, such as saved, under the name of an attention that it has not arrived at."""
+    progress = next((module() for module in model.modules() if isinstance(module, Annealing)), None)
+    if progress is not None and progress < 1:
+        warnings.warn(
+            f"{type(model).__name__} is {what} as `attention={model.config.attention!r}` but is {words_of(progress)}: "
+            "train it with `AnnealToTarget`, or move it by `hf_primaldual.integration.annealing.anneal(model, 1.0)`.",
+            stacklevel=3,
+        )
+
+
+__all__ = ["ARRIVED", "Annealing", "at_progress", "warn_unfinished", "words_of"]

@@ -89,6 +89,7 @@ class PrimalDualAttention(nn.Module):
         super().__init__()
         config.validate_attention()
         self.config = config
+        self._built_from = config.attention_fields()
         self.layer_idx = layer_idx
         self.num_heads = config.num_attention_heads
         self.head_dim = config.head_dim
@@ -135,7 +136,7 @@ class PrimalDualAttention(nn.Module):
     def follow_annealing(self) -> None:
         """Takes beta, the scaling and the heads' factors or points from where the conversion is now."""
         progress = self.annealing()
-        if progress == self._progress:
+        if progress is None or progress == self._progress:
             return
         self._progress = progress
         config = self._moved_config()

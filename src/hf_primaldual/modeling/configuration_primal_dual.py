@@ -1,5 +1,6 @@
 """The three choices that make an attention, the paper's presets of them, and the configuration of a layer."""
 
+import copy
 import difflib
 import re
 from collections.abc import Iterable, Iterator
@@ -239,6 +240,12 @@ class PrimalDualConfig(PreTrainedConfig):
     def _nearest_to(cls, name: str) -> str:
         nearest = difflib.get_close_matches(name, cls._names(), n=1)
         return f"`{name}`; did you mean `{nearest[0]}`?" if nearest else f"`{name}`."
+
+    def attention_fields(self) -> dict[str, Any]:
+        """The fields that decide what an attention layer answers."""
+        others = ("annealed", "attention_probs_dropout_prob", "hf_primaldual_version", "initializer_range")
+        names = (name for name in PrimalDualConfig.__annotations__ if name not in others)
+        return {name: copy.copy(getattr(self, name)) for name in names}
 
     @property
     def choices(self) -> AttentionChoices:

@@ -13,7 +13,7 @@ import torch
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.modeling_utils import PreTrainedModel
 
-from .annealing_primal_dual import Annealing, words_of
+from .annealing_primal_dual import Annealing, warn_unfinished
 from .attention_primal_dual import PrimalDualAttention
 from .configuration_primal_dual import VERSION
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
@@ -67,12 +67,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         How far a conversion has come from softmax attention, at 0, to the preset, at 1; `None` for a model that is no
         conversion.
         """
-        layers = [
-            module.annealing()
-            for module in self.modules()
-            if isinstance(module, PrimalDualAttention) and module.annealing is not None
-        ]
-        return min(layers, default=None)
+        return next((module() for module in self.modules() if isinstance(module, Annealing)), None)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """
@@ -83,20 +78,23 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         load the encoder. Of a model that FSDP2 has sharded it would save the class that torch makes for it.
 
         Raises:
-            ValueError: for a transform whose class, or what it imports, is in no file that could be copied; nothing is
-                written.
+            ValueError: for a transform whose class, or what it imports, is in no file that could be copied; or when
+                the configuration's attention was changed after the model was built from it, so that what is loaded
+                would be another. Nothing is written.
         """
+        now = self.config.attention_fields()
+        built = next(module._built_from for module in self.modules() if isinstance(module, PrimalDualAttention))
+        if changed := [name for name in now if now[name] != built[name]]:
+            raise ValueError(
+                f"`config.{changed[0]}` was changed to {now[changed[0]]!r} after the model was built with "
+                f"{built[changed[0]]!r}, which has no effect on it; set it back, or build a model from the changed "
+                "configuration and load these weights into it."
+            )
         extensions = _extension_files(name for name in self.config.choices.transforms if name in EXTENSIONS)
         _name_as_unsharded(type(self))
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
         self.config.hf_primaldual_version = VERSION
-        if self.annealing_progress not in (None, 1):
-            warnings.warn(
-                f"{type(self).__name__} is saved as `attention={self.config.attention!r}` but is "
-                f"{words_of(self.annealing_progress)}: train it with `AnnealToTarget`, or move it by "
-                "`hf_primaldual.integration.annealing.anneal(model, 1.0)`.",
-                stacklevel=2,
-            )
+        warn_unfinished(self, "saved")
         super().save_pretrained(save_directory, *args, **kwargs)
         _save_family(Path(save_directory), self.config.auto_map)
         for name, code in extensions.items():
