@@ -273,8 +273,9 @@ def _bias(keep: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     The lowest number and not -inf, for which the kernel has no log-sum-exp: that of a query that keeps nothing is now
     so low that the component has no weight in the union.
     """
-    bias = torch.zeros(keep.shape, dtype=query.dtype, device=query.device)
-    bias = bias.masked_fill(~keep, torch.finfo(query.dtype).min)
+    # The lowest number of float16 is none that logits could not reach.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    bias = torch.zeros(keep.shape, dtype=dtype, device=query.device).masked_fill(~keep, torch.finfo(dtype).min)
     return bias.expand(query.shape[0], -1, -1, -1).flatten(0, 1).unsqueeze(1)
 
 
@@ -293,7 +294,7 @@ def _flash_union(query, key, value, pattern, scaling, biases) -> tuple[torch.Ten
         sums.append(arranged.restore(_as_blocks(lse, len(query))))
     lse = torch.stack(sums).logsumexp(dim=0)
     # A query in the padding may keep no key at all: from here on, and in the backward, its weights are 0.
-    lse = lse.masked_fill(lse < torch.finfo(query.dtype).min / 2, 0)
+    lse = lse.masked_fill(lse < torch.finfo(lse.dtype).min / 2, 0)
     output = sum((part - lse).exp().unsqueeze(-1) * output for part, output in zip(sums, outputs, strict=True))
     return output.to(query.dtype), lse
 

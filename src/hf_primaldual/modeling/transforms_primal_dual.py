@@ -1,5 +1,6 @@
 """The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what becomes of queries and keys."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -8,6 +9,13 @@ from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig, map_shape
 from .memory_primal_dual import keeps_less, scale_queries
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A region without autocast, on devices that know none (meta) too."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def token_statistics(
@@ -117,10 +125,9 @@ class KeyBatchNorm(nn.Module):
         """T of queries and keys, for any kernel; arguments as for [`Transform`]."""
         mean, variance, _ = token_statistics(key, key_mask, with_variance=bool(self.scaling))
         centre = self._beta_of(heads) * mean
-        if variance is None:
-            return (query - centre).to(query.dtype), (key - centre).to(key.dtype)
-        scale = (variance + self.eps) ** (-float(self.scaling) / 2)
-        return tuple(((states - centre) * scale).to(states.dtype) for states in (query, key))
+        scale = 1 if variance is None else (variance + self.eps) ** (-float(self.scaling) / 2)
+        scaled = _without_padding((key - centre) * scale, key_mask).to(key.dtype)
+        return ((query - centre) * scale).to(query.dtype), scaled
 
     def fold(
         self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, heads: list[int]
@@ -152,9 +159,9 @@ def fold_batch_norm(
     Queries and keys with which softmax attention equals Attention-BN (Definition 1).
 
     Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
-    replaced by `((q - beta mu) / s^2) . (k - c)` with any `c`. Without scaling the keys stay as they are. With it they
-    are centred, `c = mu`: where a head has few keys and `1 / s^2` is huge, rounding errors common to all keys would
-    grow by it, in the gradients of a fused back-end to percents.
+    replaced by `((q - beta mu) / s) . ((k - c) / s)` with any `c`. Without scaling the keys stay as they are. With it
+    they are centred, `c = mu`: where a head has few keys and `1 / s` is huge, rounding errors common to all keys would
+    grow by it. Each side is divided by `s` once: `1 / s^2` reaches 1e5, with which float16 overflows.
 
     Args:
         query (`torch.Tensor` of shape `(batch, tokens, channels)`): heads side by side.
@@ -173,13 +180,12 @@ def fold_batch_norm(
     centre = beta * mean
     if variance is None:
         return (query - centre).to(query.dtype), key
-    inverse_variance = (variance + eps).reciprocal()
-    if float(scaling) != 1:
-        inverse_variance = inverse_variance ** float(scaling)
+    inverse = (variance + eps) ** (-float(scaling) / 2)
+    # Padding is as far from the mean as it likes: in half precision it would overflow, and then be masked too late.
+    scaled = _without_padding(centred * inverse, mask).to(key.dtype)
     if keeps_less(query):
-        return scale_queries(query, centre, inverse_variance), centred.to(key.dtype)
-    query = torch.addcmul(-centre * inverse_variance, query, inverse_variance).to(query.dtype)
-    return query, centred.to(key.dtype)
+        return scale_queries(query, centre, inverse), scaled
+    return torch.addcmul(-centre * inverse, query, inverse).to(query.dtype), scaled
 
 
 class Filters(nn.Module):
@@ -300,7 +306,7 @@ def check_grid(grid_size: tuple[int, int], prefix: int, tokens: int) -> None:
 
 def _without_padding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Zeros in the place of padding, as a convolution finds them past the ends of a sequence."""
-    return states if mask is None else states * mask.unsqueeze(-1)
+    return states if mask is None else states.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 TRANSFORMS = {"bn": KeyBatchNorm, "conv1d": SequenceConvolution, "conv2d": VectorConvolution}
@@ -317,4 +323,5 @@ __all__ = [
     "check_grid",
     "fold_batch_norm",
     "token_statistics",
+    "without_autocast",
 ]
