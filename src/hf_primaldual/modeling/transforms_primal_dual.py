@@ -8,7 +8,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig, map_shape
-from .memory_primal_dual import keeps_less, scale_queries
+from .memory_primal_dual import keeps_less
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -37,7 +37,7 @@ def token_statistics(
         anyway, all at least float32; the last two are `None` if no variance is wanted.
     """
     dtype = torch.promote_types(states.dtype, torch.float32)
-    weight = None if mask is None else (mask.to(dtype) / mask.sum(dim=1, keepdim=True)).unsqueeze(-1)
+    weight = None if mask is None else _shares(mask, dtype)
 
     def mean_over_tokens(values):
         if weight is None:
@@ -49,6 +49,11 @@ def token_statistics(
         return mean, None, None
     centred = states - mean
     return mean, mean_over_tokens(centred.square()), centred
+
+
+def _shares(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What each token weighs in the mean of its sequence, `(batch, tokens, 1)`."""
+    return (mask.to(dtype) / mask.sum(dim=1, keepdim=True)).unsqueeze(-1)
 
 
 class Transform(Protocol):
@@ -176,16 +181,51 @@ def fold_batch_norm(
     """
     if not scaling and isinstance(beta, float) and beta == 0:
         return query, key
-    mean, variance, centred = token_statistics(key, mask, with_variance=bool(scaling))
-    centre = beta * mean
-    if variance is None:
-        return (query - centre).to(query.dtype), key
-    inverse = (variance + eps) ** (-float(scaling) / 2)
-    # Padding is as far from the mean as it likes: in half precision it would overflow, and then be masked too late.
-    scaled = _without_padding(centred * inverse, mask).to(key.dtype)
-    if keeps_less(query):
-        return scale_queries(query, centre, inverse), scaled
-    return torch.addcmul(-centre * inverse, query, inverse).to(query.dtype), scaled
+    if not scaling:
+        return (query - beta * token_statistics(key, mask, with_variance=False)[0]).to(query.dtype), key
+    fold = _Fold.apply if keeps_less(query) else _fold
+    return fold(query, key, mask, beta, float(scaling), eps)[:2]
+
+
+def _fold(query, key, mask, beta, power, eps) -> tuple[torch.Tensor, ...]:
+    """Queries and keys, and their keys' mean and the factor by which they were multiplied."""
+    mean, variance, centred = token_statistics(key, mask)
+    factor = (variance + eps) ** (-power / 2)
+    query = torch.addcmul(-beta * mean * factor, query, factor).to(query.dtype)
+    # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
+    return query, _without_padding(centred * factor, mask).to(key.dtype), mean, factor
+
+
+class _Fold(torch.autograd.Function):
+    """[`_fold`], of which only the results are kept, which the back-end keeps anyway."""
+
+    generate_vmap_rule = True
+    forward = staticmethod(_fold)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, _, mask, beta, ctx.power, _ = inputs
+        ctx.beta = None if isinstance(beta, torch.Tensor) else beta
+        ctx.save_for_backward(*output, mask, beta if ctx.beta is None else None)
+
+    @staticmethod
+    def backward(ctx, to_query, to_key, to_mean, to_factor):
+        query, key, mean, factor, mask, beta = ctx.saved_tensors
+        beta = ctx.beta if beta is None else beta
+
+        def total(values):
+            return values.sum(dim=1, keepdim=True, dtype=factor.dtype)
+
+        # With x' = (x - centre) factor, the gradient of the factor is sum_x (dx' . x') / factor.
+        to_factor = to_factor + (total(to_query * query) + total(to_key * key)) / factor
+        to_centre = -factor * total(to_query)
+        to_mean = to_mean - factor * total(to_key) + beta * to_centre
+        # And with factor = (variance + eps)^(-power / 2), that of a key's square is -power / 2 factor^(1 + 2 / power).
+        share = 1 / key.shape[1] if mask is None else _shares(mask, factor.dtype)
+        to_squares = to_factor * (-ctx.power) * factor ** (2 / ctx.power)
+        to_key = (torch.addcmul(to_mean, to_squares, key) * share + to_key * factor).to(key.dtype)
+        to_beta = (to_centre * mean).sum(dim=(0, 1)) if ctx.needs_input_grad[3] else None
+        return (to_query * factor).to(query.dtype), to_key, None, to_beta, None, None
 
 
 class Filters(nn.Module):
