@@ -37,7 +37,8 @@ def check_mask(
     """
     The mask as booleans, or `None` where it masks nothing.
 
-    Under `torch.compile` and `torch.export` the values cannot be looked at: the mask is kept and not checked.
+    Under `torch.compile` and `torch.export` and on the meta device there are no values to look at: the mask is kept and
+    not checked.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for a real token, 0 for padding.
@@ -53,7 +54,7 @@ def check_mask(
             f"{tuple(attention_mask.shape)}."
         )
     mask = attention_mask.to(device=hidden_states.device, dtype=torch.bool)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or mask.is_meta:
         return mask
     fewest = mask.sum(dim=1).amin()
     if fewest == mask.shape[1]:
