@@ -4,7 +4,7 @@ transformers has its registries, is imported.
 """
 
 import functools
-import inspect
+import sys
 
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -35,7 +35,15 @@ def _refusing_post_init(post_init):
     @functools.wraps(post_init)
     def wrapped(self, *args, **kwargs):
         inherit_settings(self.config)
-        check_dispatch(self, self.config._attn_implementation)
+        name = self.config._attn_implementation
+        asked = vars(self.config).get("attn_implementation")
+        if asked in ATTENTIONS and asked != name:
+            raise ValueError(
+                f"`config.attn_implementation = {asked!r}` is an attribute that nobody reads: {type(self).__name__} "
+                f"would run {name!r}; pass `attn_implementation` to `from_pretrained`, `from_config` or the "
+                "configuration's class, or call `model.set_attn_implementation`."
+            )
+        check_dispatch(self, name)
         return post_init(self, *args, **kwargs)
 
     return wrapped
@@ -50,10 +58,9 @@ def _refusing_set(set_attn_implementation):
     return wrapped
 
 
-def dispatches(module) -> bool:
-    """Whether a layer looks its attention function up in transformers' registry."""
-    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
-    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
+def dispatches(layer) -> bool:
+    """Whether a layer is of a module that knows transformers' registry, in which it looks its attention up."""
+    return hasattr(sys.modules.get(type(layer).__module__), "ALL_ATTENTION_FUNCTIONS")
 
 
 def check_dispatch(model, attn_implementation: str | dict | None) -> None:

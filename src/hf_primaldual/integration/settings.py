@@ -1,5 +1,6 @@
 """The settings that an unmodified model's configuration carries for the attention functions."""
 
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from transformers.configuration_utils import PreTrainedConfig
@@ -34,7 +35,7 @@ class Settings(NamedTuple):
         prefix_tokens (`int`): how many tokens in front of the others are not downsampled (CLS, distillation,
             registers); by default what is known of the family.
         grid_size (`list[int]`): height and width of the grid of patches; by default that of the configuration's
-            `image_size` and `patch_size`, and in images of another size the square one.
+            `image_size` and `patch_size`.
     """
 
     bn_beta: float = 1.0
@@ -121,7 +122,11 @@ def check_settings(settings: Any) -> Settings:
         raise ValueError(f"`primal_dual` must be a dictionary of settings, got {settings!r}.")
     for name, value in settings.items():
         if name not in _ALLOWED:
-            raise ValueError(f"`primal_dual` has no setting {name!r}; it may hold {', '.join(_ALLOWED)}.")
+            near = get_close_matches(str(name), _ALLOWED, n=1)
+            raise ValueError(
+                f"`primal_dual` has no setting {name!r}; it may hold {', '.join(_ALLOWED)}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
         words, is_allowed = _ALLOWED[name]
         if not is_allowed(value):
             raise ValueError(f"`primal_dual[{name!r}]` must be {words}, got {value!r}.")
@@ -134,7 +139,7 @@ def check_settings(settings: Any) -> Settings:
     return checked
 
 
-def _with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+def with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     """A configuration and those of the model's parts, of their parts, and so on."""
     configs = [config]
     for one in configs:
@@ -152,7 +157,7 @@ def inherit_settings(config: PreTrainedConfig) -> None:
     if config.primal_dual is None:
         return
     check_settings(config.primal_dual)
-    for part in _with_parts(config):
+    for part in with_parts(config):
         if part.primal_dual is None:
             part.primal_dual = dict(config.primal_dual)
 
@@ -169,7 +174,7 @@ def configure(model, **settings) -> None:
     Raises:
         ValueError: for an unknown setting, or one with a value that it can't have; nothing is changed then.
     """
-    configs = _with_parts(model if isinstance(model, PreTrainedConfig) else model.config)
+    configs = with_parts(model if isinstance(model, PreTrainedConfig) else model.config)
     merged = [{**(config.primal_dual or {}), **settings} for config in configs]
     for one in merged:
         check_settings(one)
