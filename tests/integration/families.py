@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 import transformers
 
+from hf_primaldual.modeling.configuration_primal_dual_models import pair
+
 TOKENS = 11
 LENGTHS = (11, 7)
 GRID = (5, 5)
@@ -129,6 +131,8 @@ FAMILIES = (
     Family("OWL-ViT, vision tower", "OwlViTVisionModel", "image", _SQUARE, prefix=1),
     Family("OWLv2, vision tower", "Owlv2VisionModel", "image", _SQUARE, prefix=1),
     Family("AST", "ASTModel", "spectrogram", prefix=2, note="the grid is of frequencies and times"),
+    Family("BEiT", "BeitModel", "image", prefix=1),
+    Family("InternVL, vision tower", "InternVLVisionModel", "image", {"patch_size": [PATCH] * 2}, prefix=1),
     Family("Pixio", "PixioModel", "image", _SQUARE | {"n_cls_tokens": 3}, prefix=3),
     Family("BERT", "BertModel", "text"),
     Family("RoBERTa", "RobertaModel", "text"),
@@ -171,8 +175,9 @@ class Refused(NamedTuple):
         return model_class._from_config(config, attn_implementation=attn_implementation)
 
     def inputs(self) -> dict[str, torch.Tensor]:
-        if self.model == "SwinModel":
-            return {"pixel_values": torch.randn(1, 3, 16, 16)}
+        if "image_size" in self.options:
+            height, width = pair(self.options["image_size"])
+            return {"pixel_values": torch.randn(1, 3, height, width)}
         return {"input_ids": torch.randint(5, 40, (1, 8))}
 
 
@@ -193,6 +198,14 @@ REFUSED = (
         _NO_DISPATCH[0],
         "no attention",
         when_built=True,
+    ),
+    Refused("CLAP, audio tower", "ClapAudioModel", {"depths": [1], "num_attention_heads": [2]}, *_NO_DISPATCH, True),
+    Refused(
+        "BEiT with relative positions",
+        "BeitModel",
+        _KINDS["image"] | {"use_relative_position_bias": True},
+        "a bias",
+        "relative position bias",
     ),
     Refused("Llama", "LlamaModel", _TEXT, *_CAUSAL),
     Refused("BERT with `is_decoder`", "BertModel", _TEXT | {"is_decoder": True}, *_CAUSAL),
@@ -263,12 +276,12 @@ def document() -> str:
         "",
         "Any other encoder that dispatches its attention through transformers' `AttentionInterface` may be",
         "tried as well. One with patches, frames or the like that is not in the table needs both",
-        '`primal_dual={"prefix_tokens": ..., "grid_size": ...}` for Attention-SH, since how its tokens lie is not known.',
-        "`n` tokens in a sequence are a grid of `[1, n]`.",
+        '`primal_dual={"prefix_tokens": ..., "grid_size": ...}` for Attention-SH, since how its tokens lie is not',
+        "known. `n` tokens in a sequence are a grid of `[1, n]`.",
         "",
         "The name of the attention is saved in config.json and comes back wherever the package is imported; elsewhere",
-        "transformers refuses to load the model. An adapter (PEFT) has nothing of its base's configuration: save the base",
-        "with its attention first, and train the adapter on the base loaded from there.",
+        "transformers refuses to load the model. An adapter (PEFT) has nothing of its base's configuration: save the",
+        "base with its attention first, and train the adapter on the base loaded from there.",
         "",
         "These are refused with an error that says why:",
         "",

@@ -4,7 +4,7 @@ transformers has its registries, is imported.
 """
 
 import functools
-import sys
+import inspect
 
 from transformers.configuration_utils import PreTrainedConfig
 
@@ -37,7 +37,7 @@ def _refusing_post_init(post_init):
         inherit_settings(self.config)
         name = self.config._attn_implementation
         asked = vars(self.config).get("attn_implementation")
-        if asked in ATTENTIONS and asked != name:
+        if isinstance(asked, str) and asked in ATTENTIONS and asked != name:
             raise ValueError(
                 f"`config.attn_implementation = {asked!r}` is an attribute that nobody reads: {type(self).__name__} "
                 f"would run {name!r}; pass `attn_implementation` to `from_pretrained`, `from_config` or the "
@@ -59,8 +59,14 @@ def _refusing_set(set_attn_implementation):
 
 
 def dispatches(layer) -> bool:
-    """Whether a layer is of a module that knows transformers' registry, in which it looks its attention up."""
-    return hasattr(sys.modules.get(type(layer).__module__), "ALL_ATTENTION_FUNCTIONS")
+    """
+    Whether a layer looks its attention function up in transformers' registry.
+
+    transformers' own question, `_can_set_attn_implementation`, is about a whole file, in which one model may dispatch
+    and another not (CLAP), and says no of what has no file.
+    """
+    code = getattr(inspect.unwrap(type(layer).forward), "__code__", None)
+    return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
 
 
 def check_dispatch(model, attn_implementation: str | dict | None) -> None:
