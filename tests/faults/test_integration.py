@@ -133,8 +133,10 @@ def test_row_01_a_pipeline_runs_the_attention(tmp_path):
 
 def test_row_01_an_adapter_finds_its_bases_attention(tmp_path):
     peft = pytest.importorskip("peft")
-    classifier().save_pretrained(tmp_path / "base")
-    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    base = classifier()
+    base.save_pretrained(tmp_path / "base")
+    # The base of the training got its attention by the flag, the one that the adapter is put on by its folder.
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "base", attn_implementation=NAME)
     tuned = peft.get_peft_model(model, peft.LoraConfig(task_type="SEQ_CLS", init_lora_weights=False)).eval()
     expected = logits(tuned)
     tuned.save_pretrained(tmp_path / "adapter")

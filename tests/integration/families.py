@@ -63,6 +63,8 @@ class Family(NamedTuple):
             return {"pixel_values": torch.randn(2, 3, *size, generator=generator)}
         if self.kind == "spectrogram":
             return {"input_values": torch.randn(2, *[side * PATCH for side in reversed(GRID)], generator=generator)}
+        if self.kind == "sound":
+            return {"input_values": torch.randn(2, 20 * TOKENS + 5, generator=generator)}
         if self.kind == "series":
             return {"past_values": torch.randn(2, 2 * TOKENS, 2, generator=generator)}
         inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS), generator=generator)}
@@ -87,6 +89,15 @@ _KINDS = {
         "patch_size": PATCH,
         "frequency_stride": PATCH,
         "time_stride": PATCH,
+    },
+    "sound": _WIDTHS
+    | {
+        "conv_dim": (16, 16),
+        "conv_kernel": (5, 4),
+        "conv_stride": (5, 4),
+        "num_feat_extract_layers": 2,
+        "num_conv_pos_embeddings": 4,
+        "num_conv_pos_embedding_groups": 2,
     },
     "series": {
         "context_length": 2 * TOKENS,
@@ -127,7 +138,6 @@ FAMILIES = (
     Family("CLIPSeg, vision tower", "CLIPSegVisionModel", "image", _SQUARE, prefix=1),
     Family("InstructBLIP, vision tower", "InstructBlipVisionModel", "image", _SQUARE, prefix=1),
     Family("Janus, vision tower", "JanusVisionModel", "image", _SQUARE),
-    Family("MLCD, vision tower", "MLCDVisionModel", "image", _SQUARE, prefix=1, note=_ROTATED),
     Family("OWL-ViT, vision tower", "OwlViTVisionModel", "image", _SQUARE, prefix=1),
     Family("OWLv2, vision tower", "Owlv2VisionModel", "image", _SQUARE, prefix=1),
     Family("AST", "ASTModel", "spectrogram", prefix=2, note="the grid is of frequencies and times"),
@@ -154,6 +164,8 @@ FAMILIES = (
     Family("GTE", "GteModel", "text", note=_ROTATED),
     Family("RoBERTa-PreLayerNorm", "RobertaPreLayerNormModel", "text"),
     Family("XLM-RoBERTa-XL", "XLMRobertaXLModel", "text"),
+    Family("wav2vec 2.0", "Wav2Vec2Model", "sound"),
+    Family("HuBERT", "HubertModel", "sound"),
     Family("PatchTST", "PatchTSTModel", "series"),
 )
 

@@ -46,7 +46,6 @@ LAYOUTS = {
     "internvl_vision": Layout(1),
     "janus_vision_model": Layout(),
     "metaclip_2_vision_model": Layout(1),
-    "mlcd_vision_model": Layout(1),
     "owlv2_vision_model": Layout(1),
     "owlvit_vision_model": Layout(1),
     "patchtst": Layout(lambda config: int(config.use_cls_token or False), None),
