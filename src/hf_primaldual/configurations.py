@@ -1,14 +1,19 @@
 """What every configuration of transformers keeps of this package: settings, and which parts run which attention."""
 
 import functools
-import warnings
 
 from transformers.configuration_utils import PreTrainedConfig
 
 # The package's other modules are imported when these functions are called: they may be waiting for this one.
 
 
-def attentions(config) -> str | dict | None:
+def parts(config: PreTrainedConfig) -> dict[str, PreTrainedConfig]:
+    """The configurations of a model's parts, by their names."""
+    named = {name: getattr(config, name, None) for name in config.sub_configs}
+    return {name: part for name, part in named.items() if isinstance(part, PreTrainedConfig)}
+
+
+def attentions(config: PreTrainedConfig) -> str | dict | None:
     """
     What `attn_implementation` would have to be for a configuration and its parts to run those of our attentions that
     they run now: a name; a dictionary of parts, itself `""`; or `None` where all run others.
@@ -17,10 +22,10 @@ def attentions(config) -> str | dict | None:
 
     name = getattr(config, "_attn_implementation", None)
     own = name if name in ATTENTIONS else None
-    parts = {key: attentions(part) for key in config.sub_configs if (part := getattr(config, key, None)) is not None}
-    if all(part == own for part in parts.values()):
+    of_parts = {name: attentions(part) for name, part in parts(config).items()}
+    if all(part == own for part in of_parts.values()):
         return own
-    return {key: value for key, value in {"": own, **parts}.items() if value is not None}
+    return {key: value for key, value in {"": own, **of_parts}.items() if value is not None}
 
 
 def extend_configurations() -> None:
@@ -59,27 +64,18 @@ def _naming_to_dict(to_dict):
 def _heeding_from_dict(from_dict):
     @functools.wraps(from_dict)
     def wrapped(cls, config_dict, **kwargs):
+        from .integration.settings import warn_of_idle_settings
+
         if kwargs.get("attn_implementation") is None:
             kwargs.pop("attn_implementation", None)
         asked = kwargs.get("attn_implementation") or config_dict.get("attn_implementation")
         result = from_dict(cls, config_dict, **kwargs)
-        if not asked:
-            _warn_of_idle_settings(result[0] if isinstance(result, tuple) else result)
+        # A whole warns when it is built. A part can't know then what the whole does, but is loaded alone here.
+        if not asked and cls.base_config_key:
+            warn_of_idle_settings(result[0] if isinstance(result, tuple) else result)
         return result
 
     return wrapped
 
 
-def _warn_of_idle_settings(config) -> None:
-    from .integration.settings import ATTENTIONS, with_parts
-
-    if attentions(config) is None and any(part.primal_dual is not None for part in with_parts(config)):
-        warnings.warn(
-            f"The configuration of this {config.model_type!r} model holds settings, `primal_dual`, but names none of "
-            "the attentions that they are for, so the model runs another one, without them; pass "
-            f"`attn_implementation` as one of {', '.join(ATTENTIONS)}, or as 'sdpa' if that is meant.",
-            stacklevel=4,
-        )
-
-
-__all__ = ["attentions", "extend_configurations"]
+__all__ = ["attentions", "extend_configurations", "parts"]

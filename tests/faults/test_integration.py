@@ -110,9 +110,13 @@ def test_row_01_settings_without_an_attention_are_not_passed_over_in_silence(tmp
         AutoModel.from_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="one of primal_dual_bn, primal_dual_sh, primal_dual_bn_sh"):
         AutoModel.from_pretrained(tmp_path, primal_dual={"bn_beta": 0.5})
+    with pytest.warns(UserWarning, match="holds settings, `primal_dual`, but names none"):
+        AutoModel.from_config(BertConfig(**BERT.fields, primal_dual=SETTINGS))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         AutoModel.from_pretrained(tmp_path, attn_implementation=NAME)
+        AutoModel.from_pretrained(tmp_path, attn_implementation="sdpa")
+        AutoModel.from_config(AutoConfig.from_pretrained(tmp_path), attn_implementation=NAME)
     config = BertConfig(**BERT.fields)
     config.attn_implementation = NAME
     with pytest.raises(ValueError, match="is an attribute that nobody reads"):
@@ -181,6 +185,22 @@ def two_towers(image: str):
     )
     torch.manual_seed(0)
     return getattr(transformers, f"{image}Model")(config).eval()
+
+
+def test_row_01_settings_of_a_part_without_an_attention_are_not_passed_over_in_silence(tmp_path):
+    model = two_towers("CLIP")
+    configure(model.vision_model, head_scales=SCALES)
+    model.save_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="holds settings, `primal_dual`, but names none"):
+        AutoModel.from_pretrained(tmp_path)
+    with pytest.warns(UserWarning, match="holds settings, `primal_dual`, but names none"):
+        transformers.CLIPVisionModel.from_pretrained(tmp_path)
+    model.set_attn_implementation({"vision_config": NAME})
+    configure(model, head_scales=SCALES)
+    model.save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AutoModel.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("image", ["CLIP", "Siglip"])

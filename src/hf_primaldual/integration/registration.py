@@ -8,14 +8,15 @@ import inspect
 
 from transformers.configuration_utils import PreTrainedConfig
 
-from .settings import ATTENTIONS, inherit_settings
+from .settings import ATTENTIONS, inherit_settings, warn_of_idle_settings
 
 
 def register() -> None:
     """
     Registers with transformers' `AttentionInterface` and `AttentionMaskInterface`, and lets two methods of
     `PreTrainedModel` refuse a model that would ignore the names: transformers itself says nothing when such a model is
-    built, and only warns in `set_attn_implementation`. Where a model is built its parts inherit its settings, too.
+    built, and only warns in `set_attn_implementation`. Where a model is built its parts inherit its settings, too, and
+    a third method, which is asked for a default when no attention was asked for, warns of settings without one.
     """
     from transformers.masking_utils import AttentionMaskInterface
     from transformers.modeling_utils import AttentionInterface, PreTrainedModel
@@ -29,6 +30,8 @@ def register() -> None:
     if not hasattr(PreTrainedModel.post_init, "__wrapped__"):
         PreTrainedModel.post_init = _refusing_post_init(PreTrainedModel.post_init)
         PreTrainedModel.set_attn_implementation = _refusing_set(PreTrainedModel.set_attn_implementation)
+        chosen = PreTrainedModel.get_correct_attn_implementation
+        PreTrainedModel.get_correct_attn_implementation = _warning_choice(chosen)
 
 
 def _refusing_post_init(post_init):
@@ -54,6 +57,16 @@ def _refusing_set(set_attn_implementation):
     def wrapped(self, attn_implementation, *args, **kwargs):
         check_dispatch(self, attn_implementation)
         return set_attn_implementation(self, attn_implementation, *args, **kwargs)
+
+    return wrapped
+
+
+def _warning_choice(get_correct_attn_implementation):
+    @functools.wraps(get_correct_attn_implementation)
+    def wrapped(self, requested_attention, *args, **kwargs):
+        if requested_attention is None and not self.config.base_config_key:
+            warn_of_idle_settings(self.config)
+        return get_correct_attn_implementation(self, requested_attention, *args, **kwargs)
 
     return wrapped
 

@@ -1,10 +1,12 @@
 """The settings that an unmodified model's configuration carries for the attention functions."""
 
+import warnings
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from transformers.configuration_utils import PreTrainedConfig
 
+from ..configurations import attentions, parts
 from ..modeling.configuration_primal_dual import PRESETS, doubling_scales
 
 # The names for `attn_implementation`, and what each is of the paper's.
@@ -35,7 +37,7 @@ class Settings(NamedTuple):
         prefix_tokens (`int`): how many tokens in front of the others are not downsampled (CLS, distillation,
             registers); by default what is known of the family.
         grid_size (`list[int]`): height and width of the grid of patches; by default that of the configuration's
-            `image_size` and `patch_size`.
+            `image_size` and `patch_size`. An image of another shape with as many patches can't be told from that.
     """
 
     bn_beta: float = 1.0
@@ -139,12 +141,23 @@ def check_settings(settings: Any) -> Settings:
     return checked
 
 
-def with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+def _with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     """A configuration and those of the model's parts, of their parts, and so on."""
     configs = [config]
     for one in configs:
-        configs += [part for name in one.sub_configs if (part := getattr(one, name)) is not None]
+        configs += parts(one).values()
     return configs
+
+
+def warn_of_idle_settings(config: PreTrainedConfig) -> None:
+    """Warns of settings that no part of a model will read, as version 0.1.0 saved them."""
+    if attentions(config) is None and any(one.primal_dual is not None for one in _with_parts(config)):
+        warnings.warn(
+            f"The configuration of this {config.model_type!r} model holds settings, `primal_dual`, but names none of "
+            "the attentions that they are for, so the model runs another one, without them; pass "
+            f"`attn_implementation` as one of {', '.join(ATTENTIONS)}, or as 'sdpa' if that is meant.",
+            stacklevel=3,
+        )
 
 
 def inherit_settings(config: PreTrainedConfig) -> None:
@@ -157,7 +170,7 @@ def inherit_settings(config: PreTrainedConfig) -> None:
     if config.primal_dual is None:
         return
     check_settings(config.primal_dual)
-    for part in with_parts(config):
+    for part in _with_parts(config):
         if part.primal_dual is None:
             part.primal_dual = dict(config.primal_dual)
 
@@ -174,7 +187,7 @@ def configure(model, **settings) -> None:
     Raises:
         ValueError: for an unknown setting, or one with a value that it can't have; nothing is changed then.
     """
-    configs = with_parts(model if isinstance(model, PreTrainedConfig) else model.config)
+    configs = _with_parts(model if isinstance(model, PreTrainedConfig) else model.config)
     merged = [{**(config.primal_dual or {}), **settings} for config in configs]
     for one in merged:
         check_settings(one)
