@@ -82,9 +82,16 @@ def _register_attentions() -> None:
     register()
 
 
+def _register_with_adapters() -> None:
+    from .integration.registration import register_with_adapters
+
+    register_with_adapters()
+
+
 register_families()
 after_import("transformers.configuration_utils", _extend_configurations)
 after_import("transformers.modeling_utils", _register_attentions)
+after_import("peft.peft_model", _register_with_adapters)
 
 __all__ = [
     "PRESETS",

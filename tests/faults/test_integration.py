@@ -155,6 +155,30 @@ def test_row_01_an_adapter_finds_its_bases_attention(tmp_path):
     torch.testing.assert_close(logits(merged), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_row_01_an_adapter_whose_base_has_its_attention_by_the_flag_alone_is_saved_with_a_warning(tmp_path):
+    peft = pytest.importorskip("peft")
+    model = BertForSequenceClassification(BertConfig(**BERT.fields))
+    model.save_pretrained(tmp_path / "plain")
+    lora = peft.LoraConfig(task_type="SEQ_CLS")
+    for folder, names in (("plain", NAME), ("", NAME), ("ours", NAME), ("plain", None)):
+        if folder:
+            flag = {} if names is None else {"attn_implementation": names}
+            model = AutoModelForSequenceClassification.from_pretrained(tmp_path / folder, **flag)
+        else:
+            # A base that lies nowhere.
+            model = BertForSequenceClassification._from_config(model.config, attn_implementation=names)
+        if folder == "plain":
+            model.save_pretrained(tmp_path / "ours")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            peft.get_peft_model(model, lora).save_pretrained(tmp_path / "adapter")
+        said = [
+            str(warning.message) for warning in caught if "would be put on another attention" in str(warning.message)
+        ]
+        assert len(said) == (folder != "ours" and names is not None)
+        assert all(f"its base {model.name_or_path!r}" in one for one in said)
+
+
 def test_row_01_trainer_keeps_the_attention(tmp_path):
     model = classifier()
     inputs = BERT.inputs(padded=True)

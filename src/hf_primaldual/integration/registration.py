@@ -5,9 +5,11 @@ transformers has its registries, is imported.
 
 import functools
 import inspect
+import warnings
 
 from transformers.configuration_utils import PreTrainedConfig
 
+from ..configurations import attentions
 from .settings import ATTENTIONS, inherit_settings, warn_of_idle_settings
 
 
@@ -32,6 +34,45 @@ def register() -> None:
         PreTrainedModel.set_attn_implementation = _refusing_set(PreTrainedModel.set_attn_implementation)
         chosen = PreTrainedModel.get_correct_attn_implementation
         PreTrainedModel.get_correct_attn_implementation = _warning_choice(chosen)
+
+
+def register_with_adapters() -> None:
+    """
+    Lets PEFT warn who saves an adapter whose base has its attention by the flag alone: an adapter holds nothing of its
+    base's configuration, and on the base as it lies in its folder or on the Hub it would run another attention.
+    """
+    from peft.peft_model import PeftModel
+
+    if not hasattr(PeftModel.save_pretrained, "__wrapped__"):
+        PeftModel.save_pretrained = _warning_save(PeftModel.save_pretrained)
+
+
+def _warning_save(save_pretrained):
+    @functools.wraps(save_pretrained)
+    def wrapped(self, *args, **kwargs):
+        base = self.get_base_model()
+        config = getattr(base, "config", None)
+        names = attentions(config) if isinstance(config, PreTrainedConfig) else None
+        if names is not None and names != _saved_attentions(base.name_or_path):
+            warnings.warn(
+                f"The base of this adapter runs {names!r}, which the adapter can't say and its base, "
+                f"{base.name_or_path!r}, does not say, so that it would be put on another attention; train on a base that "
+                "was saved with its attention and loaded from there, `base.save_pretrained(folder)`, or load the base "
+                f"with `attn_implementation={names!r}` wherever the adapter is used.",
+                stacklevel=2,
+            )
+        return save_pretrained(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _saved_attentions(name_or_path: str) -> str | dict | None:
+    """What a checkpoint's config.json says, or `None` where none lies on this machine."""
+    try:
+        fields, _ = PreTrainedConfig.get_config_dict(name_or_path, local_files_only=True)
+    except OSError:
+        return None
+    return fields.get("attn_implementation")
 
 
 def _refusing_post_init(post_init):
@@ -116,4 +157,4 @@ def _parts(model, config: PreTrainedConfig | None = None) -> list:
     return [part for part in parts if config is None or part.config is config]
 
 
-__all__ = ["check_dispatch", "register"]
+__all__ = ["check_dispatch", "register", "register_with_adapters"]
