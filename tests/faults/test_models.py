@@ -536,9 +536,7 @@ def test_row_33_what_cannot_lie_beside_it_is_refused(own_files, tmp_path, statem
 def test_row_05_a_configuration_that_no_longer_says_what_the_model_is(tmp_path):
     model = text("bn+sh")
     model.config.head_scales = [1, 1, 1, 1]
-    with pytest.raises(
-        ValueError, match=r"`config.head_scales` was changed to .* after the model was built"
-    ):
+    with pytest.raises(ValueError, match=r"`config.head_scales` was changed to .* after the model was built"):
         model.save_pretrained(tmp_path / "saved")
     assert not (tmp_path / "saved").exists()
     model.config.head_scales = None

@@ -37,8 +37,8 @@ def check_mask(
     """
     The mask as booleans, or `None` where it masks nothing.
 
-    Under `torch.compile` and `torch.export` and on the meta device there are no values to look at: the mask is kept and
-    not checked.
+    Under `torch.compile` and `torch.export` and on the meta device there are no values to look at: the mask is kept
+    and not checked.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for a real token, 0 for padding.
