@@ -176,7 +176,7 @@ def test_row_01_an_adapter_whose_base_has_its_attention_by_the_flag_alone_is_sav
             str(warning.message) for warning in caught if "would be put on another attention" in str(warning.message)
         ]
         assert len(said) == (folder != "ours" and names is not None)
-        assert all(f"its base {model.name_or_path!r}" in one for one in said)
+        assert all(f"its base, {model.name_or_path!r}" in one for one in said)
 
 
 def test_row_01_trainer_keeps_the_attention(tmp_path):
