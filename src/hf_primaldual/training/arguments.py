@@ -305,6 +305,13 @@ class SeriesDataArguments:
         default=None,
         metadata={"help": "Positions of the model. Default: the longest series of the archive's two files."},
     )
+    missing_values: str = field(
+        default="error", metadata={"help": "error, or mean: what is missing becomes its channel's training mean."}
+    )
+
+    def __post_init__(self):
+        if self.missing_values not in ("error", "mean"):
+            raise ValueError(f"`missing_values` must be error or mean, got {self.missing_values!r}.")
 
 
 @dataclass
