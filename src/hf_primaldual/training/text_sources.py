@@ -231,7 +231,7 @@ def _load_hub(args: TextDataArguments) -> TextSource:
 def _read(where: str, *args, **options) -> Any:
     try:
         return load_dataset(*args, **options)
-    except (DatasetGenerationError, pa.ArrowInvalid) as error:
+    except (DatasetGenerationError, ValueError) as error:
         raise ValueError(f"{where} cannot be read: {error.__cause__ or error}") from error
 
 
@@ -244,8 +244,9 @@ def _load_files(args: TextDataArguments) -> TextSource:
     suffix = suffixes.pop()
     options = {"sep": "\t"} if suffix == ".tsv" else {}
     if _READERS[suffix] == "csv":
-        # As written: pandas would take a class None for none, and texts of digits for numbers.
-        options["converters"] = dict.fromkeys((*_text_columns(args), args.label_column), str)
+        # pandas would take texts of digits for numbers, and words such as None and NA for nothing.
+        converters = dict.fromkeys(_text_columns(args), str)
+        options |= {"converters": converters, "keep_default_na": False, "na_values": [""]}
     splits = DatasetDict()
     for split, file in files.items():
         splits[split] = _read(file, _READERS[suffix], data_files={split: file}, split=split, **options)

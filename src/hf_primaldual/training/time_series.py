@@ -119,6 +119,9 @@ def prepare_series(
     if "validation" not in splits:
         splits = cut_validation(splits, validation_share)
         settings["validation_share"] = validation_share
+    if any(column.flatten().flatten().null_count for column in columns.values()):
+        # An array of `datasets` has NaN where something is missing, and no nulls.
+        splits = splits.map(_with_nans, input_columns="past_values")
     # As lists of lists, numbers would be turned into arrays one by one, which takes longer than a small model's step;
     # and `datasets` makes arrays of float32, before anything is centred, where it is not told otherwise.
     splits = with_ids(splits).cast_column("past_values", Array2D((None, channels), "float64"))
@@ -137,6 +140,10 @@ def prepare_series(
         channels=channels,
         positions=positions,
     )
+
+
+def _with_nans(values: list[list[float | None]]) -> dict[str, np.ndarray]:
+    return {"past_values": np.array(values, dtype=np.float64)}
 
 
 def _problems(column: pa.Array, channels: int, missing_values: str, where: str) -> list[str]:
