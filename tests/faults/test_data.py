@@ -138,7 +138,9 @@ def test_row_20_a_missing_label_among_numbers_is_no_class(tmp_path, ending):
     assert task.splits["test"]["labels"][:3].tolist() == [0, 2, 1]
     with pytest.raises(ValueError, match=r"test\.\w+: 1 of 12 labels are missing \(row 4, counted from 0\)\.$"):
         of_files(tmp_path, numbers, changed(numbers, "label", {4: None}), ending)
-    with pytest.raises(ValueError, match=r"test\.\w+: 1 of 12 examples are of '3', a class train lacks \(row 4"):
+    with pytest.raises(
+        ValueError, match=r"test\.\w+: 1 of 12 examples are of classes that train lacks: '3' \(1\) \(row 4"
+    ):
         of_files(tmp_path, numbers, changed(numbers, "label", {4: 3}), ending)
 
 
@@ -177,8 +179,7 @@ def test_row_21_all_that_is_wrong_is_told_at_once(tmp_path):
     for part in (
         "train.csv: 2 of 12 texts are empty in 'other' (rows 2, 3",
         "train.csv: 2 of 12 labels are missing (rows 0, 6",
-        "test.csv: 2 of 12 examples are of 'perhaps', a class train lacks (rows 1, 5",
-        "test.csv: 1 of 12 examples are of 'never', a class train lacks (row 7",
+        "test.csv: 3 of 12 examples are of classes that train lacks: 'never' (1), 'perhaps' (2) (rows 1, 5, 7",
     ):
         assert part in str(error.value), part
 
@@ -225,6 +226,25 @@ def test_row_21_a_file_that_cannot_be_read_is_named(tmp_path, ending, content):
     args = TextDataArguments(train_file=train, test_file=str(test))
     with pytest.raises(ValueError, match=rf"test\.{ending} cannot be read: "):
         text_task(args, TextModelArguments(hidden_size=16))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([None] * 12, r"12 of 12 labels are missing \(rows 0, 1, 2, 3, 4, \.\.\., counted"),
+        ([["no"], ["yes"]] * 6, "the column 'label' is of the type .*list.*, not one class for each row"),
+        (
+            [index + 0.5 for index in range(12)],
+            r"12 of its 12 classes have one example alone: '0\.5', .*'4\.5', \.\.\.",
+        ),
+    ],
+    ids=["none", "lists", "fractions"],
+)
+def test_row_21_labels_that_are_no_classes_are_named(tmp_path, labels, message):
+    rows = {**TEXTS, "label": labels}
+    files = {f"{name}_file": write(tmp_path, name, rows, "parquet") for name in ("train", "test")}
+    with pytest.raises(ValueError, match=message):
+        text_task(TextDataArguments(**files, validation_share=0.5), TextModelArguments(hidden_size=16))
 
 
 def test_row_21_a_column_that_one_split_lacks_is_named(tmp_path):
@@ -307,7 +327,9 @@ def test_row_22_series_of_the_test_set_are_looked_at_first(test, message):
 
 def test_row_22_a_class_that_train_lacks_is_named():
     splits = DatasetDict(train=series(labels=[0] * 10), test=series())
-    with pytest.raises(ValueError, match=r"the test set: 5 of 10 examples are of 'b', .*\(rows 1, 3"):
+    with pytest.raises(
+        ValueError, match=r"the test set: 5 of 10 examples are of classes that train lacks: 'b' .*\(rows 1, 3"
+    ):
         prepare_series(splits, {}, SeriesModelArguments())
 
 
@@ -428,7 +450,7 @@ def test_images_of_parquet_files_are_looked_at(tmp_path):
         "2 of 10 images cannot be read, such as there is no image and an image of 1 bytes",
         "rows 0, 1, counted from 0",
         "2 of 10 labels are missing (rows 1, 2",
-        "1 of 10 examples are of 'c', a class train lacks (row 3",
+        "1 of 10 examples are of classes that train lacks: 'c' (1) (row 3",
     ):
         assert part in str(error.value), part
 
@@ -436,7 +458,9 @@ def test_images_of_parquet_files_are_looked_at(tmp_path):
 def test_classes_of_image_folders_that_differ_are_named(tmp_path):
     folder = pictures(tmp_path / "pictures")
     shutil.copytree(folder / "test" / "one", folder / "test" / "four")
-    with pytest.raises(ValueError, match=r"the test set of .*: 4 of 16 examples are of 'four', a class train lacks"):
+    with pytest.raises(
+        ValueError, match=r"the test set of .*: 4 of 16 examples are of classes that train lacks: 'four'"
+    ):
         of_pictures(folder, tmp_path, "--image_size", "16")
     shutil.rmtree(folder / "test" / "four")
     for file in list((folder / "train" / "two").iterdir())[1:]:

@@ -354,7 +354,9 @@ def test_files_that_cannot_be(files):
     with pytest.raises(ValueError, match="has no split test, only train"):
         prepare(train_file=files["train_file"], text_column="review", label_column="stars")
     Path(files["test_file"]).write_text("review\tanother\tstars\nfine\tfilm\t3\n")
-    with pytest.raises(ValueError, match=r"test\.tsv: 1 of 1 examples are of '3', a class train lacks .row 0"):
+    with pytest.raises(
+        ValueError, match=r"test\.tsv: 1 of 1 examples are of classes that train lacks: '3' .1. .row 0"
+    ):
         prepare(**files, text_column="review", label_column="stars")
 
 

@@ -1,5 +1,6 @@
 """The splits of a data set: what each must have before it is trained on, and a validation set cut out of the first."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ if TYPE_CHECKING:
     import pyarrow
     from datasets import ClassLabel, Dataset, DatasetDict
 
-# So many rows are named in an error; it counts all.
+# So many rows or classes are named in an error; it counts all.
 _NAMED = 5
 
 
@@ -17,8 +18,11 @@ def problem(where: str, rows: Sequence[int] | np.ndarray, total: int, what: str)
     """What is wrong with these rows of a split, in one sentence that counts them; nothing where there are none."""
     if not len(rows):
         return []
-    named = ", ".join(str(row) for row in rows[:_NAMED]) + ", ..." * (len(rows) > _NAMED)
-    return [f"{where}: {len(rows)} of {total} {what} (row{'s' * (len(rows) > 1)} {named}, counted from 0)"]
+    return [f"{where}: {len(rows)} of {total} {what} (row{'s' * (len(rows) > 1)} {_listed(rows)}, counted from 0)"]
+
+
+def _listed(items: Sequence | np.ndarray) -> str:
+    return ", ".join(map(str, items[:_NAMED])) + ", ..." * (len(items) > _NAMED)
 
 
 def column_of(split: "Dataset", name: str) -> "pyarrow.Array":
@@ -80,9 +84,10 @@ def with_classes(
             problems.append(f"{where[name]} is empty")
         missing = np.flatnonzero([value is None for value in classes])
         problems += problem(where[name], missing, len(classes), "labels are missing")
-        for unknown in sorted(set(classes) - seen - {None}):
-            rows = np.flatnonzero(classes == unknown)
-            problems += problem(where[name], rows, len(classes), f"examples are of {unknown!r}, a class train lacks")
+        unknown = Counter(value for value in classes if value is not None and value not in seen)
+        rows = np.flatnonzero([value in unknown for value in classes])
+        lacking = _listed([f"{value!r} ({count})" for value, count in sorted(unknown.items())])
+        problems += problem(where[name], rows, len(classes), f"examples are of classes that train lacks: {lacking}")
     if len(seen) == 1:
         problems.append(f"{where['train']} has one class alone, {next(iter(seen))!r}")
     if problems:
@@ -145,13 +150,14 @@ def cut_validation(splits: "DatasetDict", share: float, column: str = "labels", 
         ValueError: for a share that leaves a class without an example on either side, or a class with one alone.
     """
     train = splits["train"]
+    _refuse_single_examples(train, column)
     classes, size = train.features[column].num_classes, round(len(train) * share)
     if not classes <= size <= len(train) - classes:
         raise ValueError(
             f"`validation_share` must leave at least one of the {len(train)} training examples for each of the "
             f"{classes} classes on both sides, got {share}."
         )
-    cut = _cut(train, size, column, seed)
+    cut = train.train_test_split(test_size=size, stratify_by_column=column, seed=seed)
     return type(splits)(train=cut["train"], validation=cut["test"], test=splits["test"])
 
 
@@ -164,6 +170,7 @@ def draw(split: "Dataset", size: int | None, column: str = "labels", seed: int =
     """
     if size is None or size >= len(split):
         return split
+    _refuse_single_examples(split, column)
     classes = split.features[column].num_classes
     if size < classes:
         raise ValueError(f"a part of {size} examples is too small for {classes} classes; ask for {classes} or more.")
@@ -172,18 +179,17 @@ def draw(split: "Dataset", size: int | None, column: str = "labels", seed: int =
             f"a part of {size} of {len(split)} examples leaves out too few for {classes} classes; ask for "
             f"{len(split) - classes} or fewer, or for all."
         )
-    return _cut(split, len(split) - size, column, seed)["train"]
+    return split.train_test_split(train_size=size, stratify_by_column=column, seed=seed)["train"]
 
 
-def _cut(split: "Dataset", size: int, column: str, seed: int) -> "DatasetDict":
+def _refuse_single_examples(split: "Dataset", column: str) -> None:
     feature = split.features[column]
     counts = np.bincount(column_of(split, column), minlength=feature.num_classes)
     if alone := [feature.names[place] for place in np.flatnonzero(counts == 1)]:
         raise ValueError(
             f"a split is cut by class, and {len(alone)} of its {len(counts)} classes have one example alone: "
-            f"{', '.join(map(repr, alone))}; add examples, leave the class out, or bring a validation set."
+            f"{_listed([repr(name) for name in alone])}; add examples, leave the class out, or bring a validation set."
         )
-    return split.train_test_split(test_size=size, train_size=len(split) - size, stratify_by_column=column, seed=seed)
 
 
 __all__ = ["column_of", "cut_validation", "draw", "empty_texts", "problem", "with_classes"]

@@ -84,9 +84,9 @@ def load_source(args: TextDataArguments) -> TextSource:
     else:
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {args.task!r}.")
     if not source.has_tokens:
-        # What is read as tokens was generated, or published whole.
+        # Tokens were generated or published whole, and so were the texts of tasks.
         where = {name: f"the {name} set" for name in source.splits} | source.files
-        problems = empty_texts(source.splits, source.columns, where)
+        problems = empty_texts(source.splits, source.columns, where) if args.task is None else []
         source.splits = with_classes(source.splits, source.label_column, where, problems)
     if args.classes is not None:
         source.splits = _of_classes(source.splits, args.classes)
