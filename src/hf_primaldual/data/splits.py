@@ -98,8 +98,8 @@ def with_classes(
         if split.features[column] == labels:
             kept = kept if column == "labels" else kept.rename_column(column, "labels")
         else:
-            kept = kept.remove_columns(column).add_column("labels", [places[value] for value in cells[name]])
-            kept = kept.cast_column("labels", labels)
+            numbers = [places[value] for value in cells[name]]
+            kept = kept.remove_columns(column).add_column("labels", numbers, feature=labels)
         splits = type(splits)({**splits, name: kept})
     return splits
 
