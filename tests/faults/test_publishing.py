@@ -1,17 +1,41 @@
 """Loading, publishing and what is written over: rows 27 to 31 and 35, and the publishing half of row 5."""
 
 import ast
+import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 import hf_primaldual
+from hf_primaldual.hub.checkpoint import save_checkpoint, write_record
+from hf_primaldual.hub.checks import check, check_file, check_loading
 from hf_primaldual.hub.results import TASKS
+from hf_primaldual.training.arguments import parse_arguments
+from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
+from hf_primaldual.training.texts import text_task
+from tests.hub.checkpoints import ready_checkpoint
+from tests.hub.tables import table, without
 from tests.hub.test_card_usage import checkpoint
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return ready_checkpoint(tmp_path_factory.mktemp("whole") / "model")
+
+
+@pytest.fixture
+def folder(whole, tmp_path):
+    """A copy of a checkpoint that is fit to be published, the test's own to change."""
+    return Path(shutil.copytree(whole, tmp_path / "model"))
+
 
 WITHOUT_TRUST = """
 import builtins
@@ -44,9 +68,10 @@ for task, (head, processor, example) in AUTOS.items():
 series = str(root / "time-series-classification")
 inferred = transformers.pipeline(model=series)
 assert type(inferred) is hf_primaldual.TimeSeriesClassificationPipeline
-assert type(transformers.pipeline("time-series-classification", model=series, trust_remote_code=True)) is type(inferred)
+trusted = transformers.pipeline("time-series-classification", model=series, trust_remote_code=True)
 inferred.save_pretrained(root / "again")
-assert type(transformers.pipeline("time-series-classification", model=str(root / "again"))) is type(inferred)
+again = transformers.pipeline("time-series-classification", model=str(root / "again"))
+assert type(inferred) is type(trusted) is type(again)
 extractor = transformers.AutoFeatureExtractor.from_pretrained(root / "extractor")
 assert type(extractor) is hf_primaldual.PrimalDualTimeSeriesFeatureExtractor
 assert not questions
@@ -91,3 +116,98 @@ def test_row_28_no_script_and_no_module_passes_trust_by_itself():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             trusts = isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
             assert not trusts or not isinstance(node.value, ast.Constant) or not node.value.value, path
+
+
+TEXTS = ["write to jane.doe@example.org, please", "my token is hf_" + "a1B2" * 8]
+
+
+def recorded(folder: Path) -> dict[str, torch.Tensor]:
+    tensors = load_file(folder / "check.safetensors")
+    return {name: tensor for name, tensor in tensors.items() if name != "logits"}
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_row_27_a_checkpoint_is_checked_with_inputs_that_are_drawn_from_its_configuration(task, tmp_path):
+    model, processor = checkpoint(task)
+    results = without(table(task), ("plots",))
+    inputs = recorded(save_checkpoint(tmp_path / "one", model, processor, results))
+    again = recorded(save_checkpoint(tmp_path / "two", type(model)(model.config), processor, results))
+    assert inputs.keys() == again.keys()
+    assert all(torch.equal(inputs[name], again[name]) for name in inputs)
+    for name, tensor in inputs.items():
+        if name.endswith("input_ids"):
+            assert tensor.min() >= 0
+            assert tensor.max() < model.config.vocab_size
+        if name.endswith("mask"):
+            assert len(set(tensor.sum(1).tolist())) == 2
+    assert "input.pixel_values" in inputs or "input.attention_mask" in inputs
+    assert ("input.pair_input_ids" in inputs) == (task == "document-matching")
+
+
+def test_row_27_a_training_publishes_no_example_of_its_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{text} {number},{number % 2}" for number in range(12) for text in ("good", "bad")]
+    secret = [f'"{text} {number}",{number % 2}' for number in range(6) for text in TEXTS]
+    for name, lines in (("train", rows), ("validation", secret), ("test", rows)):
+        (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
+    files = [f"--{name}_file={tmp_path / f'{name}.csv'}" for name in ("train", "validation", "test")]
+    argv = [*files, "--attention", "bn", "--seeds", "0", "--num_train_epochs", "1", "--output_dir", "out"]
+    argv += ["--hidden_size", "8", "--intermediate_size", "8", "--num_hidden_layers", "1", "--hub_token", "hf_abc"]
+    argv += ["--max_tokens", "64", "--efficiency_tokens", "8", "--report_to", "none", "--use_cpu", "true"]
+    argv += ["--model_license", "mit"]
+    data_args, model_args, args = parse_arguments(
+        TextDataArguments, TextModelArguments, TextTrainingArguments, argv=argv
+    )
+    task = text_task(data_args, model_args, args)
+    folder = run_comparison(task, model_args, args, argv)
+    examples = [row["input_ids"].tolist() for split in task.splits.values() for row in split]
+    for row in recorded(folder)["input.input_ids"].tolist():
+        assert not any(row[:8] == example[:8] for example in examples)
+    for path in folder.iterdir():
+        content = path.read_bytes()
+        assert not any(bad in content for bad in (b"jane.doe", b"hf_abc", str(tmp_path).encode())), path
+    assert "train.csv" in json.loads((folder / "results.json").read_text())["command"]
+    check(folder)
+
+
+def test_row_27_a_record_of_examples_as_an_older_version_wrote_it_is_refused_and_written_anew(folder):
+    path = folder / "check.safetensors"
+    tensors = load_file(path)
+    tensors["input.past_values"] += 1
+    save_file(tensors, path)
+    with pytest.raises(ValueError, match=r"holds other inputs than those that are drawn.*write_record\(folder\)"):
+        check(folder)
+    write_record(folder)
+    check(folder)
+
+
+@pytest.mark.parametrize("name", ["config.json", "preprocessor_config.json", "results.json", "README.md", "a.py"])
+@pytest.mark.parametrize("private", ["path", "mail", "token", "home"])
+def test_row_27_no_text_that_goes_up_holds_what_is_private(name, private, folder):
+    text = {"path": "/gpfs/jane/x", "mail": TEXTS[0], "token": TEXTS[1], "home": "~jane/x"}[private]
+    path = folder / name
+    if name.endswith(".json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "name_or_path": text}))
+    else:
+        path.write_text((path.read_text() if path.exists() else "") + text)
+    with pytest.raises(ValueError, match="it would be public"):
+        check_file(path)
+
+
+def test_row_27_a_short_token_is_known_by_its_name(folder):
+    for name in ("config.json", "preprocessor_config.json"):
+        config = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**config, "inner": [{"hub_token": "abc"}]}))
+        with pytest.raises(ValueError, match=f"{name} holds a token as 'hub_token'"):
+            check_file(folder / name)
+
+
+def test_row_28_code_that_is_not_the_packages_own_is_not_run_unasked(folder, tmp_path):
+    code = folder / "layers_primal_dual.py"
+    code.write_text(code.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
+    for look in (check, check_loading):
+        with pytest.raises(ValueError, match=r"layers_primal_dual\.py .* pass `trust_remote_code=True`"):
+            look(folder)
+    assert not (tmp_path / "ran").exists()
+    check_loading(folder, trust_remote_code=True)
+    assert (tmp_path / "ran").exists()

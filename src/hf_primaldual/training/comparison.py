@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import itertools
 import json
 import os
 import shutil
@@ -15,7 +14,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PrinterCallback, Pro
 from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.checkpoint import save_checkpoint
-from hf_primaldual.hub.checks import check_text
+from hf_primaldual.hub.checks import check_text, without_places
 from hf_primaldual.hub.publish import publish
 from hf_primaldual.hub.results import SCHEMA_VERSION, save_results, write_atomically
 from hf_primaldual.measure import efficiency_point, environment
@@ -31,8 +30,6 @@ from .task import Task
 from .trainer import ComparisonTrainer
 
 _CURVES = "learning_curves.png"
-# Validation examples whose logits a checkpoint keeps.
-_RECORDED = 2
 
 
 def run_comparison(
@@ -246,8 +243,8 @@ def _publish(
         "attentions": model_args.attention,
         "baseline": model_args.baseline,
         "license": args.model_license,
-        "dataset": {**task.source, **task.sizes, "classes": len(task.class_names)},
-        "settings": settings,
+        "dataset": without_places({**task.source, **task.sizes, "classes": len(task.class_names)}),
+        "settings": without_places(settings),
         "runs": [{key: value for key, value in run.items() if key != "history"} for run in runs],
         "summary": {name: summarize(runs, name) for name in names},
         "comparisons": compare(runs, model_args.attention, model_args.baseline),
@@ -258,10 +255,8 @@ def _publish(
     run_folder = output / "runs" / f"{best['attention']}-{best['seed']}"
     model = task.model_class.from_pretrained(run_folder / "model")
     plot_learning_curves(runs, names, output / _CURVES)
-    inputs = task.collate(list(itertools.islice(task.splits["validation"], _RECORDED)))
-    inputs = {name: tensor for name, tensor in inputs.items() if name != "labels"}
     place, plots = output / results["model_name"], [output / _CURVES]
-    folder = save_checkpoint(place, model, task.processor, results, plots, inputs)
+    folder = save_checkpoint(place, model, task.processor, results, plots)
     (output / _CURVES).unlink()
     if args.results_dir is not None:
         kept = Path(args.results_dir)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..hub.checks import without_places
 from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank
 
 
@@ -135,9 +136,18 @@ def _paired(runs: list[dict[str, Any]], attention: str, baseline: str) -> dict[s
 
 
 def command_line(argv: list[str] | None = None) -> str:
-    """The command that this process runs, as a person would type it."""
-    arguments = sys.argv[1:] if argv is None else argv
-    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *arguments])
+    """The command that this process runs, as a person would type it and others may read it: without the Hub's token,
+    and of files elsewhere on this machine with their names alone."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    shown = []
+    while arguments:
+        name, equals, value = arguments.pop(0).partition("=")
+        if name.startswith("--") and name.endswith("token"):
+            if not equals and arguments and not arguments[0].startswith("--"):
+                arguments.pop(0)
+            continue
+        shown.append(f"{without_places(name)}{equals}{without_places(value)}")
+    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *shown])
 
 
 def format_table(results: Mapping[str, Any]) -> str:
