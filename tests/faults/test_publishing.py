@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 
 import hf_primaldual
+from hf_primaldual.hub.card import check_card, render_card, write_card
 from hf_primaldual.hub.checkpoint import save_checkpoint, write_record
 from hf_primaldual.hub.checks import check, check_file, check_loading
-from hf_primaldual.hub.results import TASKS
+from hf_primaldual.hub.publish import _addressed
+from hf_primaldual.hub.results import TASKS, load_results, save_results
 from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
@@ -211,3 +214,77 @@ def test_row_28_code_that_is_not_the_packages_own_is_not_run_unasked(folder, tmp
     assert not (tmp_path / "ran").exists()
     check_loading(folder, trust_remote_code=True)
     assert (tmp_path / "ran").exists()
+
+
+WORDS = "For teaching.\n\n- Not for diagnosis: 9 people \\1 {{ made }} these data.\n\n### A heading of mine\n"
+
+
+def edited(folder: Path) -> str:
+    """The card after a person has written into it: all three sections, and the metadata."""
+    path = folder / "README.md"
+    card = path.read_text()
+    for default in ("Not stated.\n", "None.\n"):
+        card = card.replace(default, WORDS)
+    card = card.replace("---\n", "---\nlanguage: [de, en]\nthumbnail: a.png\n", 1)
+    card = card.replace("tags:\n", "tags:\n- my-tag\n").replace("datasets:\n", "datasets:\n- my/data\n")
+    path.write_text(card)
+    return card
+
+
+def assert_kept(card: str):
+    assert card.count(WORDS) == 3
+    data = ModelCard(card).data
+    assert data.language == ["de", "en"]
+    assert data.thumbnail == "a.png"
+    assert {"my-tag", "primal-dual-attention"} < set(data.tags)
+    assert set(data.datasets) == {"some/data", "my/data"}
+
+
+def test_row_31_a_persons_own_words_pass_the_check_and_survive_whatever_writes_the_card(folder):
+    edited(folder)
+    check(folder)
+    results = load_results(folder / "results.json")
+    assert_kept(write_card(folder).read_text())
+    check(folder)
+    results["settings"]["learning_rate"] = 0.5
+    save_results(results, folder / "results.json")
+    assert_kept(write_card(folder).read_text())
+    parts = checkpoint("time-series-classification")
+    save_checkpoint(folder, *parts, results, [folder / "learning_curves.png"])
+    assert_kept((folder / "README.md").read_text())
+
+
+def test_row_31_what_is_published_has_a_persons_own_words(folder, tmp_path):
+    edited(folder)
+    (tmp_path / "place").mkdir()
+    _addressed(sorted(folder.iterdir()), "me/model", tmp_path / "place")
+    assert_kept((tmp_path / "place" / "README.md").read_text())
+    assert 'model="me/model"' in (tmp_path / "place" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("98.70 ±", "99.99 ±", "in 'Results'"),
+        ("## Limits", "## My limits", "in 'Training'|in 'Data'"),
+        ("license: apache-2.0", "license: mit", "'license' in the card's metadata"),
+        ("value: 0.987", "value: 0.999", "'model-index' in the card's metadata"),
+        ("- attention-bn-sh", "- attention-sh", "'tags' in the card's metadata"),
+        ("# primal-dual-some-data", "# another", "in the beginning"),
+        ("<!-- own words: notes -->\n", "", "has lost a marker of the section 'notes'"),
+        ("thumbnail: a.png", "thumbnail: [", "are no YAML"),
+    ],
+)
+def test_row_31_a_measured_part_that_is_edited_is_refused_by_its_name(old, new, part, folder):
+    card = edited(folder)
+    assert old in card
+    (folder / "README.md").write_text(card.replace(old, new, 1))
+    with pytest.raises(ValueError, match=part):
+        check_card(load_results(folder / "results.json"), (folder / "README.md").read_text())
+
+
+def test_row_31_metadata_that_the_results_no_longer_give_do_not_stay(folder):
+    results = without(load_results(folder / "results.json"), ("co2_eq_emissions",))
+    card = render_card({**results, "license": "mit"}, (folder / "README.md").read_text())
+    assert ModelCard(card).data.license == "mit"
+    assert "co2_eq_emissions" not in ModelCard(card).data.to_dict()

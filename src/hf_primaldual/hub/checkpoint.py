@@ -57,6 +57,9 @@ def save_checkpoint(
             shutil.copy(plot, building)
         _write_record(building, model)
         save_results(results, building / "results.json")
+        if (folder / "README.md").is_file():
+            # For its words of a person, which the new card keeps.
+            shutil.copy(folder / "README.md", building)
         write_card(building)
         if folder.exists():
             shutil.rmtree(folder)

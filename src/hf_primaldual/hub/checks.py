@@ -16,7 +16,7 @@ import numpy as np
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 
-from .card import render_card
+from .card import check_card
 from .record import RECORD, draw_inputs
 from .results import load_results
 
@@ -266,11 +266,7 @@ def _check_secrets(name: str, value: Any) -> None:
 
 def _check_card(folder: Path, results: Mapping[str, Any]) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
-    if text != render_card(results):
-        raise ValueError(
-            f"{folder / 'README.md'} is not the card of its results.json; write it again with "
-            "`hf_primaldual.hub.card.write_card`"
-        )
+    check_card(results, text)
     data = ModelCard(text).data
     if data.library_name != "transformers" or not data.license or not data.eval_results:
         raise ValueError(f"the metadata of {folder / 'README.md'} lacks library_name, license or model-index")

@@ -138,7 +138,8 @@ def _addressed(found: Sequence[Path], repo_id: str, place: Path) -> list[Path]:
     (results_file,) = (path for path in found if path.name == "results.json")
     results = {**load_results(results_file), "repo_id": repo_id}
     save_results(results, place / "results.json")
-    (place / "README.md").write_text(render_card(results), encoding="utf-8")
+    card = results_file.with_name("README.md").read_text(encoding="utf-8")
+    (place / "README.md").write_text(render_card(results, card), encoding="utf-8")
     return [place / path.name if (place / path.name).exists() else path for path in found]
 
 
