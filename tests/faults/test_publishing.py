@@ -23,6 +23,8 @@ from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
 from hf_primaldual.training.texts import text_task
 from tests.hub.checkpoints import ready_checkpoint
+from tests.hub.loopback.client import Client
+from tests.hub.loopback.server import LoopbackHub
 from tests.hub.tables import table, without
 from tests.hub.test_card_usage import checkpoint
 
@@ -288,3 +290,31 @@ def test_row_31_metadata_that_the_results_no_longer_give_do_not_stay(folder):
     card = render_card({**results, "license": "mit"}, (folder / "README.md").read_text())
     assert ModelCard(card).data.license == "mit"
     assert "co2_eq_emissions" not in ModelCard(card).data.to_dict()
+
+
+OTHERS = {"notes.md": b"a person's", "data/rows.csv": b"1,2", "own_model.py": b"x = 1", "model.onnx": b"onnx"}
+STALE = "model-00001-of-00002.safetensors"
+
+
+def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(folder, tmp_path):
+    with LoopbackHub(tmp_path / "hub") as hub, Client(hub.endpoint, tmp_path / "home", xet=False) as client:
+        client("api", method="create_repo", repo_id="tester/one")
+        for name, content in {**OTHERS, STALE: b"weights of another time"}.items():
+            (tmp_path / "other").write_bytes(content)
+            arguments = {"path_or_fileobj": str(tmp_path / "other"), "path_in_repo": name, "repo_id": "tester/one"}
+            client("api", method="upload_file", **arguments)
+        commits = hub.count("POST", "/commit/")
+        would = client("publish", folder=folder, repo_id="tester/one", dry_run=True)
+        assert (sorted(would["kept"]), would["removed"]) == (sorted(OTHERS), [STALE])
+        assert all(f"kept  {name}" in would["shown"] for name in OTHERS)
+        assert hub.count("POST", "/commit/") == commits
+
+        # The half of `publish` that comes after its check.
+        done = client("upload", folder=folder, repo_id="tester/one")
+        assert (done["kept"], done["removed"]) == (would["kept"], would["removed"])
+        assert hub.content("tester/one").items() >= OTHERS.items()
+        assert STALE not in hub.content("tester/one")
+        gone = client("upload", folder=folder, repo_id="tester/one", delete_others=True)
+        assert sorted(gone["removed"]) == sorted(OTHERS)
+        assert set(hub.content("tester/one")) == {".gitattributes", *(path.name for path in folder.iterdir())}
+        assert hub.unknown == []
