@@ -15,18 +15,27 @@ from safetensors.torch import load_file, save_file
 import hf_primaldual
 from hf_primaldual.hub.card import check_card, render_card, write_card
 from hf_primaldual.hub.checkpoint import save_checkpoint, write_record
-from hf_primaldual.hub.checks import check, check_file, check_loading
+from hf_primaldual.hub.checks import check, check_arrived, check_file, check_loading
 from hf_primaldual.hub.publish import _addressed
 from hf_primaldual.hub.results import TASKS, load_results, save_results
-from hf_primaldual.training.arguments import parse_arguments
+from hf_primaldual.training.arguments import (
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    parse_arguments,
+)
+from hf_primaldual.training.checkpoints import is_whole, together
 from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.runs import claim_output_folder
 from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
 from hf_primaldual.training.texts import text_task
+from hf_primaldual.training.time_series import series_task
 from tests.hub.checkpoints import ready_checkpoint
 from tests.hub.loopback.client import Client
 from tests.hub.loopback.server import LoopbackHub
 from tests.hub.tables import table, without
 from tests.hub.test_card_usage import checkpoint
+from tests.scale.launch import two_processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -121,6 +130,15 @@ def test_row_28_no_script_and_no_module_passes_trust_by_itself():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             trusts = isinstance(node, ast.keyword) and node.arg == "trust_remote_code"
             assert not trusts or not isinstance(node.value, ast.Constant) or not node.value.value, path
+
+
+def train(out: Path, *flags: str) -> Path:
+    """A training as short as can be, by the code of the script."""
+    argv = ["--attention", "bn", "--seeds", "0", "--max_steps", "1", "--hidden_size", "8", "--intermediate_size", "8"]
+    argv += ["--num_hidden_layers", "1", "--report_to", "none", "--use_cpu", "true", "--disable_tqdm", "true"]
+    argv += ["--efficiency_tokens", "29", "--output_dir", str(out), *flags]
+    arguments = parse_arguments(SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments, argv=argv)
+    return run_comparison(series_task(*arguments[:2]), *arguments[1:], argv)
 
 
 TEXTS = ["write to jane.doe@example.org, please", "my token is hf_" + "a1B2" * 8]
@@ -318,3 +336,91 @@ def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(fol
         assert sorted(gone["removed"]) == sorted(OTHERS)
         assert set(hub.content("tester/one")) == {".gitattributes", *(path.name for path in folder.iterdir())}
         assert hub.unknown == []
+
+
+def test_row_35_a_save_that_fails_in_one_process_ends_all_at_once_and_keeps_the_last_checkpoint(tmp_path):
+    ended = two_processes("-m", "tests.scale.worker", tmp_path, "fail_saving")
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    for rank in (0, 1):
+        for failing, found in torch.load(tmp_path / f"fail_saving-{rank}.pt", weights_only=False).items():
+            # Of `ddp_timeout`, half an hour by default, nothing is waited for.
+            assert found["seconds"] < 60
+            assert f"process {failing}" in found["error"]
+            assert "the disk is full" in found["error"] or "No space left on device" in found["error"]
+            folder = tmp_path / f"failing-{failing}"
+            assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]
+            assert is_whole(folder / "checkpoint-1")
+
+
+def test_row_35_what_only_the_main_process_writes_ends_all_too(monkeypatch):
+    # As a process that was well sees it; the failing one is tried with two processes above.
+    monkeypatch.setattr("hf_primaldual.training.checkpoints.gather_object", lambda said: ["OSError: no space", *said])
+    with (
+        pytest.raises(OSError, match="process 0 failed, and all end with it: a step: OSError: no space"),
+        together("a step"),
+    ):
+        pass
+
+
+def test_row_29_overwriting_removes_nobody_elses_runs(tmp_path):
+    theirs = {"Nov26_host/events.out.tfevents.1": "events", "exp/checkpoint-5/model.safetensors": "theirs", "a": "b"}
+    for name, text in theirs.items():
+        (tmp_path / "runs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "runs" / name).write_text(text)
+    for name in ("softmax-0/begun.json", "bn-0/run.json", "bn-1/checkpoint-5/whole.json"):
+        (tmp_path / "runs" / name).parent.mkdir(parents=True)
+        (tmp_path / "runs" / name).write_text("{}")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "run.json").write_text("{}")
+    (tmp_path / "runs" / "linked").symlink_to(tmp_path / "elsewhere")
+    claim_output_folder(tmp_path, overwrite=True)
+    assert sorted(path.name for path in (tmp_path / "runs").iterdir()) == ["Nov26_host", "a", "exp", "linked"]
+    assert {name: (tmp_path / "runs" / name).read_text() for name in theirs} == theirs
+    assert (tmp_path / "elsewhere" / "run.json").exists()
+
+
+def test_row_29_a_training_over_anothers_files_leaves_them_alone(tmp_path):
+    out = tmp_path / "out"
+    theirs = ("runs/Nov26_host/events.out.tfevents.1", "learning_curves.png", "notes.txt")
+    for name in theirs:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("theirs")
+    train(out, "--overwrite")
+    assert all((out / name).read_text() == "theirs" for name in theirs)
+    assert [path.name for path in (out / "runs").iterdir()] == ["Nov26_host"]
+    # Ended, though there is a folder `runs`.
+    assert train(out, "--resume") == next(out.glob("primal-dual-*"))
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept" / "japanesevowels.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="`results_dir`"):
+        train(tmp_path / "new", "--results_dir", str(tmp_path / "kept"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_row_29_a_checkpoint_takes_the_place_of_a_checkpoint_and_of_nothing_else(folder, tmp_path):
+    parts, results = checkpoint("time-series-classification"), load_results(folder / "results.json")
+    plots = [shutil.copy(folder / "learning_curves.png", tmp_path)]
+    (folder / "thesis.tex").write_text("years")
+    with pytest.raises(FileExistsError, match=r"holds thesis\.tex, which is no file of a checkpoint"):
+        save_checkpoint(folder, *parts, results, plots)
+    assert (folder / "thesis.tex").read_text() == "years"
+    (folder / "thesis.tex").unlink()
+    (tmp_path / "link").symlink_to(folder)
+    save_checkpoint(tmp_path / "link", *parts, results, plots)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["learning_curves.png", "link", "model"]
+
+
+def test_row_05_a_model_on_its_way_from_softmax_is_neither_saved_nor_published(folder):
+    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({**config, "annealed": True}))
+    for there in (999_999, 0):
+        moved = {**weights, "model.layers.0.attention.annealing.millionths": torch.tensor(there)}
+        save_file(moved, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match=r"still is softmax to .*annealing\.anneal\(model, 1\.0\)"):
+            check_arrived(folder)
+    moved["model.layers.0.attention.annealing.millionths"] = torch.tensor(1_000_000)
+    save_file(moved, folder / "model.safetensors", {"format": "pt"})
+    check_arrived(folder)
+    (folder / "config.json").write_text(json.dumps({**config, "annealed": False}))
+    check_arrived(folder)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from .card import write_card
+from .checks import check_arrived, check_replaceable
 from .record import RECORD, draw_inputs
 from .results import save_results
 
@@ -42,16 +43,22 @@ def save_checkpoint(
         plots: Pictures to put beside the card, by path: those that `results["plots"]` names, each in any folder.
 
     Raises:
-        ValueError: The results do not follow the schema of `hub.results`.
+        ValueError: The results do not follow the schema of `hub.results`, or the model is one that is being moved from
+            softmax to its attention and has not arrived (`hub.checks.check_arrived`).
+        FileExistsError: `folder` holds what is no file of a checkpoint, and would be lost.
         FileNotFoundError: A plot is not there, or the results name one that is not among `plots`.
     """
-    folder = Path(folder)
+    # A link to a folder stays one: what it points to is replaced.
+    given, folder = Path(folder), Path(folder).resolve()
+    if folder.exists():
+        check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         # mkdtemp makes a folder for its owner alone; a checkpoint is as readable as any other folder.
         building.chmod(0o777 & ~_umask())
         model.save_pretrained(building)
+        check_arrived(building)
         processor.save_pretrained(building)
         for plot in plots:
             shutil.copy(plot, building)
@@ -61,12 +68,24 @@ def save_checkpoint(
             # For its words of a person, which the new card keeps.
             shutil.copy(folder / "README.md", building)
         write_card(building)
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.rename(folder)
+        _replace(folder, building)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return folder
+    return given
+
+
+def _replace(folder: Path, by: Path) -> None:
+    """Moves a folder into the place of another, which is there again if that fails."""
+    old = by.with_name(f"{by.name}-old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        by.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def write_record(folder: str | os.PathLike) -> Path:

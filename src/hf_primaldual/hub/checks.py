@@ -45,6 +45,8 @@ PRIVATE = {
 }
 # What a JSON file calls a secret, be it as short as it may.
 _SECRETS = re.compile(r"((hub|auth|access|use_auth|api|hf)_)?(token|key|password|passwd|secret)", re.IGNORECASE)
+# Of `annealing.millionths`: the model has become what it was to become.
+_ARRIVED = 1_000_000
 # Another processor rounds otherwise than the one that the logits were recorded on.
 TOLERANCE = 1e-3
 _WRITE_RECORD = "write it anew with `hf_primaldual.hub.checkpoint.write_record(folder)`"
@@ -81,6 +83,7 @@ def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Pa
     with _loading(folder, trust_remote_code) as wait:
         _check_names(folder, found, results, config)
         _check_record(folder, config)
+        check_arrived(folder)
         for path in found:
             check_file(path)
         _check_card(folder, results)
@@ -163,6 +166,42 @@ def check_text(name: str, text: str) -> None:
             # A token must not be printed into a log either.
             shown = "" if what == "a token" else f", {match.group()!r}"
             raise ValueError(f"{name} holds {what} in line {line}{shown}; it would be public")
+
+
+def check_replaceable(folder: Path) -> None:
+    """
+    Raises:
+        FileExistsError: A folder holds what is no file of a checkpoint, and would be lost if one took its place.
+    """
+    config, results = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for path in (folder / "config.json", folder / "results.json")
+    )
+    named = {*REQUIRED, *results.get("plots", ())} | (_code(folder, config) if config.get("auto_map") else set())
+    for path in sorted(folder.iterdir()):
+        if path.name not in named and not EXPECTED.fullmatch(path.name):
+            raise FileExistsError(f"{folder} holds {path.name}, which is no file of a checkpoint; move it elsewhere")
+
+
+def check_arrived(folder: str | os.PathLike) -> None:
+    """
+    Raises:
+        ValueError: A checkpoint is of a model that a training moves from softmax to its attention (`annealed` in
+            `config.json`), and its weights say that it has not arrived.
+    """
+    folder = Path(folder)
+    if not json.loads((folder / "config.json").read_text(encoding="utf-8")).get("annealed"):
+        return
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, "np") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if name.endswith("annealing.millionths") and (there := int(weights.get_tensor(name))) < _ARRIVED:
+                    raise ValueError(
+                        f"{folder} still is softmax to {100 * (1 - there / _ARRIVED):.4g} % ({name} is {there} of "
+                        f"{_ARRIVED}), while its name says otherwise; move the model there with "
+                        "`hf_primaldual.integration.annealing.anneal(model, 1.0)`, or train it to the end with "
+                        "`AnnealToTarget`, and save it again"
+                    )
 
 
 def without_places(value: Any) -> Any:
@@ -284,4 +323,14 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
         )
 
 
-__all__ = ["RECORD", "check", "check_file", "check_loading", "check_text", "foreign_code", "without_places"]
+__all__ = [
+    "RECORD",
+    "check",
+    "check_arrived",
+    "check_file",
+    "check_loading",
+    "check_replaceable",
+    "check_text",
+    "foreign_code",
+    "without_places",
+]
