@@ -67,6 +67,21 @@ class PrimalDualEncoderConfig(PrimalDualConfig):
             raise ValueError(f"`drop_path_rate` must lie from 0 to below 1, got {self.drop_path_rate}.")
 
 
+SERIES_TASK = "time-series-classification"
+
+
+class RegisteredPipelines(dict):
+    """
+    The `custom_pipelines` of a configuration where this package is installed.
+
+    `pipeline` runs a checkpoint's own code, for which it wants trust, for a task that is `in` these. The package has
+    registered its class for series, which needs none; the task can still be inferred from the key.
+    """
+
+    def __contains__(self, task) -> bool:
+        return task != SERIES_TASK and super().__contains__(task)
+
+
 @strict
 class PrimalDualTimeSeriesConfig(PrimalDualEncoderConfig):
     r"""
@@ -105,18 +120,17 @@ class PrimalDualTimeSeriesConfig(PrimalDualEncoderConfig):
     _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("flatten", "mean")}
 
     def __post_init__(self, **kwargs):
-        # Lets `pipeline(model=folder, trust_remote_code=True)` find the pipeline that travels with the checkpoint.
-        kwargs.setdefault(
-            "custom_pipelines",
-            {
-                "time-series-classification": {
-                    "impl": "pipeline_primal_dual.TimeSeriesClassificationPipeline",
-                    "pt": ["AutoModelForSequenceClassification"],
-                    "type": "multimodal",
-                }
-            },
-        )
         super().__post_init__(**kwargs)
+        # Lets `pipeline(model=folder, trust_remote_code=True)` find the pipeline that travels with the checkpoint.
+        pipelines = getattr(self, "custom_pipelines", None) or {
+            SERIES_TASK: {
+                "impl": "pipeline_primal_dual.TimeSeriesClassificationPipeline",
+                "pt": ["AutoModelForSequenceClassification"],
+                "type": "multimodal",
+            }
+        }
+        travels = __name__.startswith("transformers_modules.")
+        self.custom_pipelines = pipelines if travels else RegisteredPipelines(pipelines)
 
 
 @strict
@@ -287,5 +301,6 @@ __all__ = [
     "PrimalDualTextConfig",
     "PrimalDualTimeSeriesConfig",
     "PrimalDualViTConfig",
+    "RegisteredPipelines",
     "pair",
 ]
