@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 TIMESTAMP := $(VENV)/.installed
+# Texts are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
 
 .PHONY: install data demo tables convert-demo test test-slow test-hub bench bench-all checkpoints quality style clean
 

@@ -154,7 +154,7 @@ def test_figures_in_the_readmes_sentences_are_those_of_the_results():
         run["train_seconds"] for path in (RESULTS / "training").glob("*.json") for run in load_results(path)["runs"]
     ]
     assert "more than three hours on one core" in readme
-    assert 3 < sum(seconds) / 3600 < 4
+    assert sum(seconds) > 3 * 3600
     peaks = {
         (row["model"], row["tokens"]): row["peak_memory_bytes"]
         for row in the_result("text-model-*-sdpa-*.json")["rows"]
