@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -116,10 +116,11 @@ def again(peft, base, folder):
 
 
 @pytest.mark.filterwarnings("ignore:.*is saved as")
-def test_row_03_an_adapter_carries_how_far_a_conversion_has_come(tmp_path):
+@pytest.mark.parametrize("kept", [None, ["classifier"], ["annealing", "classifier"]], ids=str)
+def test_row_03_an_adapter_carries_how_far_a_conversion_has_come(tmp_path, kept):
     model = convert(bert(), "bn+sh", head_scales=[1, 2, 4, 8])
     model.save_pretrained(tmp_path / "base")
-    peft = adapted(model, modules_to_save=["annealing", "classifier"])
+    peft = adapted(model, modules_to_save=kept)
     trainer(peft, tmp_path / "run", callbacks=[AnnealToTarget(1.0)], max_steps=4).train()
     base = type(model).from_pretrained(tmp_path / "base")
     assert base.annealing_progress == 0
@@ -128,9 +129,10 @@ def test_row_03_an_adapter_carries_how_far_a_conversion_has_come(tmp_path):
 
 
 def test_row_03_an_adapter_that_would_lose_it_is_refused(tmp_path):
-    peft = adapted(convert(bert(), "bn+sh"))
+    model = convert(bert(), "bn+sh")
+    inject_adapter_in_model(LoraConfig(target_modules=["q_proj"]), model)
     with pytest.raises(ValueError, match='add "annealing" to its configuration\'s `modules_to_save`'):
-        trainer(peft, tmp_path, callbacks=[AnnealToTarget(1.0)], max_steps=2).train()
+        trainer(model, tmp_path, callbacks=[AnnealToTarget(1.0)], max_steps=2).train()
 
 
 @pytest.mark.parametrize("saved", [None, ["norm1", "norm2"]], ids=["lora", "norms-trained"])

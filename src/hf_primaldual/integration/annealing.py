@@ -40,12 +40,31 @@ def _check(model: PreTrainedModel) -> None:
         )
 
 
+def keep_in_adapters(model: PreTrainedModel) -> None:
+    """
+    Lets the adapters of a `PeftModel` hold how far its attention has moved, as `modules_to_save=["annealing"]` does
+    from the start: put back on their base, which stands elsewhere, they take it along.
+    """
+    adapters = getattr(model, "active_adapters", ())
+    if not (type(model).__module__.startswith("peft.") and hasattr(model.active_peft_config, "modules_to_save")):
+        return
+    from peft.utils import ModulesToSaveWrapper
+
+    for attention in [module for module in model.modules() if isinstance(module, PrimalDualAttention)]:
+        if isinstance(attention.annealing, Annealing):
+            attention.annealing = ModulesToSaveWrapper(attention.annealing, adapters[0])
+            attention.annealing.set_adapter(adapters[0])
+            config = model.active_peft_config
+            config.modules_to_save = sorted({*(config.modules_to_save or ()), "annealing"})
+
+
 class AnnealToTarget(TrainerCallback):
     """
     Moves the attention of a converted model from softmax to its preset over the first steps of training.
 
     Where it stands follows from the number of steps alone, so that a resumed run goes on as if it had not stopped; a
-    checkpoint keeps in its weights where it stood. A compiled model is compiled anew at every move.
+    checkpoint keeps in its weights where it stood, and so does an adapter of PEFT, whose `modules_to_save` get the
+    layers' `annealing`. A compiled model is compiled anew at every move.
 
     Args:
         steps (`int` or `float`, *optional*, defaults to 0.5): after how many steps it arrives; a `float` up to 1.0 is
@@ -59,6 +78,9 @@ class AnnealToTarget(TrainerCallback):
         if steps <= 0:
             raise ValueError(f"`steps` must be a number of steps or a share of them, above 0, got {steps}.")
         self.steps = steps
+
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        keep_in_adapters(model)
 
     def on_step_begin(self, args, state, control, model=None, **kwargs):
         is_share = isinstance(self.steps, float) and self.steps <= 1
