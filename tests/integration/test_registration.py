@@ -32,7 +32,8 @@ assert hf_primaldual.PrimalDualTimeSeriesConfig in FEATURE_EXTRACTOR_MAPPING
 for family in ("text", "time_series", "vit"):
     config = AutoConfig.for_model("primal_dual_" + family, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
     assert type(AutoModel.from_config(config)).__module__.startswith("hf_primaldual.modeling")
-assert not any("hf_primaldual" in type(finder).__module__ for finder in sys.meta_path)
+waiting = [finder.name for finder in sys.meta_path if "hf_primaldual" in type(finder).__module__]
+assert waiting in ([], ["peft.peft_model"])
 """
 
 

@@ -56,9 +56,9 @@ def _warning_save(save_pretrained):
         if names is not None and names != _saved_attentions(base.name_or_path):
             warnings.warn(
                 f"The base of this adapter runs {names!r}, which the adapter can't say and its base, "
-                f"{base.name_or_path!r}, does not say, so that it would be put on another attention; train on a base that "
-                "was saved with its attention and loaded from there, `base.save_pretrained(folder)`, or load the base "
-                f"with `attn_implementation={names!r}` wherever the adapter is used.",
+                f"{base.name_or_path!r}, does not say, so that it would be put on another attention; train on a base "
+                "that was saved with its attention and loaded from there, `base.save_pretrained(folder)`, or load the "
+                f"base with `attn_implementation={names!r}` wherever the adapter is used.",
                 stacklevel=2,
             )
         return save_pretrained(self, *args, **kwargs)
