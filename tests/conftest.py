@@ -11,6 +11,8 @@ _HF_HOME = tempfile.mkdtemp(prefix="hf_primaldual_tests_")
 atexit.register(shutil.rmtree, _HF_HOME, ignore_errors=True)
 os.environ["HF_HOME"] = _HF_HOME
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The compiler's cache does not ask for which ATEN_CPU_CAPABILITY a program was made, and runs it under another one.
+os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(_HF_HOME, "inductor")
 for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
     # These would win over HF_HOME.
     os.environ.pop(name, None)
@@ -26,6 +28,39 @@ torch.set_num_threads(1)
 def _seed():
     # Not torch's own function: without a GPU it notes the whole stack of calls, for each kind of them.
     torch.default_generator.manual_seed(0)
+
+
+def _skip_unless(what, function, *inputs):
+    """Skips where torch refuses a function of its own: nothing of ours is in it, whose faults would be hidden."""
+    try:
+        with torch.no_grad():
+            function(*inputs)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        pytest.skip(f"torch has no {what} on this machine: {type(error).__name__}: {reason}")
+    finally:
+        torch._dynamo.reset()
+
+
+@pytest.fixture(scope="session")
+def compiler():
+    """For tests of inductor, which needs a C++ compiler that works."""
+    _skip_unless("compiled functions", torch.compile(torch.sin), torch.ones(4))
+
+
+@pytest.fixture(scope="session")
+def flex_attention():
+    """For tests of FlexAttention, which on a CPU needs a compiler and AVX2."""
+    from torch.nn.attention.flex_attention import flex_attention
+
+    _skip_unless("FlexAttention", torch.compile(flex_attention), *torch.ones(3, 1, 1, 16, 16))
+
+
+@pytest.fixture(scope="session")
+def long_bfloat16():
+    """For tests of sdpa in bfloat16 from 64 tokens on, where torch uses AMX also if ATEN_CPU_CAPABILITY hides it."""
+    attention = torch.nn.functional.scaled_dot_product_attention
+    _skip_unless("fused attention in bfloat16", attention, *torch.ones(3, 1, 1, 64, 16, dtype=torch.bfloat16))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -1,5 +1,6 @@
-"""What the documents tell a reader to type works."""
+"""What the documents tell a reader to type works, and what they claim is in a committed result."""
 
+import json
 import re
 import runpy
 import shutil
@@ -18,6 +19,7 @@ from hf_primaldual.hub.results import load_results
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
 CHECKPOINT = "outputs/demo/primal-dual-japanesevowels-bn-sh"
 
 
@@ -76,7 +78,9 @@ def test_a_committed_card_is_what_its_results_render_to(folder):
 def test_the_page_of_results_and_the_cards_are_those_of_the_committed_runs():
     module = runpy.run_path(str(ROOT / "scripts" / "render_results.py"))
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == module["document"]()
-    assert f"{module['BEGIN']}\n{module['summary']()}\n{module['END']}" in (ROOT / "README.md").read_text()
+    assert f"{module['BEGIN']}\n{module['summary']()}\n{module['END']}" in (ROOT / "README.md").read_text(
+        encoding="utf-8"
+    )
     for path in sorted(module["RESULTS"].glob("*.json")):
         results = load_results(path)
         folder = ROOT / "model_cards" / results["model_name"]
@@ -96,3 +100,103 @@ def test_the_readmes_accuracies_are_those_of_the_results():
         for cost in (short, long):
             cells += [f"{cost['forward_flops'] / 1e6:,.0f} M", f"{cost['inference_ms']['median']:.2f} ms"]
         assert f"| {' | '.join(cells)} |" in readme
+
+
+def words(document: str) -> str:
+    """A document's text, on one line."""
+    return " ".join((ROOT / document).read_text(encoding="utf-8").split())
+
+
+def the_result(pattern: str) -> dict:
+    """The one committed result of a kind."""
+    (path,) = RESULTS.glob(pattern)
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize(
+    ("significant", "difference", "cell"), [(True, 1.0, "**x**"), (True, -1.0, "*x (loss)*"), (False, -1.0, "x")]
+)
+def test_row_37_a_loss_is_not_marked_as_a_win(significant, difference, cell):
+    module = runpy.run_path(str(ROOT / "scripts" / "render_results.py"))
+    assert module["marked"]("x", {"significant": significant, "difference_mean": difference}) == cell
+    assert module["marked"]("x", None) == "x"
+
+
+@pytest.mark.fault
+def test_row_37_the_readme_claims_no_more_than_was_measured():
+    readme = words("README.md")
+    for claim in ("every back-end", "they are exact", "tested with every preset (", "get padding right"):
+        assert claim not in readme
+    for path in (RESULTS / "training").glob("*.json"):
+        results = load_results(path)
+        for name, paired in results["comparisons"].items():
+            mean, deviation = (100 * results["summary"][name][f"test_accuracy_{kind}"] for kind in ("mean", "std"))
+            (row,) = re.findall(
+                rf"^\| {results['dataset']['name']} \|.*$", (ROOT / "README.md").read_text("utf-8"), re.M
+            )
+            lost = paired["significant"] and paired["difference_mean"] < 0
+            assert (f"*{mean:.2f} ± {deviation:.2f} (loss)*" in row) == lost, (path.stem, name)
+
+
+def test_the_first_block_of_the_readme_asks_for_no_trust():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "trust_remote_code" not in re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1]
+
+
+def test_figures_in_the_readmes_sentences_are_those_of_the_results():
+    results, readme = load_results(RESULTS / "training" / "japanesevowels.json"), words("README.md")
+    paired, long = results["comparisons"]["bn+sh"], results["efficiency"][1]
+    assert f"difference, {100 * paired['difference_mean']:.2f} ± {100 * paired['difference_std']:.2f} points" in readme
+    assert not paired["significant"]
+    assert f"at 1024 steps it takes {long['ratios']['bn+sh']['inference']:.2f} of softmax's" in readme
+    seconds = [
+        run["train_seconds"] for path in (RESULTS / "training").glob("*.json") for run in load_results(path)["runs"]
+    ]
+    assert "more than three hours on one core" in readme
+    assert sum(seconds) > 3 * 3600
+    peaks = {
+        (row["model"], row["tokens"]): row["peak_memory_bytes"]
+        for row in the_result("text-model-*-sdpa-*.json")["rows"]
+    }
+    assert "from 4096 to 16384 tokens the memory of both grows fourfold" in readme
+    for name in ("softmax", "bn+sh"):
+        assert peaks[name, 16384] / peaks[name, 4096] == pytest.approx(4, rel=0.01)
+
+
+def test_figures_in_the_sentences_on_scale_are_those_of_the_results():
+    series, images = (the_result(f"training-{name}-*.json") for name in ("japanese-vowels", "fashion-mnist"))
+    one, ratios = series["rows"][0], [f"{ratio['ratio']:.2f}" for ratio in series["ratios"]]
+    text = words("docs/scale.md")
+    assert (
+        f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s"
+        in text
+    )
+    assert f"{ratios[0]} times the throughput of one ({ratios[2]} if" in text
+    assert f"two threads {ratios[1]})" in text
+    shares = f"{100 * images['rows'][0]['data_share']:.1f} % and {images['ratios'][0]['ratio']:.2f}."
+    assert f"Fashion-MNIST with batch 64: {shares}" in text
+
+
+def test_figures_in_the_sentences_on_costs_are_those_of_the_results():
+    def of(pattern, attention, what, longest):
+        rows = [
+            row for row in the_result(pattern)["rows"] if row["attention"] == attention and row["tokens"] < longest
+        ]
+        return [row[what] for row in rows if row[what] is not None]
+
+    text, dense, sparse = words("docs/efficiency.md"), "figure-1-2-sdpa-*.json", "figure-3-4-sdpa-*.json"
+    memory = of(dense, "bn+sh", "memory", 2048)
+    assert f"takes {min(memory):.2f} to {max(memory):.2f} times the memory of fused softmax" in text
+    beyond = [value for value in of(dense, "bn+sh", "memory", 2**20) if value not in memory]
+    assert {f"{value:.2f}" for value in beyond} == {"0.92"}
+    assert "from there on 0.92" in text
+    times = of(sparse, "sparse-bn+sh", "time", 4096)
+    assert f"`sparse-bn+sh` takes {min(times):.2f} to {max(times):.2f} times its time" in text
+    narrow = [
+        row["memory"]
+        for row in the_result(sparse)["rows"]
+        if row["attention"] == "sparse-bn+sh" and row["width"] == 64
+    ]
+    assert "at width 64 more memory at every length" in text
+    assert min(narrow) > 1

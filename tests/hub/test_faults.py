@@ -1,6 +1,7 @@
 """Accidents while pushing and pulling: a clear error or a retry that succeeds, `main` whole, local files untouched."""
 
 import hashlib
+import shlex
 import shutil
 import subprocess
 import time
@@ -202,9 +203,10 @@ def test_a_full_disk_in_the_cache_is_named_and_what_was_there_is_kept(running, t
     disk.mkdir()
     # A file system of its own, in name spaces that end with the process: no rights are needed, and nothing is left.
     mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    if not shutil.which("unshare") or subprocess.run([*mounted, f"mount -t tmpfs tmpfs {disk}"]).returncode:
+    where = shlex.quote(str(disk))
+    if not shutil.which("unshare") or subprocess.run([*mounted, f"mount -t tmpfs tmpfs {where}"]).returncode:
         pytest.skip("this machine gives no file system of one's own")
-    inner = f'mount -t tmpfs -o size=3m tmpfs {disk} && exec "$@"'
+    inner = f'mount -t tmpfs -o size=3m tmpfs {where} && exec "$@"'
     folder, repository = tmp_path / "model", "tester/crowded"
     old, new = (client("upload", folder=write_model(folder, seed), repo_id=repository)["commit"] for seed in (0, 1))
     with Client(hub.endpoint, disk, xet=xet, prefix=[*mounted, inner, "sh"]) as crowded:

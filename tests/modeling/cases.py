@@ -1,7 +1,5 @@
 """What the tests of the modeling core are parametrized over: one row for each preset, and the masks."""
 
-import os
-import shutil
 from typing import NamedTuple
 
 import pytest
@@ -9,9 +7,9 @@ import torch
 
 from tests.reference import naive
 
-needs_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch.compile needs a C++ compiler"
-)
+# Of tests/conftest.py, which asks torch itself, once and when the first test of them runs.
+needs_compiler = pytest.mark.usefixtures("compiler")
+needs_flex = pytest.mark.usefixtures("flex_attention")
 
 HEADS, WIDTH = 4, 24
 

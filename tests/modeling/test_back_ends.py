@@ -10,7 +10,7 @@ from tests.modeling.cases import (
     PRESET_CASES,
     WIDTH,
     all_settings,
-    needs_compiler,
+    needs_flex,
     right_padding,
     settings_by_back_end,
     uses,
@@ -23,12 +23,6 @@ from tests.modeling.parity import (
     make_layer,
     reference_results,
 )
-
-needs_flex = pytest.mark.skipif(
-    torch.__version__ < "2.7" or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"),
-    reason="torch has FlexAttention on processors with AVX2 from 2.7 on",
-)
-
 
 # Sparse attention calls torch itself, and the linear kernel is matrix products.
 DENSE_SOFTMAX = [preset for preset in PRESET_CASES if not uses("linear", preset) and not uses("sparse", preset)]
@@ -49,7 +43,6 @@ def flex_equals_eager(preset, mask_kind, tokens, **fields):
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-@needs_compiler
 @needs_flex
 def test_flex_attention_equals_eager():
     # One group of heads, with fewer keys than queries: each group is compiled.
@@ -57,7 +50,6 @@ def test_flex_attention_equals_eager():
 
 
 @pytest.mark.slow
-@needs_compiler
 @needs_flex
 @pytest.mark.parametrize("mask_kind", MASKS)
 @pytest.mark.parametrize("tokens", [7, 150, 300])

@@ -9,7 +9,7 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import set_seed
 
 from tests.modeling import texts
-from tests.modeling.cases import DAILY, PRESET_CASES, slow_but, uses
+from tests.modeling.cases import DAILY, PRESET_CASES, needs_flex, slow_but, uses
 from tests.modeling.models import FLOATS, MODELS, every_model, inputs_of
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -34,6 +34,7 @@ def test_back_ends_agree(name, preset, implementation):
     torch.testing.assert_close(other(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
 
 
+@needs_flex
 @every_model("vit", "text", daily=DAILY)
 def test_flex_attention_where_the_device_supports_it(name, preset):
     if uses("linear", preset) or uses("sparse", preset):

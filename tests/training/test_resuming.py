@@ -2,7 +2,7 @@
 
 import json
 import os
-import random
+import shlex
 import shutil
 import subprocess
 import sys
@@ -31,6 +31,10 @@ FLAGS += ["--efficiency_tokens", "100", "--threads", "1"]
 RUNS = 24
 
 
+def quote(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
 def run(kind, count, output, *more, prefix=()):
     command = [*prefix, sys.executable, str(ACCIDENT), kind, str(count), str(SCRIPT), *FLAGS]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
@@ -57,10 +61,10 @@ def outcome(output):
     return (folder / "model.safetensors").read_bytes(), runs
 
 
-def test_a_run_killed_in_a_step_and_again_in_a_save_ends_as_if_nothing_had_happened(whole, tmp_path):
+# In the second run, after its first checkpoint; with the slow tests at the ends of runs and of epochs.
+@pytest.mark.parametrize("step", [18, *(pytest.param(step, marks=pytest.mark.slow) for step in (1, 4, 12, 13, RUNS))])
+def test_a_run_killed_in_a_step_and_again_in_a_save_ends_as_if_nothing_had_happened(whole, tmp_path, step):
     output = tmp_path / "out"
-    # The draw is new each time, and named when it fails.
-    step = random.SystemRandom().randrange(1, RUNS + 1)
     killed = run("kill", step, output)
     assert killed.returncode == -9, killed.stderr
     killed = run("save", 1, output, "--resume")
@@ -107,13 +111,13 @@ def test_a_full_disk_is_named_and_what_was_there_is_kept(whole, tmp_path):
     disk.mkdir()
     # A file system of its own, in name spaces that end with the process: no rights are needed, and nothing is left.
     mounted = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
-    allowed = shutil.which("unshare") and not subprocess.run([*mounted, f"mount -t tmpfs tmpfs {disk}"]).returncode
+    mount = f"mount -t tmpfs tmpfs {quote(disk)}"
+    allowed = shutil.which("unshare") and not subprocess.run([*mounted, mount]).returncode
     if not allowed:
         pytest.skip("this machine gives no file system of one's own")
     keep = tmp_path / "kept"
-    inner = (
-        f'mount -t tmpfs -o size=64m tmpfs {disk}; "$@"; status=$?; rm -f {disk}/out/filler; cp -r {disk}/out {keep}'
-    )
+    inner = f'mount -t tmpfs -o size=64m tmpfs {quote(disk)}; "$@"; status=$?; '
+    inner += f"rm -f {quote(disk / 'out' / 'filler')}; cp -r {quote(disk / 'out')} {quote(keep)}"
     stopped = run("full", 5, disk / "out", prefix=[*mounted, f"{inner}; exit $status", "sh"])
     assert stopped.returncode == 1
     assert "the disk is full: checkpoint checkpoint-8 could not be written" in stopped.stderr

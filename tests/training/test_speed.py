@@ -33,7 +33,6 @@ def test_the_time_that_a_collator_takes_is_that_of_the_data(task, tmp_path):
     slowed = measure(dataclasses.replace(task, collate=slow), tmp_path, 4, 20)
     assert quick["steps"] == slowed["steps"] == 24 - WARMUP - 1
     assert slowed["step_seconds"] > WAIT
-    assert slowed["data_share"] > quick["data_share"]
     assert slowed["data_share"] * slowed["steps"] * slowed["step_seconds"] > 0.5 * slowed["steps"] * WAIT
     assert slowed["first_epoch_seconds"] > 8 * WAIT
     assert slowed["examples_per_second"] == pytest.approx(4 / slowed["step_seconds"])

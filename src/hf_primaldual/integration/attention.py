@@ -9,7 +9,7 @@ from torch import nn
 from ..modeling.configuration_primal_dual import AttentionChoices
 from ..modeling.downsampling_primal_dual import pool_tokens
 from ..modeling.padding_primal_dual import row_starts, shift_rows
-from ..modeling.transforms_primal_dual import fold_batch_norm
+from ..modeling.transforms_primal_dual import fold_batch_norm, without_autocast
 from .layouts import token_layout
 from .masks import key_mask
 from .settings import ATTENTIONS, Settings, check_settings
@@ -97,11 +97,13 @@ def softmax_attention(
             query, key, value, attn_mask=keep, dropout_p=dropout, scale=scaling
         )
         return output.transpose(1, 2), None
-    logits = query @ key.transpose(2, 3) * scaling
+    # As in a fused kernel the logits are at least float32: those of float16 would overflow.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with without_autocast(query.device):
+        logits = query.to(dtype) * scaling @ key.to(dtype).transpose(2, 3)
     if mask is not None:
-        logits = logits.masked_fill(~mask[:, None, None, :], torch.finfo(logits.dtype).min)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    maps = nn.functional.softmax(logits, dim=-1, dtype=dtype).to(value.dtype)
+        logits = logits.masked_fill(~mask[:, None, None, :], torch.finfo(dtype).min)
+    maps = nn.functional.softmax(logits, dim=-1).to(value.dtype)
     return (nn.functional.dropout(maps, p=dropout) @ value).transpose(1, 2), maps
 
 

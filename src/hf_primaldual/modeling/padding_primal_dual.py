@@ -19,10 +19,25 @@ def row_starts(mask: torch.Tensor | None, prefix: int = 0) -> torch.Tensor | Non
     if mask is None or mask.shape[1] <= prefix:
         return None
     # Of equal ones argmax takes the first.
-    starts = mask[:, prefix:].int().argmax(dim=1)
+    starts = mask[:, prefix:].bool().int().argmax(dim=1)
     if torch.compiler.is_compiling() or starts.any():
         return starts
     return None
+
+
+def positions(tokens: int, starts: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    """
+    The place of each token in its row, counted from the row's first real one.
+
+    Args:
+        tokens (`int`): how many there are, padding included.
+        starts (`torch.LongTensor` of shape `(batch,)`, *optional*): from [`row_starts`].
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, tokens)`, or `(1, tokens)` where rows do not differ.
+    """
+    places = torch.arange(tokens, device=device).unsqueeze(0)
+    return places if starts is None else (places - starts.unsqueeze(1)).clamp(min=0)
 
 
 def shift_rows(states: torch.Tensor, starts: torch.Tensor, prefix: int = 0, back: bool = False) -> torch.Tensor:
@@ -44,4 +59,4 @@ def shift_rows(states: torch.Tensor, starts: torch.Tensor, prefix: int = 0, back
     return states.gather(1, source.view(*source.shape, *[1] * (states.ndim - 2)).expand_as(states))
 
 
-__all__ = ["row_starts", "shift_rows"]
+__all__ = ["positions", "row_starts", "shift_rows"]
