@@ -19,7 +19,7 @@ The name is saved in config.json, as `attn_implementation`, and is back when the
 part, wherever this package is imported; elsewhere transformers refuses to load it. What is asked for when loading,
 `attn_implementation="sdpa"`, goes before. An adapter (PEFT) holds nothing of its base's configuration, so a base that
 got its attention by the flag alone is another one for whoever loads the adapter: save the base with its attention
-first, `base.save_pretrained(folder)`, and train the adapter on the base loaded from there.
+first, `base.save_pretrained(folder)`, and train the adapter on the base loaded from there. Who doesn't is warned.
 
 A row padded on the left gives what it gives alone. A layer that is causal or attends to other tokens than its own, a
 mask that is more than padding, an argument that is not known, tokens in places that are not known, and a model whose
