@@ -35,7 +35,10 @@ def main(argv: list[str] | None = None) -> Path:
 
     fields = {name: getattr(args, name) for name in ("head_scales", "num_labels") if getattr(args, name) is not None}
     model = convert(args.model, args.attention, identity=args.identity, **fields)
-    output = claim_output_folder(args.output, args.overwrite)
+    output = Path(args.output)
+    # Nothing of what is there is removed.
+    if not (args.overwrite and output.is_dir()):
+        claim_output_folder(output, overwrite=False)
     model.save_pretrained(output)
     for file, processor in (
         ("tokenizer_config.json", AutoTokenizer),

@@ -26,7 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--tag", help="Name for the commit.")
     parser.add_argument("--message", help="Of the commit. Default: the model's name.")
     parser.add_argument("--collection", help="Title of a collection of the owner, made if absent, that it goes into.")
-    parser.add_argument("--dry_run", action="store_true", help="Check, list what would go, and send nothing.")
+    parser.add_argument("--dry_run", action="store_true", help="Check, list what would happen, and send nothing.")
+    parser.add_argument(
+        "--delete_others", action="store_true", help="Remove files of the repository that the folder lacks."
+    )
+    parser.add_argument(
+        "--trust_remote_code", action="store_true", help="Run the folder's own code, where it is not this package's."
+    )
     return parser
 
 

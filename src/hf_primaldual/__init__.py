@@ -70,11 +70,10 @@ def __dir__():
     return sorted({*globals(), *_LAZY})
 
 
-def _add_settings_to_configurations() -> None:
-    """Makes `primal_dual` a field of each configuration, so that `from_pretrained(..., primal_dual=...)` takes it."""
-    from transformers.configuration_utils import PreTrainedConfig
+def _extend_configurations() -> None:
+    from .configurations import extend_configurations
 
-    PreTrainedConfig.primal_dual = None
+    extend_configurations()
 
 
 def _register_attentions() -> None:
@@ -83,9 +82,16 @@ def _register_attentions() -> None:
     register()
 
 
+def _register_with_adapters() -> None:
+    from .integration.registration import register_with_adapters
+
+    register_with_adapters()
+
+
 register_families()
-after_import("transformers.configuration_utils", _add_settings_to_configurations)
+after_import("transformers.configuration_utils", _extend_configurations)
 after_import("transformers.modeling_utils", _register_attentions)
+after_import("peft.peft_model", _register_with_adapters)
 
 __all__ = [
     "PRESETS",

@@ -1,4 +1,4 @@
-"""The three families in transformers' Auto classes."""
+"""The three families in transformers' Auto classes, and the pipeline of series among its pipelines."""
 
 import importlib
 
@@ -32,15 +32,16 @@ def _public(name: str) -> type:
     return getattr(importlib.import_module(__package__), name)
 
 
-class _LazyModel:
+class _LazyClass:
     """
-    Stands for a model class in the Auto classes' mappings and imports it when one of them asks anything of it.
+    Stands for a class of a model in the Auto classes' mappings, or of a pipeline among transformers' pipelines, and
+    imports it when transformers asks anything of it.
 
     Importing `PreTrainedModel` takes longer than torch and transformers together; whoever only reads a configuration
     need not pay for it.
     """
 
-    def __init__(self, name: str, config_class: type):
+    def __init__(self, name: str, config_class: type | None = None):
         # What the mappings ask for when they only look for a class among several.
         self.__name__, self.config_class = name, config_class
 
@@ -52,10 +53,17 @@ class _LazyModel:
 
 
 def register_families() -> None:
-    """Makes the families known to each of transformers' Auto classes, now or as soon as it is imported."""
+    """
+    Makes the families known to transformers' Auto classes and `pipeline`, now or as soon as they are imported.
+
+    Loading a checkpoint of the families then runs the code of this package and none of the checkpoint's, so that
+    nobody is asked for `trust_remote_code`.
+    """
     after_import("transformers.models.auto.configuration_auto", _register_configurations)
     after_import("transformers.models.auto.feature_extraction_auto", _register_feature_extractor)
     after_import("transformers.models.auto.modeling_auto", _register_models)
+    after_import("transformers.models.auto.processing_auto", _register_processor)
+    after_import("transformers.pipelines", _register_pipeline)
 
 
 def _register_configurations() -> None:
@@ -72,15 +80,34 @@ def _register_feature_extractor() -> None:
     AutoFeatureExtractor.register(_public("PrimalDualTimeSeriesConfig"), extractor)
 
 
+def _register_processor() -> None:
+    from transformers.models.auto.processing_auto import AutoProcessor
+
+    # Else AutoProcessor would look for an image processor first, in code that the checkpoint does not have.
+    AutoProcessor.register(_public("PrimalDualTimeSeriesConfig"), _public("PrimalDualTimeSeriesFeatureExtractor"))
+
+
 def _register_models() -> None:
     from transformers.models.auto import modeling_auto
 
     for name, encoder, auto_class, classifiers in _FAMILIES:
         config_class = _public(name)
-        modeling_auto.AutoModel.register(config_class, _LazyModel(encoder, config_class))
-        heads = tuple(_LazyModel(classifier, config_class) for classifier in classifiers)
+        modeling_auto.AutoModel.register(config_class, _LazyClass(encoder, config_class))
+        heads = tuple(_LazyClass(classifier, config_class) for classifier in classifiers)
         # Of several a checkpoint names its own.
         getattr(modeling_auto, auto_class).register(config_class, heads if len(heads) > 1 else heads[0])
+
+
+def _register_pipeline() -> None:
+    from transformers import AutoModelForSequenceClassification
+    from transformers.pipelines import PIPELINE_REGISTRY
+
+    PIPELINE_REGISTRY.register_pipeline(
+        "time-series-classification",
+        _LazyClass("TimeSeriesClassificationPipeline"),
+        pt_model=AutoModelForSequenceClassification,
+        type="multimodal",
+    )
 
 
 __all__ = ["register_families"]

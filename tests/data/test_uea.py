@@ -76,7 +76,7 @@ def test_japanese_vowels_equals_its_published_size(no_network):
     assert set(data) == {"train", "test"}
     assert (data["train"].num_rows, data["test"].num_rows) == (task.train, task.test)
     expected = Features(
-        {"past_values": List(List(Value("float32"))), "labels": ClassLabel(names=[str(n) for n in range(1, 10)])}
+        {"past_values": List(List(Value("float64"))), "labels": ClassLabel(names=[str(n) for n in range(1, 10)])}
     )
     assert data["train"].features == data["test"].features == expected
     assert Counter(data["train"]["labels"]) == dict.fromkeys(range(task.classes), 30)
@@ -93,18 +93,18 @@ def test_series_is_what_the_file_says(index):
     lines = aeon_file("JapaneseVowels", "TRAIN").read_text().splitlines()
     *dimensions, label = lines[lines.index("@data") + 1 + index].split(":")
     by_channel = np.array([[float(value) for value in dimension.split(",")] for dimension in dimensions])
-    row = load_uea("JapaneseVowels")["train"].with_format("numpy")[index]
-    np.testing.assert_array_equal(np.stack(row["past_values"]), by_channel.T.astype(np.float32))
+    row = load_uea("JapaneseVowels")["train"][index]
+    np.testing.assert_array_equal(row["past_values"], by_channel.T)
     assert int(label) - 1 == row["labels"]
 
 
 def test_first_values_of_japanese_vowels_as_written():
     series, label = read_ts(aeon_file("JapaneseVowels", "TRAIN")).rows[0]
     assert series.shape == (20, 12)
-    assert series.dtype == np.float32
+    assert series.dtype == np.float64
     assert series.flags.c_contiguous
-    assert series[:2, 0].tolist() == np.float32([1.860936, 1.891651]).tolist()
-    assert series[0, 1] == np.float32(-0.207383)
+    assert series[:2, 0].tolist() == [1.860936, 1.891651]
+    assert series[0, 1] == -0.207383
     assert label == "1"
 
 
@@ -267,7 +267,7 @@ def test_directives_in_any_case_spacing_line_end_and_spelling(ts):
     text = head + "# between series\n\n 1 , -2e-1 : .5,+4. : a \n3:4:b"
     file = read_ts(ts(text.replace("\n", "\r\n")))
     assert (file.problem_name, file.class_labels) == ("Toy One", ("b", "a"))
-    assert file.rows[0][0].tolist() == np.float32([[1, 0.5], [-0.2, 4]]).tolist()
+    assert file.rows[0][0].tolist() == [[1, 0.5], [-0.2, 4]]
     assert [label for _, label in file.rows] == ["a", "b"]
 
 
@@ -276,7 +276,7 @@ def test_missing_values_and_padded_dimensions(ts):
     nan = np.nan
     expected = [[[1, nan], [nan, nan], [3, nan]], [[1, 4], [2, nan], [3, nan]], [[nan, 5], [nan, 6]]]
     for (series, _), values in zip(file.rows, expected, strict=True):
-        np.testing.assert_array_equal(series, np.float32(values))
+        np.testing.assert_array_equal(series, np.float64(values))
 
 
 def test_comments_need_not_be_utf8(ts):
@@ -322,7 +322,7 @@ BROKEN = {
     "no value between commas": (HEADER + "1,2:3,,4:left\n", 10, "'' in dimension 2 is no number"),
     "not UTF-8": ((HEADER + "1:2:left\n").encode() + b"1:\xe9:left\n", 11, "not UTF-8"),
     "infinite": (HEADER + "1,2:3,-inf:left\n", 10, "'-inf' in dimension 2 is infinite"),
-    "beyond float32": (HEADER + "1,1e39:3,4:left\n", 10, "'1e39' in dimension 1 is infinite as float32"),
+    "beyond float64": (HEADER + "1,1e309:3,4:left\n", 10, "'1e309' in dimension 1 is infinite"),
     "empty dimension": (HEADER + "1,2::left\n", 10, "dimension 2 is empty"),
     "empty univariate": (ONE_DIMENSION + ":left\n", 4, "dimension 1 is empty"),
     "no label": (HEADER + "1,2:3,4:\n", 10, "the label is missing, expected one of left, right"),

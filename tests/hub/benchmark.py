@@ -32,7 +32,6 @@ CHANNELS, LENGTH = 12, 29
 BUILD = f"""
 import json, sys, time
 from pathlib import Path
-import torch
 from hf_primaldual import *
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import check
@@ -49,9 +48,8 @@ config = PrimalDualTimeSeriesConfig(
 )
 model = PrimalDualTimeSeriesForSequenceClassification(config)
 extractor = PrimalDualTimeSeriesFeatureExtractor({CHANNELS})
-inputs = {{"past_values": torch.randn(2, {LENGTH}, {CHANNELS})}}
 started = time.perf_counter()
-save_checkpoint(folder, model, extractor, results, [plot], inputs)
+save_checkpoint(folder, model, extractor, results, [plot])
 built = time.perf_counter()
 check(folder)
 print(json.dumps({{"build": built - started, "check": time.perf_counter() - built}}))

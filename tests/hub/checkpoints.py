@@ -9,7 +9,7 @@ from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
 from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from tests.hub.tables import table
-from tests.modeling.series import CHANNELS, series_batch, small_model
+from tests.modeling.series import CHANNELS, small_model
 
 
 def ready_checkpoint(folder: Path, **fields) -> Path:
@@ -18,10 +18,8 @@ def ready_checkpoint(folder: Path, **fields) -> Path:
     results["dataset"]["channels"] = CHANNELS
     plot = folder.parent / "learning_curves.png"
     plot.write_bytes(b"a picture")
-    inputs = series_batch()
-    del inputs["labels"]
     extractor = PrimalDualTimeSeriesFeatureExtractor(CHANNELS).fit([torch.randn(9, CHANNELS).numpy()])
-    return save_checkpoint(folder, small_model(**fields), extractor, results, [plot], inputs)
+    return save_checkpoint(folder, small_model(**fields), extractor, results, [plot])
 
 
 def published(folder: Path, repo_id: str) -> dict[str, bytes]:

@@ -71,9 +71,9 @@ def test_what_is_pushed_is_pulled_in_both_transfer_modes(xet, tmp_path):
 
         (folder / "config.json").unlink()
         (folder / "other.json").write_bytes(b"[]")
-        branch = client("upload", folder=folder, repo_id="tester/one", revision="dev")
+        branch = client("upload", folder=folder, repo_id="tester/one", revision="dev", delete_others=True)
         assert branch["removed"] == ["config.json"]
-        pull = client("upload", folder=folder, repo_id="tester/one", pull_request=True)
+        pull = client("upload", folder=folder, repo_id="tester/one", pull_request=True, delete_others=True)
         assert pull["url"].endswith("/discussions/1")
         assert hub.repositories["tester/one"].branches["main"] == first["commit"]
         assert set(hub.content("tester/one", "refs/pr/1")) == set(hub.content("tester/one", "dev"))

@@ -38,6 +38,7 @@ def test_a_dry_run_lists_what_would_go_and_sends_nothing(folder):
     assert would.commit is None
     assert dict(would.files) == {name: len(content) for name, content in published(folder, "me/model").items()}
     assert "nothing was sent to me/model" in str(would)
+    assert "what me/model holds was not looked at" in str(would)
     assert all(name in str(would) for name in before)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 

@@ -50,7 +50,7 @@ def walk(client: Client, owner: str, folder: Path, home: Path) -> None:
 
         (folder / "LICENSE").write_text("A licence.")
         second = contents(folder)
-        upload = {"folder": folder, "repo_id": repository}
+        upload = {"folder": folder, "repo_id": repository, "delete_others": True}
         client("upload", **upload, revision="dev")
         proposed = client("upload", **upload, pull_request=True)
         assert proposed["url"].rpartition("/")[2] == "1"

@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 import transformers
 
+from hf_primaldual.modeling.configuration_primal_dual_models import pair
+
 TOKENS = 11
 LENGTHS = (11, 7)
 GRID = (5, 5)
@@ -31,7 +33,7 @@ class Family(NamedTuple):
 
     @property
     def grid(self) -> tuple[int, int] | None:
-        return GRID if self.kind == "image" else None
+        return GRID if self.kind in ("image", "spectrogram") else None
 
     def config(self):
         return getattr(transformers, self.model).config_class(**self.fields)
@@ -59,6 +61,10 @@ class Family(NamedTuple):
         if self.kind == "image":
             size = [side * PATCH for side in GRID]
             return {"pixel_values": torch.randn(2, 3, *size, generator=generator)}
+        if self.kind == "spectrogram":
+            return {"input_values": torch.randn(2, *[side * PATCH for side in reversed(GRID)], generator=generator)}
+        if self.kind == "sound":
+            return {"input_values": torch.randn(2, 20 * TOKENS + 5, generator=generator)}
         if self.kind == "series":
             return {"past_values": torch.randn(2, 2 * TOKENS, 2, generator=generator)}
         inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS), generator=generator)}
@@ -76,6 +82,23 @@ _KINDS = {
     "text": _WIDTHS
     | {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3},
     "image": _WIDTHS | {"image_size": [side * PATCH for side in GRID], "patch_size": PATCH},
+    "spectrogram": _WIDTHS
+    | {
+        "num_mel_bins": GRID[0] * PATCH,
+        "max_length": GRID[1] * PATCH,
+        "patch_size": PATCH,
+        "frequency_stride": PATCH,
+        "time_stride": PATCH,
+    },
+    "sound": _WIDTHS
+    | {
+        "conv_dim": (16, 16),
+        "conv_kernel": (5, 4),
+        "conv_stride": (5, 4),
+        "num_feat_extract_layers": 2,
+        "num_conv_pos_embeddings": 4,
+        "num_conv_pos_embedding_groups": 2,
+    },
     "series": {
         "context_length": 2 * TOKENS,
         "patch_length": 2,
@@ -112,6 +135,14 @@ FAMILIES = (
     Family("BLIP-2, vision tower", "Blip2VisionModel", "image", _SQUARE, prefix=1),
     Family("SigLIP, vision tower", "SiglipVisionModel", "image", _SQUARE),
     Family("AIMv2, vision tower", "Aimv2VisionModel", "image", _SQUARE),
+    Family("CLIPSeg, vision tower", "CLIPSegVisionModel", "image", _SQUARE, prefix=1),
+    Family("InstructBLIP, vision tower", "InstructBlipVisionModel", "image", _SQUARE, prefix=1),
+    Family("Janus, vision tower", "JanusVisionModel", "image", _SQUARE),
+    Family("OWL-ViT, vision tower", "OwlViTVisionModel", "image", _SQUARE, prefix=1),
+    Family("OWLv2, vision tower", "Owlv2VisionModel", "image", _SQUARE, prefix=1),
+    Family("AST", "ASTModel", "spectrogram", prefix=2, note="the grid is of frequencies and times"),
+    Family("BEiT", "BeitModel", "image", prefix=1),
+    Family("InternVL, vision tower", "InternVLVisionModel", "image", {"patch_size": [PATCH] * 2}, prefix=1),
     Family("Pixio", "PixioModel", "image", _SQUARE | {"n_cls_tokens": 3}, prefix=3),
     Family("BERT", "BertModel", "text"),
     Family("RoBERTa", "RobertaModel", "text"),
@@ -133,6 +164,8 @@ FAMILIES = (
     Family("GTE", "GteModel", "text", note=_ROTATED),
     Family("RoBERTa-PreLayerNorm", "RobertaPreLayerNormModel", "text"),
     Family("XLM-RoBERTa-XL", "XLMRobertaXLModel", "text"),
+    Family("wav2vec 2.0", "Wav2Vec2Model", "sound"),
+    Family("HuBERT", "HubertModel", "sound"),
     Family("PatchTST", "PatchTSTModel", "series"),
 )
 
@@ -154,8 +187,9 @@ class Refused(NamedTuple):
         return model_class._from_config(config, attn_implementation=attn_implementation)
 
     def inputs(self) -> dict[str, torch.Tensor]:
-        if self.model == "SwinModel":
-            return {"pixel_values": torch.randn(1, 3, 16, 16)}
+        if "image_size" in self.options:
+            height, width = pair(self.options["image_size"])
+            return {"pixel_values": torch.randn(1, 3, height, width)}
         return {"input_ids": torch.randint(5, 40, (1, 8))}
 
 
@@ -176,6 +210,14 @@ REFUSED = (
         _NO_DISPATCH[0],
         "no attention",
         when_built=True,
+    ),
+    Refused("CLAP, audio tower", "ClapAudioModel", {"depths": [1], "num_attention_heads": [2]}, *_NO_DISPATCH, True),
+    Refused(
+        "BEiT with relative positions",
+        "BeitModel",
+        _KINDS["image"] | {"use_relative_position_bias": True},
+        "a bias",
+        "relative position bias",
     ),
     Refused("Llama", "LlamaModel", _TEXT, *_CAUSAL),
     Refused("BERT with `is_decoder`", "BertModel", _TEXT | {"is_decoder": True}, *_CAUSAL),
@@ -212,7 +254,7 @@ REFUSED = (
 
 
 def _layout(family: Family) -> str:
-    if family.kind != "image":
+    if family.grid is None:
         return "along the sequence"
     in_front = {0: "", 1: "; 1 token in front is kept apart"}
     return "on the grid" + in_front.get(family.prefix, f"; {family.prefix} tokens in front are kept apart")
@@ -245,8 +287,13 @@ def document() -> str:
     lines += [
         "",
         "Any other encoder that dispatches its attention through transformers' `AttentionInterface` may be",
-        'tried as well. With patches and outside of the table, it needs `primal_dual={"prefix_tokens": ...}` for',
-        "Attention-SH.",
+        "tried as well. One with patches, frames or the like that is not in the table needs both",
+        '`primal_dual={"prefix_tokens": ..., "grid_size": ...}` for Attention-SH, since how its tokens lie is not',
+        "known. `n` tokens in a sequence are a grid of `[1, n]`.",
+        "",
+        "The name of the attention is saved in config.json and comes back wherever the package is imported; elsewhere",
+        "transformers refuses to load the model. An adapter (PEFT) has nothing of its base's configuration: save the",
+        "base with its attention first, and train the adapter on the base loaded from there.",
         "",
         "These are refused with an error that says why:",
         "",

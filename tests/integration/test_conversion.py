@@ -143,10 +143,11 @@ def test_a_half_annealed_checkpoint_keeps_where_it_stood(tmp_path):
     anneal(model, 0.5)
     model.save_pretrained(tmp_path)
     loaded = PrimalDualTextForSequenceClassification.from_pretrained(tmp_path)
-    assert (loaded.config.bn_beta, loaded.config.head_scales) == (0.5, [1, 1, 2, 3])
+    assert loaded.annealing_progress == 0.5
+    assert loaded.model.layers[0].self_attn.training_set.amounts == [1, 2, 3]
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     anneal(loaded, 1.0)
-    assert loaded.config.head_scales == [1, 2, 4, 8]
+    assert loaded.model.layers[0].self_attn.training_set.amounts == [1, 2, 4, 8]
 
 
 def test_an_encoder_gets_a_new_classifier():
@@ -158,12 +159,13 @@ REFUSED = {
     "architecture": (lambda: convert(ElectraModel(ElectraConfig(**TEXTS))), ["'electra'", "vit, deit, bert"]),
     "head": (lambda: convert(BertForTokenClassification(BertConfig(**TEXTS))), ["BertForTokenClassification"]),
     "decoder": (lambda: convert(BertModel(BertConfig(**TEXTS, is_decoder=True))), ["decoder"]),
-    "kernel": (lambda: convert(original("bert"), "linear-bn"), ["'linear-bn'", "`identity=False`"]),
-    "pattern": (lambda: convert(original("bert"), "sparse"), ["'sparse'", "`identity=False`"]),
+    "kernel": (lambda: convert(original("bert"), "linear-bn"), ["'linear-bn'", "can't start as softmax"]),
+    "kernel-alone": (lambda: convert(original("bert"), "linear"), ["'linear'", "can't start as softmax"]),
+    "pattern": (lambda: convert(original("bert"), "sparse"), ["'sparse'", "can't start as softmax"]),
     "typo": (lambda: convert(original("bert"), "bn-sh"), ["`attention`", "bn+sh", "'bn-sh'"]),
     "not-converted": (
         lambda: anneal(PrimalDualTextForSequenceClassification(PrimalDualTextConfig(**TEXTS)), 0.5),
-        ["`config.annealing_target`", "convert"],
+        ["`annealing`", "convert"],
     ),
     "steps": (lambda: AnnealToTarget(steps=0), ["`steps`", "got 0"]),
 }
@@ -185,9 +187,9 @@ def test_weights_without_a_place_are_named():
 
 
 @pytest.mark.parametrize(
-    ("steps", "progress"), [(0.5, 0.4), (1.0, 0.2), (1, 1.0), (4, 0.5)], ids=["half", "all", "one", "four"]
+    ("steps", "progress"), [(0.5, 0.4), (1.0, 2 / 9), (1, 1.0), (4, 0.5)], ids=["half", "all", "one", "four"]
 )
 def test_a_float_up_to_one_is_a_share_of_the_steps(steps, progress):
     model = convert(original("bert"), "bn")
     AnnealToTarget(steps).on_step_begin(None, TrainerState(global_step=2, max_steps=10), None, model=model)
-    assert model.config.bn_beta == pytest.approx(progress)
+    assert model.annealing_progress == pytest.approx(progress, abs=1e-6)

@@ -127,11 +127,15 @@ def test_causal_and_cross_attention_are_refused():
         call(module=cross)
 
 
-@pytest.mark.parametrize("argument", ["position_bias", "softcap", "sliding_window", "s_aux", "cu_seq_lens_q"])
+@pytest.mark.parametrize(
+    "argument",
+    ["position_bias", "softcap", "sliding_window", "s_aux", "cu_seq_lens_q", "seq_idx", "head_mask", "unheard_of"],
+)
 def test_what_is_more_than_softmax_attention_is_refused(argument):
     with pytest.raises(ValueError, match=f"Stub passes `{argument}` to its attention"):
         call(**{argument: 1})
     call(**{argument: None})
+    call(position_ids=torch.arange(TOKENS), use_cache=True, num_items_in_batch=2, output_hidden_states=True)
 
 
 def test_queries_that_were_scaled_before_are_refused_where_it_matters():
@@ -190,7 +194,7 @@ def test_cross_attention_to_as_many_tokens_is_refused():
 def test_patches_in_unknown_places_are_refused():
     config = transformers.YolosConfig(**VIT.fields, num_detection_tokens=3)
     model = transformers.YolosModel._from_config(config, attn_implementation="primal_dual_sh").eval()
-    with pytest.raises(ValueError, match=r"`primal_dual\['prefix_tokens'\]` must be set for a 'yolos' model"):
+    with pytest.raises(ValueError, match="must be set for a 'yolos' model: it has image_size, patch_size"):
         model(**VIT.inputs())
     model.set_attn_implementation("primal_dual_bn")
     model(**VIT.inputs())
@@ -199,7 +203,7 @@ def test_patches_in_unknown_places_are_refused():
 def test_an_image_whose_grid_is_unknown_is_refused_until_it_is_given():
     model = VIT.build("primal_dual_bn_sh", bn_eps=0.1)
     wide = torch.randn(2, 3, 12, 20)
-    with pytest.raises(ValueError, match=r"16 tokens, 1 of them in front.*neither the configuration's grid \(5, 5\)"):
+    with pytest.raises(ValueError, match=r"1 of them in front.*do not fill the configuration's grid \(5, 5\)"):
         model(wide, interpolate_pos_encoding=True)
     configure(model, grid_size=[3, 5])
     actual = model(wide, interpolate_pos_encoding=True).last_hidden_state

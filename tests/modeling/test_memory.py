@@ -16,7 +16,7 @@ from tests.modeling.parity import (
     reference_results,
     relative_errors,
 )
-from tests.modeling.test_parity import BFLOAT16_ROUNDING, WELL_CONDITIONED, compare, masks
+from tests.modeling.test_parity import HALF, compare, masks
 
 
 @pytest.fixture
@@ -48,18 +48,19 @@ def test_windows_on_a_grid_behind_a_prefix(preset, grid):
 
 
 @pytest.mark.usefixtures("long")
-@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16", "autocast"])
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize("dtype", HALF, ids=["bfloat16", "float16"])
 @pytest.mark.parametrize("preset", ["bn", "sh", "bn+sh"])
-def test_half_precision(preset, autocast):
-    layer = make_layer(preset, **WELL_CONDITIONED)
+def test_half_precision(preset, dtype, autocast):
+    layer = make_layer(preset)
     hidden_states = make_input(None, 3, 63)
     cotangent = make_cotangent(None, hidden_states)
     if not autocast:
-        layer, hidden_states, cotangent = layer.bfloat16(), hidden_states.bfloat16(), cotangent.bfloat16()
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        layer, hidden_states, cotangent = (each.to(dtype) for each in (layer, hidden_states, cotangent))
+    with torch.autocast("cpu", dtype, enabled=autocast):
         actual = layer_results(layer, hidden_states, None, cotangent)
     errors = relative_errors(actual, reference_results(layer, hidden_states, None, cotangent))
-    assert max(errors.values()) <= 24 * BFLOAT16_ROUNDING, errors
+    assert max(errors.values()) <= 24 * HALF[dtype], errors
 
 
 @pytest.mark.usefixtures("long")

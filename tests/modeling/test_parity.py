@@ -18,7 +18,8 @@ from tests.modeling.parity import (
 # Where a head has few keys their variance can be tiny. Dividing by it multiplies the rounding errors of float32, those
 # of the formulas too, beyond 1e-5; float32 is therefore compared at this `bn_eps`, and the default one in float64.
 WELL_CONDITIONED = {"bn_eps": 0.1}
-BFLOAT16_ROUNDING = 2**-8
+# The relative error of a rounding.
+HALF = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
 
 back_ends = pytest.mark.parametrize("implementation", ["eager", "sdpa"])
 masks = pytest.mark.parametrize("mask_kind", MASKS)
@@ -113,29 +114,54 @@ def test_rounding_is_that_of_the_formulas_where_keys_are_far_from_zero(preset, i
     assert max(errors["layer"]) <= 20 * max(errors["formulas"]), errors
 
 
-@pytest.mark.parametrize("autocast", [False, True], ids=["bfloat16", "autocast"])
-@masks
+@pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])
+@pytest.mark.parametrize("dtype", HALF, ids=["bfloat16", "float16"])
 @pytest.mark.parametrize(
-    ("preset", "fields", "implementation"), settings_by_back_end(eager_for=("default", "learned", "scattered"))
+    ("preset", "fields", "implementation", "mask_kind"),
+    [
+        pytest.param(*param.values, kind, id=f"{param.id}-{kind}", marks=() if daily else pytest.mark.slow)
+        for param in settings_by_back_end(eager_for=("default", "learned", "scattered"))
+        for kind in MASKS
+        for daily in [kind == "padded" and "-default-" in param.id]
+    ],
 )
-def test_half_precision(preset, fields, implementation, mask_kind, autocast):
-    layer = make_layer(preset, implementation, **WELL_CONDITIONED, **fields)
+def test_half_precision(preset, fields, implementation, mask_kind, dtype, autocast):
+    layer = make_layer(preset, implementation, **fields)
     mask = MASKS[mask_kind](3, 63)
+    if mask_kind == "padded":
+        # Statistics of a handful of keys are as uncertain as the keys are rounded: there only NaN would be a fault.
+        mask[:, :20] = True
     hidden_states = make_input(mask, 3, 63)
     cotangent = make_cotangent(mask, hidden_states)
     if not autocast:
         # The formulas are told of the rounded weights and inputs: what remains are the roundings on the way.
-        layer, hidden_states, cotangent = layer.bfloat16(), hidden_states.bfloat16(), cotangent.bfloat16()
-    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        layer, hidden_states, cotangent = (each.to(dtype) for each in (layer, hidden_states, cotangent))
+    with torch.autocast("cpu", dtype, enabled=autocast):
         actual = layer_results(layer, hidden_states, mask, cotangent)
     assert all(value.isfinite().all() for value in actual.values())
     errors = relative_errors(actual, reference_results(layer, hidden_states, mask, cotangent))
     # Queries, keys, folded queries, logits or maps, values and outputs are rounded in turn; a backward adds as many
     # again, and gradients with respect to keys are differences of close numbers.
-    assert errors.pop("output") <= 6 * BFLOAT16_ROUNDING
+    assert errors.pop("output") <= 6 * HALF[dtype]
     if fields.get("feature_map") == "relu":
         # Its derivative jumps where a rounding changes a sign.
         return
     # The linear kernel divides by a sum that may be small, of features that rounded queries and keys go into.
     roundings = 32 if uses("linear", preset, fields) else 24
-    assert max(errors.values()) <= roundings * BFLOAT16_ROUNDING, errors
+    if uses("bn", preset, fields) and ("head_points" in fields or max(fields.get("head_scales", [1])) > 4):
+        # The deviation of two or three keys that happen to be close is as uncertain as the keys are rounded.
+        roundings *= 16
+    assert max(errors.values()) <= roundings * HALF[dtype], errors
+
+
+@back_ends
+@pytest.mark.parametrize("dtype", HALF, ids=["bfloat16", "float16"])
+@pytest.mark.parametrize("tokens", [1, 2, 3, 7])
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_half_precision_of_few_keys_is_finite(preset, tokens, dtype, implementation):
+    layer = make_layer(preset, implementation).to(dtype)
+    mask = torch.arange(tokens) < torch.tensor([[tokens], [1], [-(-tokens // 2)]])
+    hidden_states = make_input(mask, 3, tokens).to(dtype)
+    cotangent = make_cotangent(mask, hidden_states)
+    actual = layer_results(layer, hidden_states, mask, cotangent)
+    assert not [name for name, value in actual.items() if not value.isfinite().all()]

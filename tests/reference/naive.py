@@ -237,10 +237,22 @@ def attention_row(
     return torch.cat(heads, dim=-1) @ weights["o"][0].T + weights["o"][1]
 
 
-def attention_layer(x, mask, weights, num_heads, **choices):
-    """The layer on a batch x [B, N, W] with mask [B, N] or None, row by row."""
+def attention_layer(x, mask, weights, num_heads, prefix=0, grid_size=None, **choices):
+    """
+    The layer on a batch x [B, N, W] with mask [B, N] or None, row by row. What precedes a sequence's first real token
+    counts as if it stood behind its last.
+    """
     if mask is None:
         mask = torch.ones(x.shape[:2], dtype=torch.bool)
-    return torch.stack(
-        [attention_row(row, valid, weights, num_heads, **choices) for row, valid in zip(x, mask, strict=True)]
-    )
+
+    def turn(row, start):
+        return torch.cat((row[:prefix], row[prefix:].roll(-start, 0)))
+
+    outputs = []
+    for row, valid in zip(x, mask, strict=True):
+        real = valid[prefix:].nonzero().flatten().tolist()
+        start = real[0] if real and grid_size is None else 0
+        layout = {"prefix": prefix, "grid_size": grid_size}
+        output = attention_row(turn(row, start), turn(valid, start), weights, num_heads, **layout, **choices)
+        outputs.append(turn(output, -start))
+    return torch.stack(outputs)

@@ -4,6 +4,7 @@ One of two processes: `torchrun --standalone --nproc_per_node 2 -m tests.scale.w
 What process `r` found lies in `FOLDER/JOB-r.pt` after the job.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 from transformers.distributed import DistributedConfig
+from transformers.trainer_utils import SaveStrategy
 from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual import PrimalDualTimeSeriesForSequenceClassification
@@ -110,9 +112,40 @@ def hang(folder: Path) -> None:
     fail(folder, lambda: time.sleep(600), ddp_timeout=3)
 
 
+def fail_saving(folder: Path) -> dict:
+    """The second checkpoint fails in process 1, which writes its random states, then in process 0: its weights."""
+    task, found = load_task(), {}
+    for failing, method in ((1, "_save_rng_state"), (0, "_save")):
+        trainer = make_trainer(task, make_model(task, CASES["bn"]), folder / f"failing-{failing}", BATCH_OF_EACH)
+        trainer.args.save_strategy, trainer.args.save_steps = SaveStrategy.STEPS, 1
+        # With a best model Trainer has a barrier between the weights and the rest.
+        trainer.add_callback(SetBest())
+        write = getattr(trainer, method)
+
+        def fail(*arguments, write=write, trainer=trainer, failing=failing):
+            if trainer.state.global_step == 2 and failing == RANK:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            write(*arguments)
+
+        setattr(trainer, method, fail)
+        started = time.time()
+        try:
+            trainer.train()
+        except OSError as error:
+            found[failing] = {"error": str(error), "seconds": time.time() - started}
+    return found
+
+
+class SetBest(TrainerCallback):
+    """Tells Trainer that there is a best model."""
+
+    def on_step_end(self, args, state, control, **kwargs):
+        state.best_global_step = 1
+
+
 if __name__ == "__main__":
     disable_progress_bar()
     torch.set_num_threads(1)
-    folder, jobs = Path(sys.argv[1]), {"compare": compare, "die": die, "hang": hang}
+    folder, jobs = Path(sys.argv[1]), {"compare": compare, "die": die, "hang": hang, "fail_saving": fail_saving}
     for job in sys.argv[2:]:
         torch.save(jobs[job](folder), folder / f"{job}-{RANK}.pt")

@@ -86,7 +86,12 @@ def test_a_space_of_ones_own_may_hold_settings_of_the_training(tmp_path):
 
 @pytest.mark.parametrize(
     ("space", "message"),
-    [({"beta": [1]}, "'beta', which is no setting of bn"), ({"bn_beta": {"low": 0}}, "must have low and high")],
+    [
+        ({"betta": [1]}, "`search_space`, for bn, has betta .the nearest known is"),
+        ({"bn_beta": {"low": 0}}, "or have low and high"),
+        ({"bn_beta": []}, "must be a list"),
+        ({"bn_beta": [0.5, "x"]}, "a value of `search_space`: `bn_beta` must be a number, got 'x'"),
+    ],
 )
 def test_an_impossible_space_is_named(tmp_path, space, message):
     with pytest.raises(ValueError, match=message):

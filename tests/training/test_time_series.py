@@ -13,8 +13,8 @@ from huggingface_hub.errors import StrictDataclassClassValidationError
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification, Trainer
 
 from hf_primaldual.data import load_uea
+from hf_primaldual.data.splits import cut_validation
 from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments
-from hf_primaldual.training.splits import cut_validation
 from hf_primaldual.training.time_series import SeriesCollator, series_task
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "run_time_series_classification.py"

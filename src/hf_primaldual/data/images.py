@@ -12,6 +12,10 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from .splits import column_of, cut_validation, problem, with_classes
+
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
     from PIL import Image as PillowImage
@@ -52,9 +56,9 @@ def load_images(
 
     Raises:
         FileNotFoundError: A folder without images or parquet files.
-        ValueError: A split or column is missing or cannot be told from others, labels are missing or are no classes,
-            or the share leaves a class without an image on either side. A broken image shows when it is read:
-            see `decode_image`.
+        ValueError: A split or column is missing or cannot be told from others, images cannot be read, labels are
+            missing or are no classes that `train` has, or the share leaves a class without an image on either side.
+            Images are looked at once, as the cache of `datasets` remembers; a stream's when they are trained on.
     """
     from datasets import DatasetDict, IterableDatasetDict
 
@@ -66,42 +70,84 @@ def load_images(
             hint = "; test on its validation images by test_split='validation'" if "validation" in loaded else ""
             raise ValueError(f"{source} has the splits {', '.join(loaded)}, but no {split}{hint}.")
     columns = _columns(source, loaded["train"], image_column, label_column)
+    kind = IterableDatasetDict if streaming else DatasetDict
     wanted = {"train": loaded["train"], "test": loaded[test_split]}
     if test_split == "test" and "validation" in loaded:
         wanted["validation"] = loaded["validation"]
-    splits = {name: _normalized(split, columns) for name, split in wanted.items()}
-    splits = _with_classes(source, splits)
+    splits = kind({name: _normalized(split, columns) for name, split in wanted.items()})
+    if streaming:
+        _check_classes_of_stream(source, splits)
+    else:
+        where = {name: f"the {name} set of {source}" for name in splits}
+        problems = [broken for name, split in splits.items() for broken in _broken(split, where[name])]
+        hint = "; test on its validation images by test_split='validation'"
+        try:
+            splits = with_classes(splits, "labels", where, problems)
+        except ValueError as error:
+            raise ValueError(f"{error}{hint if test_split == 'test' and 'validation' in loaded else ''}") from error
     if "validation" not in splits:
-        cut = _cut_stream if streaming else _cut
-        splits["train"], splits["validation"] = cut(splits["train"], validation_share, seed)
-    kind = IterableDatasetDict if streaming else DatasetDict
+        if streaming:
+            splits["train"], splits["validation"] = _cut_stream(splits["train"], validation_share, seed)
+        else:
+            splits = cut_validation(splits, validation_share, seed=seed)
     return kind({name: splits[name] for name in ("train", "validation", "test")})
 
 
-def decode_image(cell: "Mapping[str, Any] | PillowImage.Image", mode: str = "RGB") -> "PillowImage.Image":
+def decode_image(
+    cell: "Mapping[str, Any] | PillowImage.Image | None", mode: str = "RGB", *, at_least: tuple[int, int] | None = None
+) -> "PillowImage.Image":
     """Decode one value of an `Image(decode=False)` column, or convert an image that is decoded already.
+
+    The image is turned as its camera noted, as pipelines of transformers do it.
 
     Args:
         cell: `bytes` and `path` as `datasets` stores them, one of which may be None, or a PIL image.
         mode: Pillow's name of the pixels' format, `"RGB"` or `"L"` for grey.
+        at_least: Size to which a JPEG may be decoded, which is faster. Default: its own.
 
     Raises:
         ValueError: The image cannot be read. The message names the file, if the data tells it.
     """
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     if isinstance(cell, Image.Image):
-        return cell.convert(mode)
-    path, content = cell.get("path"), cell.get("bytes")
+        return ImageOps.exif_transpose(cell).convert(mode)
+    path, content = (None, None) if cell is None else (cell.get("path"), cell.get("bytes"))
+    if path is None and content is None:
+        raise ValueError("there is no image")
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as image:
-            return image.convert(mode)
+            if at_least is not None:
+                image.draft(None, at_least)
+            return ImageOps.exif_transpose(image).convert(mode)
     # By format, Pillow raises OSError, ValueError, SyntaxError, struct.error and its own.
     except Exception as error:
         name = path or f"an image of {len(content or b'')} bytes without a file name"
         raise ValueError(
             f"{name}: no readable image ({type(error).__name__}: {error}); replace or remove it"
         ) from error
+
+
+def _broken(split: "Dataset", where: str) -> list[str]:
+    """The problem of images that cannot be read, with the first of their reasons."""
+    from datasets import Features, Image, Value
+
+    encoded = split.select_columns("image").cast_column("image", Image(decode=False))
+    looked = encoded.map(
+        _reason, remove_columns="image", features=Features({"reason": Value("string")}), desc="looking at images"
+    )
+    reasons = column_of(looked, "reason")
+    rows = np.flatnonzero(reasons.is_valid())
+    first = " and ".join(reasons[row].as_py() for row in rows[:3])
+    return problem(where, rows, len(split), f"images cannot be read, such as {first}")
+
+
+def _reason(row: dict[str, Any]) -> dict[str, str | None]:
+    try:
+        decode_image(row["image"], at_least=(1, 1))
+    except ValueError as error:
+        return {"reason": str(error)}
+    return {"reason": None}
 
 
 def _load(source: str | PathLike, streaming: bool, revision: str | None) -> "Mapping[str, Any]":
@@ -155,46 +201,19 @@ def _normalized(split, columns: dict[str, str]):
     return split.cast_column("image", Image())
 
 
-def _with_classes(source, splits: dict) -> dict:
-    """The splits with their labels as a `ClassLabel` that they share."""
+def _check_classes_of_stream(source, splits: "IterableDatasetDict") -> None:
     from datasets import ClassLabel
 
     labels = splits["train"].features["labels"]
     if not isinstance(labels, ClassLabel):
-        if not hasattr(splits["train"], "num_rows"):
-            raise ValueError(
-                f"{source}: its labels are {labels}, and a stream cannot be looked through for the names of the "
-                "classes; store them as a ClassLabel, or load without streaming."
-            )
-        names = sorted(set(splits["train"].unique("labels")))
-        labels = ClassLabel(names=[str(name) for name in names])
-        index = {name: position for position, name in enumerate(names)}
-        for name, split in splits.items():
-            unknown = sorted(set(split.unique("labels")) - set(names))
-            if unknown:
-                raise ValueError(f"{source}: the classes {unknown} of {name} are not in its training images.")
-            splits[name] = split.map(lambda row: {"labels": index[row["labels"]]}).cast_column("labels", labels)
+        raise ValueError(
+            f"{source}: its labels are {labels}, and a stream cannot be looked through for the names of the classes; "
+            "store them as a ClassLabel, or load without streaming."
+        )
     for name, split in splits.items():
         if split.features["labels"] != labels:
             found = getattr(split.features["labels"], "names", split.features["labels"])
             raise ValueError(f"{source}: the classes of {name} are {found}, those of train are {labels.names}.")
-        if hasattr(split, "num_rows") and min(split.unique("labels"), default=0) < 0:
-            raise ValueError(
-                f"{source}: some labels of {name} are missing (-1), as in ImageNet's published test set; test on "
-                "its validation images by test_split='validation'."
-            )
-    return splits
-
-
-def _cut(train: "Dataset", share: float, seed: int) -> "tuple[Dataset, Dataset]":
-    classes, size = train.features["labels"].num_classes, round(len(train) * share)
-    if not classes <= size <= len(train) - classes:
-        raise ValueError(
-            f"`validation_share` must leave at least one of the {len(train)} training images for each of the "
-            f"{classes} classes on both sides, got {share}."
-        )
-    cut = train.train_test_split(test_size=size, stratify_by_column="labels", seed=seed)
-    return cut["train"], cut["test"]
 
 
 def _cut_stream(train: "IterableDataset", share: float, seed: int) -> "tuple[IterableDataset, IterableDataset]":

@@ -89,7 +89,7 @@ _COUNTS = ("@dimensions", "@serieslength")
 class TsFile:
     """What a `.ts` file holds.
 
-    `class_labels` are in the header's order. Each of `rows` is a float32 array (time, channels), NaN where a value is
+    `class_labels` are in the header's order. Each of `rows` is a float64 array (time, channels), NaN where a value is
     missing, and its label.
     """
 
@@ -125,7 +125,7 @@ def load_uea(name: str, folder: str | PathLike | None = None) -> "DatasetDict":
             both. By default the files inside the installed `aeon` wheel.
 
     Returns:
-        Splits `train` and `test` with the columns `past_values`, lists (time, channels) of float32, and `labels`, a
+        Splits `train` and `test` with the columns `past_values`, lists (time, channels) of float64, and `labels`, a
         `ClassLabel` named by the header.
 
     Raises:
@@ -153,7 +153,7 @@ def load_uea(name: str, folder: str | PathLike | None = None) -> "DatasetDict":
         )
 
     features = Features(
-        {"past_values": List(List(Value("float32"))), "labels": ClassLabel(names=list(train.class_labels))}
+        {"past_values": List(List(Value("float64"))), "labels": ClassLabel(names=list(train.class_labels))}
     )
     splits = DatasetDict()
     for split, path in paths.items():
@@ -362,7 +362,7 @@ def _fields(line: str, channels: int, labels: tuple[str, ...], where: str) -> li
 
 
 def _series(dimensions: list[str], where: str) -> np.ndarray:
-    """Parse comma-separated dimensions into (time, channels), float32."""
+    """Parse comma-separated dimensions into (time, channels), float64: what is large is not standardized yet."""
     texts = ",".join(dimensions).split(",")
     lengths = [dimension.count(",") + 1 for dimension in dimensions]
     try:
@@ -373,19 +373,17 @@ def _series(dimensions: list[str], where: str) -> np.ndarray:
             f"{where}: {texts[wrong].strip()!r} in dimension {_dimension(lengths, wrong)} is no number, "
             "expected a number or `?`"
         ) from error
-    with np.errstate(over="ignore"):
-        values = values.astype(np.float32)
     infinite = np.isinf(values)
     if infinite.any():
         wrong = int(infinite.argmax())
         raise ValueError(
-            f"{where}: {texts[wrong].strip()!r} in dimension {_dimension(lengths, wrong)} is infinite as float32, "
+            f"{where}: {texts[wrong].strip()!r} in dimension {_dimension(lengths, wrong)} is infinite, "
             "expected a finite number or `?`"
         )
     longest = max(lengths)
     if min(lengths) == longest:
         return np.ascontiguousarray(values.reshape(len(dimensions), longest).T)
-    series = np.full((longest, len(dimensions)), np.nan, dtype=np.float32)
+    series = np.full((longest, len(dimensions)), np.nan)
     for channel, dimension in enumerate(np.split(values, np.cumsum(lengths)[:-1])):
         series[: len(dimension), channel] = dimension
     return series

@@ -1,17 +1,30 @@
-"""Model cards, rendered from the results file of a run and from nothing else."""
+"""
+Model cards, rendered from the results file of a run, but for what a person writes: the text between the markers of
+`OWN_WORDS`, and in the metadata further tags, data sets and keys, such as `language`. Rendering keeps it.
+"""
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from importlib.resources import files
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import yaml
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from .results import SIGNIFICANCE_LEVEL, load_results, validate_results, write_atomically
+from .results import SIGNIFICANCE_LEVEL, TASKS, load_results, validate_results, write_atomically
 
 _TEMPLATE = "card_template.md"
+OWN_WORDS = re.compile(r"<!-- own words: (?P<section>.*?) -->\n(?P<words>.*?)<!-- end of own words -->", re.DOTALL)
+# Metadata that the results alone give: of an older card they may be out of date.
+_OF_RESULTS = {"base_model", "co2_eq_emissions", "library_name", "license", "model-index", "pipeline_tag"}
+# Tags that a card has of its results, whatever they were.
+_OWN_TAGS = re.compile("|".join(("primal-dual-attention", r"attention-[\w-]+", *TASKS)))
+# Lists to which a person may add.
+_LISTS = ("datasets", "tags")
 _AS_THEY_ARE = ("model_name", "task", "attention", "baseline", "command", "date", "dataset")
 # One example and several, in words.
 _EXAMPLES = {
@@ -24,35 +37,116 @@ _EXAMPLES = {
 _PIPELINES = ("text-classification", "image-classification")
 
 
-def render_card(results: Mapping[str, Any]) -> str:
+def render_card(results: Mapping[str, Any], card: str = "") -> str:
     """The model card of a results dictionary (`hub.results`), metadata included: same results, same text.
 
+    Args:
+        card: An earlier card, of which a person's own words and metadata are kept.
+
     Raises:
-        ValueError: The results do not follow the schema.
+        ValueError: The results do not follow the schema, or a section of own words in `card` has lost a marker.
         ImportError: jinja2 is not installed.
     """
     validate_results(results)
     template = files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    card = ModelCard.from_template(_metadata(results), template_str=template, **_view(results))
-    return str(card).rstrip("\n") + "\n"
+    metadata = _with_own(_metadata(results), _front(card))
+    text = str(ModelCard.from_template(metadata, template_str=template, **_view(results))).rstrip("\n") + "\n"
+    words = {found["section"]: found["words"] for found in OWN_WORDS.finditer(card)}
+
+    def keep(found: re.Match) -> str:
+        section = found["section"]
+        # Of a card with only some of the markers a person's words would get lost.
+        if section not in words and "own words" in card:
+            raise ValueError(
+                f"the card has lost a marker of the section {section!r}; put its words between "
+                f"`<!-- own words: {section} -->` and `<!-- end of own words -->`, each on a line of its own"
+            )
+        return f"<!-- own words: {section} -->\n{words.get(section, found['words'])}<!-- end of own words -->"
+
+    return OWN_WORDS.sub(keep, text)
+
+
+def check_card(results: Mapping[str, Any], card: str) -> None:
+    """
+    Raises:
+        ValueError: A card says something else than its results, outside of the parts that are a person's own; the part
+            is named, and how to render it again.
+    """
+    again = (
+        "those parts are rendered from results.json: write the card again with "
+        "`hf_primaldual.hub.card.write_card(folder)`, which keeps your own words, further tags, data sets and keys"
+    )
+    expected = render_card(results, card)
+    front, wanted = _front(card), _front(expected)
+    for key in sorted({*front, *wanted}, key=str):
+        theirs, ours = front.get(key), wanted.get(key)
+        if key in _LISTS:
+            theirs, ours = sorted(map(str, _list(theirs))), sorted(map(str, _list(ours)))
+        if theirs != ours:
+            raise ValueError(f"{key!r} in the card's metadata is not that of its results.json; {again}")
+    section = "the beginning"
+    lines, wanted_lines = _body(card).splitlines(), _body(expected).splitlines()
+    for line, wanted_line in zip_longest(lines, wanted_lines):
+        if line != wanted_line:
+            raise ValueError(
+                f"the card is not that of its results.json in {section}, where it has {line!r} for {wanted_line!r}; "
+                f"{again}"
+            )
+        if line.startswith("#"):
+            section = repr(line.lstrip("# "))
 
 
 def write_card(folder: str | os.PathLike, results_file: str = "results.json") -> Path:
-    """Render `folder/results_file` into `folder/README.md` and return its path.
+    """
+    Renders `folder/results_file` into `folder/README.md` and returns its path. What a person wrote into the sections
+    for it, or added to the metadata of a card that is there already, is kept.
 
     Raises:
         FileNotFoundError: There is no results file, or no plot that it names.
-        ValueError: The results do not follow the schema; a card that is there already is left as it was.
+        ValueError: The results do not follow the schema, or a section of own words has lost a marker; a card that is
+            there already is left as it was.
     """
     folder = Path(folder)
     results = load_results(folder / results_file)
     missing = [name for name in results.get("plots", ()) if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}, which 'plots' of its results names")
-    text = render_card(results)
     card = folder / "README.md"
-    write_atomically(card, text)
+    write_atomically(card, render_card(results, card.read_text(encoding="utf-8") if card.is_file() else ""))
     return card
+
+
+def _front(card: str) -> dict[str, Any]:
+    """The metadata of a card as YAML has them."""
+    found = re.match(r"---\n(.*?)\n---\n", card, flags=re.DOTALL)
+    try:
+        metadata = yaml.safe_load(found[1]) if found else {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"the metadata of the card are no YAML: {error}") from error
+    if not isinstance(metadata, dict):
+        raise ValueError("the metadata of the card are no keys with values")
+    return metadata
+
+
+def _body(card: str) -> str:
+    return re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
+
+
+def _with_own(metadata: ModelCardData, card: Mapping[str, Any]) -> ModelCardData:
+    """What the results give, and what a person added to it in the metadata of a card."""
+    ours = metadata.to_dict()
+    for key, value in card.items():
+        if key in _LISTS:
+            rendered = _list(ours.get(key))
+            own = [entry for entry in _list(value) if entry not in rendered and not _OWN_TAGS.fullmatch(str(entry))]
+            setattr(metadata, key, [*rendered, *own] or None)
+        elif key not in ours and key not in _OF_RESULTS:
+            setattr(metadata, key, value)
+    return metadata
+
+
+def _list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list) else [] if value is None else [value]
 
 
 def _metadata(results: Mapping[str, Any]) -> ModelCardData:

@@ -1,5 +1,6 @@
 """A self-contained checkpoint folder: weights, configuration, processor, code, results, plots and card."""
 
+import json
 import os
 import shutil
 import tempfile
@@ -11,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 
 from .card import write_card
-from .checks import RECORD
+from .checks import check_arrived, check_replaceable
+from .record import RECORD, draw_inputs
 from .results import save_results
 
 # Importing it takes seconds, which whoever only checks or publishes a folder need not wait for.
@@ -25,10 +27,11 @@ def save_checkpoint(
     processor: Any,
     results: Mapping[str, Any],
     plots: Sequence[str | os.PathLike] = (),
-    inputs: Mapping[str, torch.Tensor] | None = None,
 ) -> Path:
     """
-    Writes everything that loading elsewhere needs, code included, and the card rendered from `results`.
+    Writes everything that loading elsewhere needs, code included, the card rendered from `results`, and in `RECORD`
+    what the model makes of inputs that are drawn, never of examples: who publishes or downloads the checkpoint can
+    tell whether it is the one that was trained.
 
     The folder is built beside its place and moved there when it is whole: a failure leaves what was there before.
 
@@ -38,44 +41,84 @@ def save_checkpoint(
         processor: The feature extractor, tokenizer or image processor that its inputs come from.
         results: What `results.json` is to hold (`hub.results`).
         plots: Pictures to put beside the card, by path: those that `results["plots"]` names, each in any folder.
-        inputs: The model's inputs for a few examples, without labels. They are kept in `RECORD` with the logits that
-            they give: who publishes or downloads the checkpoint can tell whether it is the one that was trained.
 
     Raises:
-        ValueError: The results do not follow the schema of `hub.results`.
+        ValueError: The results do not follow the schema of `hub.results`, or the model is one that is being moved from
+            softmax to its attention and has not arrived (`hub.checks.check_arrived`).
+        FileExistsError: `folder` holds what is no file of a checkpoint, and would be lost.
         FileNotFoundError: A plot is not there, or the results name one that is not among `plots`.
     """
-    folder = Path(folder)
+    # A link to a folder stays one: what it points to is replaced.
+    given, folder = Path(folder), Path(folder).resolve()
+    if folder.exists():
+        check_replaceable(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
         # mkdtemp makes a folder for its owner alone; a checkpoint is as readable as any other folder.
         building.chmod(0o777 & ~_umask())
         model.save_pretrained(building)
+        check_arrived(building)
         processor.save_pretrained(building)
         for plot in plots:
             shutil.copy(plot, building)
-        if inputs is not None:
-            save_file(record_logits(model, inputs), building / RECORD)
+        _write_record(building, model)
         save_results(results, building / "results.json")
+        if (folder / "README.md").is_file():
+            # For its words of a person, which the new card keeps.
+            shutil.copy(folder / "README.md", building)
         write_card(building)
-        if folder.exists():
-            shutil.rmtree(folder)
-        building.rename(folder)
+        _replace(folder, building)
     finally:
         shutil.rmtree(building, ignore_errors=True)
-    return folder
+    return given
+
+
+def _replace(folder: Path, by: Path) -> None:
+    """Moves a folder into the place of another, which is there again if that fails."""
+    old = by.with_name(f"{by.name}-old")
+    if folder.exists():
+        folder.rename(old)
+    try:
+        by.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def write_record(folder: str | os.PathLike) -> Path:
+    """
+    Writes `RECORD` of a checkpoint folder anew, with inputs that are drawn, and returns its path. The checkpoint is
+    loaded by the classes of this package.
+
+    Raises:
+        OSError, ValueError: The checkpoint cannot be loaded.
+    """
+    import transformers
+
+    import hf_primaldual
+
+    config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
+    name = next(iter(config.get("architectures") or ()), None)
+    model_class = getattr(hf_primaldual, name, None) if name in hf_primaldual.__all__ else None
+    if model_class is None or not issubclass(model_class, transformers.PreTrainedModel):
+        raise ValueError(f"'architectures' of {folder}/config.json must name a model of hf_primaldual, not {name!r}")
+    return _write_record(Path(folder), model_class.from_pretrained(folder))
 
 
 @torch.no_grad()
-def record_logits(model: "PreTrainedModel", inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The content of `RECORD`: `inputs`, and what the model, in evaluation mode, makes of them."""
+def _write_record(folder: Path, model: "PreTrainedModel") -> Path:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    inputs = {name: torch.from_numpy(array) for name, array in draw_inputs(config).items()}
     training = model.training
     model.eval()
     logits = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits
     model.train(training)
-    tensors = {f"input.{name}": tensor for name, tensor in inputs.items()} | {"logits": logits}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {f"input.{name}": tensor for name, tensor in inputs.items()} | {"logits": logits.cpu().contiguous()}
+    save_file(tensors, folder / RECORD)
+    return folder / RECORD
 
 
 def _umask() -> int:
@@ -84,4 +127,4 @@ def _umask() -> int:
     return mask
 
 
-__all__ = ["record_logits", "save_checkpoint"]
+__all__ = ["save_checkpoint", "write_record"]

@@ -12,14 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from huggingface_hub import ModelCard
 from safetensors import safe_open
 
-from .card import render_card
+from .card import check_card
+from .record import RECORD, draw_inputs
 from .results import load_results
 
-RECORD = "check.safetensors"
-"""Inputs of a few examples as `input.NAME`, and the `logits` that the model made of them when it was saved."""
 REQUIRED = ("config.json", "README.md", "results.json", RECORD)
 # What else transformers writes beside a model: its weights, and its tokenizer or processor.
 EXPECTED = re.compile(
@@ -32,22 +32,34 @@ BINARY = (".safetensors", ".png", ".model")
 PRIVATE = {
     "an absolute path": re.compile(
         # Not in an address, after its `://` or its host.
-        r"(?<![\w.~-])(?<!:/)/(home|root|tmp|usr|Users|var|opt|mnt|data|work|workspace|scratch|srv|media|content"
-        r"|private|Volumes|kaggle|lustre|dev/shm)/[\w.-]|\b[A-Za-z]:[\\/]+\w"
+        r"(?<![\w.~-])(?<!:/)/(home|root|tmp|usr|[Uu]sers|var|opt|mnt|data|datasets|work|workspace|workspaces|scratch|srv"
+        r"|media|content|private|Volumes|kaggle|lustre|gpfs|nfs|beegfs|fsx|efs|storage|projects?|cluster|export|net|vast"
+        r"|app|etc|run/user|dev/shm)/[\w.-]|(?<![\w/~])~[\w.-]*/[\w.-]|\b[A-Za-z]:[\\/]+\w"
     ),
     "a token": re.compile(
-        r"\b(hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}|sk-[A-Za-z0-9-]{20,}|AKIA[A-Z0-9]{16})"
+        r"\b(hf_(oauth_|jwt_)?[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}"
+        r"|glpat-[\w-]{20,}|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{35})"
+        r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     ),
     "an e-mail address": re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}\b"),
 }
+# What a JSON file calls a secret, be it as short as it may.
+_SECRETS = re.compile(r"((hub|auth|access|use_auth|api|hf)_)?(token|key|password|passwd|secret)", re.IGNORECASE)
+# Of `annealing.millionths`: the model has become what it was to become.
+_ARRIVED = 1_000_000
 # Another processor rounds otherwise than the one that the logits were recorded on.
 TOLERANCE = 1e-3
+_WRITE_RECORD = "write it anew with `hf_primaldual.hub.checkpoint.write_record(folder)`"
 
 
-def check(folder: str | os.PathLike) -> list[Path]:
+def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Path]:
     """
     Looks a checkpoint folder over, and loads it as a stranger would: `python -I`, this package hidden,
     `trust_remote_code=True`, no network.
+
+    Args:
+        trust_remote_code: Runs code of the folder that is not the installed package's own, as that of a transform from
+            elsewhere or of another version. It runs with your rights: read it first.
 
     Returns:
         The files that make it, which are all that are there, by name.
@@ -59,36 +71,61 @@ def check(folder: str | os.PathLike) -> list[Path]:
     folder = Path(folder)
     for name in REQUIRED:
         if not (folder / name).is_file():
-            hint = "; write it with `save_checkpoint(..., inputs=...)`" if name == RECORD else ""
+            hint = f"; {_WRITE_RECORD}" if name == RECORD else ""
             raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has{hint}")
     results = load_results(folder / "results.json")
     found = _plain_files(folder)
-    # Nearly all the time goes into importing transformers, there and, for a function, here: both at once.
-    with _loading(folder) as wait:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if foreign_code(folder) and not trust_remote_code:
+        # A file that should not be there at all is named as such.
         _check_names(folder, found, results, config)
+    # Nearly all the time goes into importing transformers, there and, for a function, here: both at once.
+    with _loading(folder, trust_remote_code) as wait:
+        _check_names(folder, found, results, config)
+        _check_record(folder, config)
+        check_arrived(folder)
         for path in found:
-            _check_content(path)
+            check_file(path)
         _check_card(folder, results)
         _check_origin(results, config)
         wait()
     return found
 
 
-def check_loading(folder: str | os.PathLike) -> None:
+def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) -> None:
     """
     Loads a checkpoint in a process of its own and compares what it makes of the recorded inputs (`RECORD`).
 
+    Args:
+        trust_remote_code: As for `check`.
+
     Raises:
-        ValueError: It does not load, or gives other logits; with the last line that the process wrote.
+        ValueError: It does not load, or gives other logits; with the last line that the process wrote. Or it has code
+            that is not the installed package's own, and is not trusted.
     """
-    with _loading(folder) as wait:
+    with _loading(folder, trust_remote_code) as wait:
         wait()
 
 
+def foreign_code(folder: str | os.PathLike) -> list[str]:
+    """The names of the Python files of a folder that are not those of the installed package, byte for byte."""
+    own = files("hf_primaldual.modeling")
+    return [
+        path.name
+        for path in sorted(Path(folder).glob("*.py"))
+        if not own.joinpath(path.name).is_file() or own.joinpath(path.name).read_bytes() != path.read_bytes()
+    ]
+
+
 @contextmanager
-def _loading(folder: str | os.PathLike) -> Iterator[Callable[[], None]]:
+def _loading(folder: str | os.PathLike, trust_remote_code: bool) -> Iterator[Callable[[], None]]:
     """Starts what `check_loading` does and gives the function that waits for it; left unwaited for, it is ended."""
+    foreign = foreign_code(folder)
+    if foreign and not trust_remote_code:
+        raise ValueError(
+            f"{', '.join(foreign)} of {folder} is not the code of the installed hf_primaldual, and checking the "
+            "folder would run it with your rights; read it, then pass `trust_remote_code=True`"
+        )
     script = files(__package__).joinpath("stranger.py").read_text(encoding="utf-8")
     with (
         tempfile.TemporaryDirectory(prefix="hf_primaldual-check-") as home,
@@ -129,6 +166,56 @@ def check_text(name: str, text: str) -> None:
             # A token must not be printed into a log either.
             shown = "" if what == "a token" else f", {match.group()!r}"
             raise ValueError(f"{name} holds {what} in line {line}{shown}; it would be public")
+
+
+def check_replaceable(folder: Path) -> None:
+    """
+    Raises:
+        FileExistsError: A folder holds what is no file of a checkpoint, and would be lost if one took its place.
+    """
+    config, results = (
+        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        for path in (folder / "config.json", folder / "results.json")
+    )
+    named = {*REQUIRED, *results.get("plots", ())} | (_code(folder, config) if config.get("auto_map") else set())
+    for path in sorted(folder.iterdir()):
+        if path.name not in named and not EXPECTED.fullmatch(path.name):
+            raise FileExistsError(f"{folder} holds {path.name}, which is no file of a checkpoint; move it elsewhere")
+
+
+def check_arrived(folder: str | os.PathLike) -> None:
+    """
+    Raises:
+        ValueError: A checkpoint is of a model that a training moves from softmax to its attention (`annealed` in
+            `config.json`), and its weights say that it has not arrived.
+    """
+    folder = Path(folder)
+    if not json.loads((folder / "config.json").read_text(encoding="utf-8")).get("annealed"):
+        return
+    for path in sorted(folder.glob("model*.safetensors")):
+        with safe_open(path, "np") as weights:
+            for name in weights.keys():  # noqa: SIM118
+                if name.endswith("annealing.millionths") and (there := int(weights.get_tensor(name))) < _ARRIVED:
+                    raise ValueError(
+                        f"{folder} still is softmax to {100 * (1 - there / _ARRIVED):.4g} % ({name} is {there} of "
+                        f"{_ARRIVED}), while its name says otherwise; move the model there with "
+                        "`hf_primaldual.integration.annealing.anneal(model, 1.0)`, or train it to the end with "
+                        "`AnnealToTarget`, and save it again"
+                    )
+
+
+def without_places(value: Any) -> Any:
+    """
+    A value of a result, or a list or dictionary of such, as others may read it: of a path that says where a file lies
+    on this machine, only the file's name is left.
+    """
+    if isinstance(value, Mapping):
+        return {key: without_places(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_places(inner) for inner in value]
+    if isinstance(value, str) and PRIVATE["an absolute path"].match(value):
+        return re.split(r"[\\/]", value.rstrip("\\/"))[-1]
+    return value
 
 
 def _plain_files(folder: Path) -> list[Path]:
@@ -172,7 +259,26 @@ def _code(folder: Path, config: Mapping[str, Any]) -> set[str]:
     return names | {Path(imported).name for path in there for imported in get_relative_import_files(path)}
 
 
-def _check_content(path: Path) -> None:
+def _check_record(folder: Path, config: Mapping[str, Any]) -> None:
+    """The recorded inputs are those that the configuration gives, and no example of the data."""
+    expected = {f"input.{name}": array for name, array in draw_inputs(config).items()}
+    with safe_open(folder / RECORD, "np") as record:
+        names = set(record.keys())
+        same = names == {*expected, "logits"} and all(
+            np.array_equal(record.get_tensor(name), array) for name, array in expected.items()
+        )
+    if not same:
+        raise ValueError(
+            f"{folder / RECORD} holds other inputs than those that are drawn from config.json: those of an older "
+            f"version were examples of the data, which would be public; {_WRITE_RECORD}"
+        )
+
+
+def check_file(path: Path) -> None:
+    """
+    Raises:
+        ValueError: A file of a checkpoint holds what must not become public, be it in the metadata of its tensors.
+    """
     if path.suffix == ".safetensors":
         with safe_open(path, "np") as tensors:
             text = json.dumps(tensors.metadata() or {})
@@ -181,15 +287,25 @@ def _check_content(path: Path) -> None:
     else:
         text = path.read_text(encoding="utf-8")
     check_text(path.name, text)
+    if path.suffix == ".json":
+        _check_secrets(path.name, json.loads(text))
+
+
+def _check_secrets(name: str, value: Any) -> None:
+    """No dictionary in a JSON file holds a text that its key calls a token or a password."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if _SECRETS.fullmatch(key) and isinstance(inner, str) and inner:
+                raise ValueError(f"{name} holds a token as {key!r}; it would be public")
+            _check_secrets(name, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            _check_secrets(name, inner)
 
 
 def _check_card(folder: Path, results: Mapping[str, Any]) -> None:
     text = (folder / "README.md").read_text(encoding="utf-8")
-    if text != render_card(results):
-        raise ValueError(
-            f"{folder / 'README.md'} is not the card of its results.json; write it again with "
-            "`hf_primaldual.hub.card.write_card`"
-        )
+    check_card(results, text)
     data = ModelCard(text).data
     if data.library_name != "transformers" or not data.license or not data.eval_results:
         raise ValueError(f"the metadata of {folder / 'README.md'} lacks library_name, license or model-index")
@@ -207,4 +323,14 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
         )
 
 
-__all__ = ["RECORD", "check", "check_loading", "check_text"]
+__all__ = [
+    "RECORD",
+    "check",
+    "check_arrived",
+    "check_file",
+    "check_loading",
+    "check_replaceable",
+    "check_text",
+    "foreign_code",
+    "without_places",
+]

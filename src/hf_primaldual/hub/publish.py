@@ -5,12 +5,12 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile
-from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
 
 from .card import render_card
 from .checks import check
@@ -18,6 +18,8 @@ from .results import load_results, save_results
 
 # What the Hub itself puts into a new repository.
 _KEPT = (".gitattributes",)
+# Weights of an earlier checkpoint, which loading could take instead of those that are published.
+_REPLACED = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json")
 _PASSING = (429, 500, 502, 503, 504)
 _TRIES = 5
 _LONGEST_WAIT = 60.0
@@ -26,21 +28,25 @@ _LONGEST_WAIT = 60.0
 @dataclass(frozen=True)
 class Upload:
     """
-    What `publish` sent, or with `dry_run` would send: `files` are names and sizes in bytes. `removed` are the names of
-    what the repository held besides, at which a dry run does not look.
+    What `publish` sent, or with `dry_run` would send: `files` are names and sizes in bytes, `removed` and `kept` the
+    names of what the repository held besides; `unseen` says why a dry run could not look at it.
     """
 
     repo_id: str
     files: tuple[tuple[str, int], ...]
     removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
+    unseen: str | None = None
     commit: str | None = None
     url: str | None = None
 
     def __str__(self) -> str:
         lines = [f"{size:>12,}  {name}" for name, size in self.files]
         total = f"{sum(size for _, size in self.files):>12,}  bytes in {len(self.files)} files"
-        gone = [f"{'removed':>12}  {name}" for name in self.removed]
-        return "\n".join([*lines, total, *gone, f"{self.url or f'nothing was sent to {self.repo_id}'}"])
+        others = [f"{'removed':>12}  {name}" for name in self.removed]
+        others += [f"{'kept':>12}  {name}" for name in self.kept]
+        others += [] if self.unseen is None else [f"what {self.repo_id} holds was not looked at: {self.unseen}"]
+        return "\n".join([*lines, total, *others, f"{self.url or f'nothing was sent to {self.repo_id}'}"])
 
 
 def publish(
@@ -53,15 +59,17 @@ def publish(
     tag: str | None = None,
     message: str | None = None,
     dry_run: bool = False,
+    delete_others: bool = False,
+    trust_remote_code: bool = False,
     token: str | None = None,
 ) -> Upload:
     """
-    Checks a checkpoint folder (`hub.checks.check`) and makes a repository hold exactly its files, in one commit.
-    There, and not in the folder, results and card say its address, which the card's examples load from.
+    Checks a checkpoint folder (`hub.checks.check`) and puts its files into a repository, in one commit. There, and not
+    in the folder, results and card say its address, which the card's examples load from.
 
-    The repository is created if there is none. What it held beside the folder's files is removed in that commit, so
-    that no code of an older version stays. Large files travel before the commit and are seen by nobody until it is
-    made: an upload that was interrupted is run again, and sends what is missing.
+    The repository is created if there is none. Other files that it holds are kept, but for `model*.safetensors` and
+    their index: weights of an earlier checkpoint, which could be loaded instead. Large files travel before the commit
+    and are seen by nobody until it is made: an upload that was interrupted is run again, and sends what is missing.
 
     Args:
         folder: What `hub.checkpoint.save_checkpoint` wrote.
@@ -71,7 +79,9 @@ def publish(
         pull_request: Opens a pull request instead of committing.
         tag: A name for the commit, which no other may bear.
         message: Of the commit; by default the name of the model.
-        dry_run: Checks, and sends nothing.
+        dry_run: Checks, looks at the repository, and sends nothing.
+        delete_others: Removes all files of the repository that the folder lacks.
+        trust_remote_code: As for `hub.checks.check`.
         token: By default `HF_TOKEN`, or that of `hf auth login`.
 
     Returns:
@@ -84,11 +94,11 @@ def publish(
         RuntimeError: Somebody else pushed meanwhile.
     """
     _check_arguments(repo_id, revision, pull_request, tag)
-    checked = check(folder)
+    checked = check(folder, trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
         found = _addressed(checked, repo_id, Path(place))
         if dry_run:
-            return Upload(repo_id, _sizes(found))
+            return _look(HfApi(token=token), repo_id, found, revision or "main", delete_others)
         message = message or f"{Path(folder).resolve().name}, checked by hf_primaldual"
         return upload(
             found,
@@ -98,6 +108,7 @@ def publish(
             pull_request=pull_request,
             tag=tag,
             message=message,
+            delete_others=delete_others,
             token=token,
         )
 
@@ -111,10 +122,11 @@ def upload(
     pull_request: bool = False,
     tag: str | None = None,
     message: str = "files of a checkpoint",
+    delete_others: bool = False,
     token: str | None = None,
 ) -> Upload:
     """
-    The second half of `publish`, which has the arguments: makes a repository hold these files, unchecked.
+    The second half of `publish`, which has the arguments: puts these files into a repository, unchecked.
 
     Raises:
         As `publish` does.
@@ -124,13 +136,14 @@ def upload(
     patiently(lambda: _prepare(api, repo_id, private, revision))
 
     def push():
-        return _push(api, repo_id, found, revision or "main", pull_request, tag, message)
+        return _push(api, repo_id, found, revision or "main", pull_request, tag, message, delete_others)
 
     # Sent again, a pull request whose answer was lost would be opened twice.
-    commit, removed = push() if pull_request else patiently(push)
+    commit, removed, kept = push() if pull_request else patiently(push)
     if tag is not None:
         patiently(lambda: _tag(api, repo_id, tag, commit.oid))
-    return Upload(repo_id, _sizes(found), removed, commit.oid, commit.pr_url or commit.commit_url)
+    sizes, url = _sizes(found), commit.pr_url or commit.commit_url
+    return Upload(repo_id, sizes, removed, kept, commit=commit.oid, url=url)
 
 
 def _addressed(found: Sequence[Path], repo_id: str, place: Path) -> list[Path]:
@@ -138,7 +151,8 @@ def _addressed(found: Sequence[Path], repo_id: str, place: Path) -> list[Path]:
     (results_file,) = (path for path in found if path.name == "results.json")
     results = {**load_results(results_file), "repo_id": repo_id}
     save_results(results, place / "results.json")
-    (place / "README.md").write_text(render_card(results), encoding="utf-8")
+    card = results_file.with_name("README.md").read_text(encoding="utf-8")
+    (place / "README.md").write_text(render_card(results, card), encoding="utf-8")
     return [place / path.name if (place / path.name).exists() else path for path in found]
 
 
@@ -176,14 +190,11 @@ def _push(
     pull_request: bool,
     tag: str | None,
     message: str,
+    delete_others: bool,
 ):
     head = api.model_info(repo_id, revision=revision).sha
-    there = {
-        entry.path: entry
-        for entry in api.list_repo_tree(repo_id, recursive=True, revision=head)
-        if isinstance(entry, RepoFile)
-    }
-    removed = tuple(sorted(there.keys() - {path.name for path in found} - set(_KEPT)))
+    there = _files(api, repo_id, head)
+    removed, kept = _others(there, found, delete_others)
     at = None if tag is None else _tagged(api, repo_id, tag)
     # An upload that ended and is run again finds its own tag.
     if at is not None and (at != head or removed or not all(_is_there(there.get(path.name), path) for path in found)):
@@ -207,7 +218,32 @@ def _push(
             f"somebody else pushed to {revision} of {repo_id} meanwhile; nothing of this push is to be seen there. "
             "Look at what they did, then publish again"
         ) from error
-    return commit, removed
+    return commit, removed, kept
+
+
+def _files(api: HfApi, repo_id: str, revision: str) -> dict[str, RepoFile]:
+    tree = api.list_repo_tree(repo_id, recursive=True, revision=revision)
+    return {entry.path: entry for entry in tree if isinstance(entry, RepoFile)}
+
+
+def _others(
+    there: Iterable[str], found: Sequence[Path], delete_others: bool
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Of what a repository holds besides, what is removed and what is kept."""
+    others = sorted(set(there) - {path.name for path in found} - set(_KEPT))
+    removed = tuple(name for name in others if delete_others or _REPLACED.fullmatch(name))
+    return removed, tuple(name for name in others if name not in removed)
+
+
+def _look(api: HfApi, repo_id: str, found: Sequence[Path], revision: str, delete_others: bool) -> Upload:
+    """What an upload would do, as far as the Hub can be asked."""
+    try:
+        removed, kept = _others(_files(api, repo_id, revision), found, delete_others)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        return Upload(repo_id, _sizes(found), unseen="there is none, or it cannot be read; it would be made")
+    except (OfflineModeIsEnabled, HfHubHTTPError, *_transport_errors()) as error:
+        return Upload(repo_id, _sizes(found), unseen=str(error).strip().partition("\n")[0])
+    return Upload(repo_id, _sizes(found), removed, kept)
 
 
 def _is_there(entry: RepoFile | None, path: Path) -> bool:

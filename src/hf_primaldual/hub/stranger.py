@@ -24,7 +24,7 @@ def main(folder: str, record: str, tolerance: str) -> None:
     from safetensors.torch import load_file
 
     config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-    (architecture,) = config["architectures"]
+    architecture = next(iter(config.get("architectures") or ()), None)
     autos = [auto for auto, name in config["auto_map"].items() if name.rpartition(".")[2] == architecture]
     if not autos:
         raise ValueError(f"'auto_map' of config.json names no class {architecture}")

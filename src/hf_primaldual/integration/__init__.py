@@ -15,7 +15,14 @@ In a model of several parts, `attn_implementation={"vision_config": "primal_dual
 reads the settings of its own configuration, `config.vision_config.primal_dual`: when the model is built, a part
 without any takes those of the whole, and `configure` writes to all.
 
-A layer that is causal or attends to other tokens than its own, a mask that is more than padding, and a model whose
+The name is saved in config.json, as `attn_implementation`, and is back when the model is loaded, as a whole or as a
+part, wherever this package is imported; elsewhere transformers refuses to load it. What is asked for when loading,
+`attn_implementation="sdpa"`, goes before. An adapter (PEFT) holds nothing of its base's configuration, so a base that
+got its attention by the flag alone is another one for whoever loads the adapter: save the base with its attention
+first, `base.save_pretrained(folder)`, and train the adapter on the base loaded from there.
+
+A row padded on the left gives what it gives alone. A layer that is causal or attends to other tokens than its own, a
+mask that is more than padding, an argument that is not known, tokens in places that are not known, and a model whose
 layers do not dispatch are refused with a `ValueError`. The tested families are listed in docs/families.md.
 """
 

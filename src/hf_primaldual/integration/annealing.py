@@ -1,82 +1,61 @@
-"""From softmax attention to a preset of the paper: where a converted model starts, and how it moves in training."""
+"""Moving a converted model from softmax attention to a preset of the paper."""
 
-from transformers import PreTrainedConfig, PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback
 
+from ..modeling.annealing_primal_dual import Annealing
 from ..modeling.attention_primal_dual import PrimalDualAttention
-
-# What moves, with its value where the attention is plain softmax attention.
-SCALES, POINTS = "head_scales", "head_points"
-
-
-def start_at_identity(config: PreTrainedConfig) -> None:
-    """
-    Sets beta to 0, the scaling to 0 and all factors to 1, with which every head is softmax attention on every token,
-    and keeps what they were in `config.annealing_target`.
-
-    Raises:
-        ValueError: for a preset that is not softmax attention even then.
-    """
-    kernel, transforms, training_set = config.choices
-    if kernel != "softmax" or "sparse" in training_set:
-        raise ValueError(
-            f"`attention={config.attention!r}` can't start as softmax attention, since its {kernel} kernel over "
-            f"{training_set} tokens is another one; pass `identity=False`."
-        )
-    if "downsampled" in training_set and config.sampling == "conv":
-        raise ValueError("`sampling='conv'` learns filters of fixed lengths, which can't grow; pass `identity=False`.")
-    target = {}
-    if "bn" in transforms:
-        target |= {"bn_beta": float(config.bn_beta), "bn_scaling": float(config.bn_scaling)}
-    if "downsampled" in training_set and config.head_points is not None:
-        target[POINTS] = config.resolved_head_points()
-    elif "downsampled" in training_set:
-        target[SCALES] = config.resolved_head_scales()
-    config.annealing_target = target
-    move(config, 0.0)
-
-
-def longest(config: PreTrainedConfig) -> int:
-    """How many tokens a model takes at most, from which numbers of points come down."""
-    if config.grid_size is not None:
-        return config.grid_size[0] * config.grid_size[1]
-    return config.max_position_embeddings
-
-
-def move(config: PreTrainedConfig, progress: float) -> None:
-    """
-    Sets beta, scaling and factors between the identity, at 0, and the target, at 1.
-
-    Beta and the power of the deviation grow linearly. Factors grow, and numbers of points shrink, by equal ratios,
-    rounded to whole tokens.
-    """
-    target = config.annealing_target
-    if "bn_beta" in target:
-        config.bn_beta = progress * target["bn_beta"]
-        config.bn_scaling = progress * target["bn_scaling"]
-    if SCALES in target:
-        config.head_scales = [max(round(scale**progress), 1) for scale in target[SCALES]]
-    if POINTS in target:
-        start = longest(config)
-        config.head_points = [
-            max(round(start * (min(points, start) / start) ** progress), 1) for points in target[POINTS]
-        ]
 
 
 def anneal(model: PreTrainedModel, progress: float) -> None:
     """
-    Moves a converted model's attention: 0 is softmax attention, 1 the preset that it was converted to.
+    Moves a converted model's attention: 0 is softmax attention, 1 the preset that it was converted to. How far it has
+    come is a buffer of each attention layer, which is saved and restored with the weights.
 
     Raises:
-        ValueError: for a model that was not converted with `identity=True`.
+        ValueError: for a model that was not converted with `identity=True`; for one with a PEFT adapter that does not
+            hold the buffer, and so would be put back on a base that stands elsewhere.
     """
-    if getattr(model.config, "annealing_target", None) is None:
-        raise ValueError(
-            "`model` has no `config.annealing_target`: convert it with `hf_primaldual.convert(..., identity=True)`."
-        )
-    move(model.config, min(max(progress, 0.0), 1.0))
+    _check(model)
+    for module in model.modules():
+        if isinstance(module, Annealing):
+            module.set(progress)
     for module in model.modules():
         if isinstance(module, PrimalDualAttention):
-            module.retune()
+            module.follow_annealing()
+
+
+def _check(model: PreTrainedModel) -> None:
+    names = [name for name, module in model.named_modules() if isinstance(module, Annealing)]
+    if not names:
+        raise ValueError(
+            "`model` has no `annealing` in its attention layers: convert it with `hf_primaldual.convert(..., "
+            "identity=True)`."
+        )
+    if getattr(model, "peft_config", None) and not any("modules_to_save" in name for name in names):
+        raise ValueError(
+            "`model` has an adapter that does not hold how far the attention has moved, and would be put back on "
+            'weights that stand elsewhere: add "annealing" to its configuration\'s `modules_to_save`, or call '
+            "`hf_primaldual.integration.annealing.anneal(model, 1.0)` before you add the adapter, and save that model "
+            "as its base."
+        )
+
+
+def keep_in_adapters(model: PreTrainedModel) -> None:
+    """
+    Lets the adapters of a `PeftModel` hold how far its attention has moved, as `modules_to_save=["annealing"]` does
+    from the start: put back on their base, which stands elsewhere, they take it along.
+    """
+    adapters = getattr(model, "active_adapters", ())
+    if not (type(model).__module__.startswith("peft.") and hasattr(model.active_peft_config, "modules_to_save")):
+        return
+    from peft.utils import ModulesToSaveWrapper
+
+    for attention in [module for module in model.modules() if isinstance(module, PrimalDualAttention)]:
+        if isinstance(attention.annealing, Annealing):
+            attention.annealing = ModulesToSaveWrapper(attention.annealing, adapters[0])
+            attention.annealing.set_adapter(adapters[0])
+            config = model.active_peft_config
+            config.modules_to_save = sorted({*(config.modules_to_save or ()), "annealing"})
 
 
 class AnnealToTarget(TrainerCallback):
@@ -84,14 +63,15 @@ class AnnealToTarget(TrainerCallback):
     Moves the attention of a converted model from softmax to its preset over the first steps of training.
 
     Where it stands follows from the number of steps alone, so that a resumed run goes on as if it had not stopped; a
-    checkpoint keeps in its configuration where it stood. A compiled model is compiled anew at every move.
+    checkpoint keeps in its weights where it stood, and so does an adapter of PEFT, whose `modules_to_save` get the
+    layers' `annealing`. A compiled model is compiled anew at every move.
 
     Args:
         steps (`int` or `float`, *optional*, defaults to 0.5): after how many steps it arrives; a `float` up to 1.0 is
             a share of all steps.
 
     Raises:
-        ValueError: for no steps, or a model that was not converted with `identity=True`.
+        ValueError: for no steps, and as [`anneal`] does.
     """
 
     def __init__(self, steps: int | float = 0.5):
@@ -99,19 +79,16 @@ class AnnealToTarget(TrainerCallback):
             raise ValueError(f"`steps` must be a number of steps or a share of them, above 0, got {steps}.")
         self.steps = steps
 
+    def on_train_begin(self, args, state, control, model=None, **kwargs):
+        keep_in_adapters(model)
+
     def on_step_begin(self, args, state, control, model=None, **kwargs):
-        self._move(state, model)
-
-    def on_train_end(self, args, state, control, model=None, **kwargs):
-        self._move(state, model)
-
-    def _move(self, state, model) -> None:
         is_share = isinstance(self.steps, float) and self.steps <= 1
         steps = self.steps * state.max_steps if is_share else self.steps
-        progress = min(state.global_step / max(steps, 1), 1.0)
-        if getattr(model, "_annealing_progress", None) != progress:
-            anneal(model, progress)
-            model._annealing_progress = progress
+        if steps == state.max_steps:
+            # The last step too is one of the preset, since an evaluation follows it.
+            steps -= 1
+        anneal(model, state.global_step / steps if steps > 0 else 1.0)
 
 
-__all__ = ["AnnealToTarget", "anneal", "start_at_identity"]
+__all__ = ["AnnealToTarget", "anneal"]

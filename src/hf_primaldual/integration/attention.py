@@ -1,27 +1,33 @@
 """Attention-BN and Attention-SH as attention functions, of the signature that transformers' models call."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 
 import torch
 from torch import nn
 
 from ..modeling.configuration_primal_dual import AttentionChoices
 from ..modeling.downsampling_primal_dual import pool_tokens
-from ..modeling.transforms_primal_dual import fold_batch_norm
+from ..modeling.padding_primal_dual import row_starts, shift_rows
+from ..modeling.transforms_primal_dual import fold_batch_norm, without_autocast
 from .layouts import token_layout
 from .masks import key_mask
 from .settings import ATTENTIONS, Settings, check_settings
 
-# What a model may ask of an attention function besides softmax over all tokens.
-UNSUPPORTED = (
-    "block_indices",
-    "cu_seq_lens_q",
-    "indices",
-    "position_bias",
-    "s_aux",
-    "sinks",
-    "sliding_window",
-    "softcap",
+# What models hand to their attention function that does not change the answer, or that they have dealt with before.
+# Whatever else is not None is refused: it may be a bias, a cap, packed lengths, or a user's misspelt argument, which
+# many models of transformers pass on unread.
+HARMLESS = (
+    "cache_position",
+    "deterministic",
+    "is_causal",
+    "layer_idx",
+    "num_items_in_batch",
+    "output_hidden_states",
+    "output_router_logits",
+    "position_ids",
+    "return_dict",
+    "use_cache",
 )
 
 
@@ -44,11 +50,13 @@ def check_self_attention(module: nn.Module, query: torch.Tensor, key: torch.Tens
             f"{name} attends from {query.shape[2]} tokens to {key.shape[2]} others, but the primal-dual attentions "
             "are self-attentions; cross attention or a cache of keys needs `attn_implementation='sdpa'`."
         )
-    for unsupported in UNSUPPORTED:
-        if kwargs.get(unsupported) is not None:
+    for unknown, value in kwargs.items():
+        if value is not None and unknown not in HARMLESS:
+            near = get_close_matches(unknown, (*HARMLESS, "attention_mask", "output_attentions"), n=1)
             raise ValueError(
-                f"{name} passes `{unsupported}` to its attention, which the primal-dual attentions can't honour; use "
-                "`attn_implementation='sdpa'`."
+                f"{name} passes `{unknown}` to its attention, which the primal-dual attentions can't honour; "
+                + (f"if `{near[0]}` was meant, write that, else " if near else "")
+                + "use `attn_implementation='sdpa'`."
             )
 
 
@@ -89,11 +97,13 @@ def softmax_attention(
             query, key, value, attn_mask=keep, dropout_p=dropout, scale=scaling
         )
         return output.transpose(1, 2), None
-    logits = query @ key.transpose(2, 3) * scaling
+    # As in a fused kernel the logits are at least float32: those of float16 would overflow.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with without_autocast(query.device):
+        logits = query.to(dtype) * scaling @ key.to(dtype).transpose(2, 3)
     if mask is not None:
-        logits = logits.masked_fill(~mask[:, None, None, :], torch.finfo(logits.dtype).min)
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    maps = nn.functional.softmax(logits, dim=-1, dtype=dtype).to(value.dtype)
+        logits = logits.masked_fill(~mask[:, None, None, :], torch.finfo(dtype).min)
+    maps = nn.functional.softmax(logits, dim=-1).to(value.dtype)
     return (nn.functional.dropout(maps, p=dropout) @ value).transpose(1, 2), maps
 
 
@@ -108,6 +118,22 @@ def _fold(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, set
         settings.bn_eps,
     )
     return tuple(_split(states, heads) for states in folded)
+
+
+def _from_first_tokens(
+    key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, prefix: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """
+    Keys and values in the order in which a row padded on the left would have them alone, from which windows are
+    counted. Queries may stay where they are.
+    """
+    # In a text the prefix is a row's own first tokens; a model may also put one in front of a padded row.
+    for front in (0, prefix) if prefix else (0,):
+        starts = row_starts(mask, front)
+        if starts is not None:
+            key, value = (shift_rows(states.transpose(1, 2), starts, front).transpose(1, 2) for states in (key, value))
+            mask = shift_rows(mask, starts, front)
+    return key, value, mask
 
 
 def primal_dual_attention(
@@ -170,6 +196,8 @@ def primal_dual_attention(
 
     prefix, grid_size = token_layout(module.config, key.shape[2], settings)
     how = {"grid_size": grid_size, "sampling": settings.sampling, "seed": settings.sampling_seed, "prefix": prefix}
+    if grid_size is None:
+        key, value, mask = _from_first_tokens(key, value, mask, prefix)
     groups = settings.head_groups(heads)
     outputs, maps = [], []
     for group, amount in groups:

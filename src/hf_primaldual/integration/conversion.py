@@ -13,7 +13,6 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from ..modeling.modeling_primal_dual import PrimalDualPreTrainedModel
 from ..modeling.modeling_primal_dual_text import PrimalDualTextForSequenceClassification, PrimalDualTextModel
 from ..modeling.modeling_primal_dual_vit import PrimalDualViTForImageClassification, PrimalDualViTModel
-from .annealing import start_at_identity
 
 # Fields that both configurations have, under our name.
 COMMON_FIELDS = (
@@ -50,6 +49,10 @@ _BERT_NAMES = {
     r"^classifier\.dense\.": "pooler.dense.",
     r"^classifier\.out_proj\.": "classifier.",
 }
+
+
+# What `from_pretrained` is told of a name on the Hub.
+HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
 
 class Architecture(NamedTuple):
@@ -109,7 +112,8 @@ def convert(
     of a head or pooler that the new model has no use for).
 
     It starts as the identity: with beta 0, no scaling and factors of 1 its outputs equal the original's, and
-    [`AnnealToTarget`] moves these to `attention`'s while it trains. With `identity=False` it is there at once.
+    [`AnnealToTarget`] moves these to `attention`'s while it trains. How far it has come is in its weights, and until
+    it has arrived it says so wherever it is printed or saved. With `identity=False` it is there at once.
 
     Any other encoder keeps its own class and takes the attention by `attn_implementation="primal_dual_bn_sh"`.
 
@@ -118,19 +122,27 @@ def convert(
         attention (`str`): the preset to arrive at.
         identity (`bool`): whether to start from the original's outputs.
         fields: other fields of [`PrimalDualViTConfig`] or [`PrimalDualTextConfig`], such as `head_scales`; with
-            `num_labels` an encoder gets a new classifier.
+            `num_labels` an encoder gets a new classifier. For a name on the Hub also `revision`, `token`, `cache_dir`
+            and what else `from_pretrained` takes to find it.
 
     Returns:
         The model in evaluation mode: a classifier where the original was one or `num_labels` is given, else an
         encoder.
 
     Raises:
+        TypeError: for an unknown field.
         ValueError: for a model of another architecture, one with relative positions or cross attention, weights that
             have no place, or a preset that can't start as the identity.
     """
-    model = load(model_or_name) if isinstance(model_or_name, str | Path) else model_or_name
-    check_convertible(model.config)
-    architecture = ARCHITECTURES[model.config.model_type]
+    hub = {name: fields.pop(name) for name in HUB_ARGUMENTS if name in fields}
+    is_name = isinstance(model_or_name, str | Path)
+    if hub and not is_name:
+        raise ValueError(f"`{next(iter(hub))}` is for a name on the Hub, but `model_or_name` is a model already.")
+    original = AutoConfig.from_pretrained(model_or_name, **hub) if is_name else model_or_name.config
+    check_convertible(original)
+    architecture = ARCHITECTURES[original.model_type]
+    architecture.model.config_class.check_keywords(fields)
+    model = load(model_or_name, original, **hub) if is_name else model_or_name
     weights = {rename(name, architecture.names): weight for name, weight in model.state_dict().items()}
     is_classifier = wants_classifier(model, fields)
     labels = {} if "num_labels" in fields else {"id2label": model.config.id2label, "label2id": model.config.label2id}
@@ -141,30 +153,36 @@ def convert(
             **architecture.fields(model.config),
             **labels,
             "problem_type": model.config.problem_type,
+            "attn_implementation": "sdpa",
             **fields,
         },
     )
+    # Filters of a convolution start as the identity and learn from there.
+    kernel, transforms, training_set = config.choices
+    config.annealed = identity and ((kernel, training_set) != ("softmax", "all") or "bn" in transforms)
     # Whoever publishes it has to name the original, whose name is unknown here where it is a folder or a model.
     config.converted_from = model.config.model_type
-    if identity:
-        start_at_identity(config)
     converted = architecture.classifier if is_classifier else architecture.model
-    config._attn_implementation = "sdpa"
-    ours = converted(config).to(device=model.device, dtype=model.dtype)
+    ours = converted(config).to(device=model.device, dtype=config.dtype or model.dtype)
     move_weights(weights, ours)
     return ours.eval()
 
 
-def load(name: str | Path) -> PreTrainedModel:
+def load(name: str | Path, config: PreTrainedConfig, **hub) -> PreTrainedModel:
     """
     A checkpoint by the class of transformers that its configuration names.
 
     Raises:
-        ValueError: for an architecture that can't be converted, before anything is downloaded.
+        ValueError: where it names none, or none of transformers.
     """
-    config = AutoConfig.from_pretrained(name)
-    check_convertible(config)
-    return getattr(transformers, config.architectures[0]).from_pretrained(name)
+    architecture = next(iter(config.architectures or ()), None)
+    model_class = getattr(transformers, architecture or "", None)
+    if model_class is None:
+        raise ValueError(
+            f"`model_or_name`: config.json of {name} must name a class of transformers in `architectures`, got "
+            f"{architecture!r}; load the model by its class, and pass that."
+        )
+    return model_class.from_pretrained(name, **hub)
 
 
 def check_convertible(config: PreTrainedConfig) -> None:
@@ -233,7 +251,9 @@ def move_weights(weights: dict[str, torch.Tensor], model: nn.Module) -> None:
     missing = [
         name
         for name in own
-        if name not in weights and not name.startswith(new) and not re.search(r"transforms|filters|layer_scale", name)
+        if name not in weights
+        and not name.startswith(new)
+        and not re.search(r"transforms|filters|layer_scale|annealing", name)
     ]
     if unknown or missing:
         raise ValueError(

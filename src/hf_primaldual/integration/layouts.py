@@ -1,46 +1,88 @@
 """How a family lays out its tokens: which are kept apart in front, and the grid that the others fill."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 from transformers.configuration_utils import PreTrainedConfig
 
 from ..modeling.configuration_primal_dual_models import pair
 from ..modeling.transforms_primal_dual import check_grid
 from .settings import Settings
 
-# Tokens in front of the patches, by `model_type`: a number, or what the configuration says.
-PREFIX_TOKENS = {
-    "aimv2_vision_model": lambda config: 0,
-    "altclip_vision_model": lambda config: 1,
-    "blip_2_vision_model": lambda config: 1,
-    "chinese_clip_vision_model": lambda config: 1,
-    "clip_vision_model": lambda config: 1,
-    "deit": lambda config: 2,
-    "dinov2": lambda config: 1,
-    "dinov2_with_registers": lambda config: 1 + config.num_register_tokens,
-    "dinov3_vit": lambda config: 1 + config.num_register_tokens,
-    "ijepa": lambda config: 0,
-    "metaclip_2_vision_model": lambda config: 1,
-    "patchtst": lambda config: int(config.use_cls_token or False),
-    "pixio": lambda config: config.n_cls_tokens,
-    "siglip_vision_model": lambda config: 0,
-    "vit": lambda config: 1,
-    "vit_msn": lambda config: 1,
+
+def _image_grid(config: PreTrainedConfig) -> tuple[int, ...]:
+    sides = zip(pair(config.image_size), pair(config.patch_size), strict=True)
+    return tuple(image // patch for image, patch in sides)
+
+
+def _spectrogram_grid(config: PreTrainedConfig) -> tuple[int, ...]:
+    sides = (config.num_mel_bins, config.frequency_stride), (config.max_length, config.time_stride)
+    return tuple((length - config.patch_size) // stride + 1 for length, stride in sides)
+
+
+class Layout(NamedTuple):
+    """Tokens in front, as a number or what the configuration says, and the grid, `None` for a sequence."""
+
+    prefix: int | Callable[[PreTrainedConfig], int] = 0
+    grid: Callable[[PreTrainedConfig], tuple[int, ...]] | None = _image_grid
+
+
+# By `model_type`. tests/integration/test_layouts.py looks where each patch of an input goes.
+LAYOUTS = {
+    "aimv2_vision_model": Layout(),
+    "altclip_vision_model": Layout(1),
+    "audio-spectrogram-transformer": Layout(2, _spectrogram_grid),
+    "beit": Layout(1),
+    "blip_2_vision_model": Layout(1),
+    "chinese_clip_vision_model": Layout(1),
+    "clip_vision_model": Layout(1),
+    "clipseg_vision_model": Layout(1),
+    "deit": Layout(2),
+    "dinov2": Layout(1),
+    "dinov2_with_registers": Layout(lambda config: 1 + config.num_register_tokens),
+    "dinov3_vit": Layout(lambda config: 1 + config.num_register_tokens),
+    "ijepa": Layout(),
+    "instructblip_vision_model": Layout(1),
+    "internvl_vision": Layout(1),
+    "janus_vision_model": Layout(),
+    "metaclip_2_vision_model": Layout(1),
+    "owlv2_vision_model": Layout(1),
+    "owlvit_vision_model": Layout(1),
+    "patchtst": Layout(lambda config: int(config.use_cls_token or False), None),
+    "pixio": Layout(lambda config: config.n_cls_tokens),
+    "siglip_vision_model": Layout(),
+    "vit": Layout(1),
+    "vit_msn": Layout(1),
 }
 
+# What the fields of a configuration are called whose tokens are not simply a text, a sound or a series.
+HINTS = (
+    "backbone",
+    "crop",
+    "frame",
+    "grid",
+    "image",
+    "num_channels",
+    "patch",
+    "pixel",
+    "register",
+    "tubelet",
+    "use_cls",
+    "video",
+    "visual",
+)
 
-def _configured_grid(config: PreTrainedConfig) -> tuple[int, int] | None:
-    image_size = getattr(config, "image_size", None)
-    if image_size is None:
-        return None
-    return tuple(image // patch for image, patch in zip(pair(image_size), pair(config.patch_size), strict=True))
+
+def _hints(config: PreTrainedConfig) -> list[str]:
+    return [name for name, value in vars(config).items() if value and any(hint in name for hint in HINTS)]
 
 
 def token_layout(config: PreTrainedConfig, tokens: int, settings: Settings) -> tuple[int, tuple[int, int] | None]:
     """
     How many tokens in front are kept apart, and the height and width of the grid that the others fill row by row.
 
-    Text and time series have no grid, and no tokens in front unless the settings or the family say so. What splits an
-    image into patches has a grid: the settings', or that of the configuration's image size, or in an image of another
-    size (`interpolate_pos_encoding`) a square one.
+    Text, sound and time series have no grid, and no tokens in front unless the settings or the family say so. What
+    splits an image into patches has a grid: the settings', or that of the configuration's image size.
 
     Args:
         config (`PreTrainedConfig`): that of the attention layer.
@@ -48,33 +90,33 @@ def token_layout(config: PreTrainedConfig, tokens: int, settings: Settings) -> t
         settings ([`Settings`]): `prefix_tokens` and `grid_size` go before what is known of the family.
 
     Raises:
-        ValueError: when neither the settings nor the family say how the tokens lie, or the settings' grid holds
-            another number of them.
+        ValueError: when neither the settings nor the family say how the tokens lie, or the grid holds another number
+            of them.
     """
-    family = config.model_type
-    # Whoever has patches and is not in the table has tokens in places that we can't know (YOLOS has some at the end).
-    is_patched = getattr(config, "patch_size", None) is not None
-    prefix = settings.prefix_tokens
+    prefix, grid = settings.prefix_tokens, settings.grid_size
+    layout = LAYOUTS.get(config.model_type)
+    if layout is None and (prefix is None or grid is None) and (hints := _hints(config)):
+        raise ValueError(
+            f"`primal_dual['prefix_tokens']` and `primal_dual['grid_size']` must be set for a {config.model_type!r} "
+            f"model: it has {', '.join(hints[:3])}, and neither the tokens in front (CLS, registers), which must not "
+            "be downsampled, nor the grid of the others are known. For a sequence of n tokens the grid is [1, n]."
+        )
+    layout = layout or Layout(0, None)
     if prefix is None:
-        if is_patched and family not in PREFIX_TOKENS:
-            raise ValueError(
-                f"`primal_dual['prefix_tokens']` must be set for a {family!r} model, in which the number of tokens "
-                "in front of the patches (CLS, registers), which must not be downsampled, is not known."
-            )
-        prefix = PREFIX_TOKENS[family](config) if family in PREFIX_TOKENS else 0
-    if settings.grid_size is not None:
-        check_grid(tuple(settings.grid_size), prefix, tokens)
-        return prefix, tuple(settings.grid_size)
-    if not is_patched:
+        prefix = layout.prefix(config) if callable(layout.prefix) else layout.prefix
+    if grid is not None:
+        check_grid(tuple(grid), prefix, tokens)
+        return prefix, tuple(grid)
+    if layout.grid is None:
         return prefix, None
-    patches = tokens - prefix
-    grid = _configured_grid(config)
-    if grid is not None and grid[0] * grid[1] == patches:
-        return prefix, grid
-    side = round(max(patches, 0) ** 0.5)
-    if side < 1 or side * side != patches:
+    height, width = layout.grid(config)
+    if height * width != tokens - prefix:
         raise ValueError(
             f"`primal_dual['grid_size']` must be set to the height and width in patches: {tokens} tokens, {prefix} of "
-            f"them in front of the patches, are neither the configuration's grid {grid} nor a square one."
+            f"them in front of the patches, do not fill the configuration's grid {height, width}, and those of an "
+            "image of another size may lie in any."
         )
-    return prefix, (side, side)
+    return prefix, (height, width)
+
+
+__all__ = ["HINTS", "LAYOUTS", "token_layout"]

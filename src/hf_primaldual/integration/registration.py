@@ -5,17 +5,20 @@ transformers has its registries, is imported.
 
 import functools
 import inspect
+import warnings
 
 from transformers.configuration_utils import PreTrainedConfig
 
-from .settings import ATTENTIONS, inherit_settings
+from ..configurations import attentions
+from .settings import ATTENTIONS, inherit_settings, warn_of_idle_settings
 
 
 def register() -> None:
     """
     Registers with transformers' `AttentionInterface` and `AttentionMaskInterface`, and lets two methods of
     `PreTrainedModel` refuse a model that would ignore the names: transformers itself says nothing when such a model is
-    built, and only warns in `set_attn_implementation`. Where a model is built its parts inherit its settings, too.
+    built, and only warns in `set_attn_implementation`. Where a model is built its parts inherit its settings, too, and
+    a third method, which is asked for a default when no attention was asked for, warns of settings without one.
     """
     from transformers.masking_utils import AttentionMaskInterface
     from transformers.modeling_utils import AttentionInterface, PreTrainedModel
@@ -29,13 +32,62 @@ def register() -> None:
     if not hasattr(PreTrainedModel.post_init, "__wrapped__"):
         PreTrainedModel.post_init = _refusing_post_init(PreTrainedModel.post_init)
         PreTrainedModel.set_attn_implementation = _refusing_set(PreTrainedModel.set_attn_implementation)
+        chosen = PreTrainedModel.get_correct_attn_implementation
+        PreTrainedModel.get_correct_attn_implementation = _warning_choice(chosen)
+
+
+def register_with_adapters() -> None:
+    """
+    Lets PEFT warn who saves an adapter whose base has its attention by the flag alone: an adapter holds nothing of its
+    base's configuration, and on the base as it lies in its folder or on the Hub it would run another attention.
+    """
+    from peft.peft_model import PeftModel
+
+    if not hasattr(PeftModel.save_pretrained, "__wrapped__"):
+        PeftModel.save_pretrained = _warning_save(PeftModel.save_pretrained)
+
+
+def _warning_save(save_pretrained):
+    @functools.wraps(save_pretrained)
+    def wrapped(self, *args, **kwargs):
+        base = self.get_base_model()
+        config = getattr(base, "config", None)
+        names = attentions(config) if isinstance(config, PreTrainedConfig) else None
+        if names is not None and names != _saved_attentions(base.name_or_path):
+            warnings.warn(
+                f"The base of this adapter runs {names!r}, which the adapter can't say and its base, "
+                f"{base.name_or_path!r}, does not say, so that it would be put on another attention; train on a base "
+                "that was saved with its attention and loaded from there, `base.save_pretrained(folder)`, or load the "
+                f"base with `attn_implementation={names!r}` wherever the adapter is used.",
+                stacklevel=2,
+            )
+        return save_pretrained(self, *args, **kwargs)
+
+    return wrapped
+
+
+def _saved_attentions(name_or_path: str) -> str | dict | None:
+    """What a checkpoint's config.json says, or `None` where none lies on this machine."""
+    try:
+        fields, _ = PreTrainedConfig.get_config_dict(name_or_path, local_files_only=True)
+    except OSError:
+        return None
+    return fields.get("attn_implementation")
 
 
 def _refusing_post_init(post_init):
     @functools.wraps(post_init)
     def wrapped(self, *args, **kwargs):
         inherit_settings(self.config)
-        check_dispatch(self, self.config._attn_implementation)
+        name = self.config._attn_implementation
+        asked = vars(self.config).get("attn_implementation")
+        if isinstance(asked, str) and asked in ATTENTIONS and asked != name:
+            raise ValueError(
+                f"`config.attn_implementation = {asked!r}` is an attribute that nobody reads: {type(self).__name__} "
+                f"would run {name!r}; pass `attn_implementation` to `from_pretrained`, `from_config` or the "
+                "configuration's class, or call `model.set_attn_implementation`."
+            )
+        check_dispatch(self, name)
         return post_init(self, *args, **kwargs)
 
     return wrapped
@@ -50,9 +102,24 @@ def _refusing_set(set_attn_implementation):
     return wrapped
 
 
-def dispatches(module) -> bool:
-    """Whether a layer looks its attention function up in transformers' registry."""
-    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+def _warning_choice(get_correct_attn_implementation):
+    @functools.wraps(get_correct_attn_implementation)
+    def wrapped(self, requested_attention, *args, **kwargs):
+        if requested_attention is None and not self.config.base_config_key:
+            warn_of_idle_settings(self.config)
+        return get_correct_attn_implementation(self, requested_attention, *args, **kwargs)
+
+    return wrapped
+
+
+def dispatches(layer) -> bool:
+    """
+    Whether a layer looks its attention function up in transformers' registry.
+
+    transformers' own question, `_can_set_attn_implementation`, is about a whole file, in which one model may dispatch
+    and another not (CLAP), and says no of what has no file.
+    """
+    code = getattr(inspect.unwrap(type(layer).forward), "__code__", None)
     return code is not None and "ALL_ATTENTION_FUNCTIONS" in code.co_names
 
 
@@ -90,4 +157,4 @@ def _parts(model, config: PreTrainedConfig | None = None) -> list:
     return [part for part in parts if config is None or part.config is config]
 
 
-__all__ = ["check_dispatch", "register"]
+__all__ = ["check_dispatch", "register", "register_with_adapters"]

@@ -1,9 +1,12 @@
 """The settings that an unmodified model's configuration carries for the attention functions."""
 
+import warnings
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from transformers.configuration_utils import PreTrainedConfig
 
+from ..configurations import attentions, parts
 from ..modeling.configuration_primal_dual import PRESETS, doubling_scales
 
 # The names for `attn_implementation`, and what each is of the paper's.
@@ -34,7 +37,7 @@ class Settings(NamedTuple):
         prefix_tokens (`int`): how many tokens in front of the others are not downsampled (CLS, distillation,
             registers); by default what is known of the family.
         grid_size (`list[int]`): height and width of the grid of patches; by default that of the configuration's
-            `image_size` and `patch_size`, and in images of another size the square one.
+            `image_size` and `patch_size`. An image of another shape with as many patches can't be told from that.
     """
 
     bn_beta: float = 1.0
@@ -121,7 +124,11 @@ def check_settings(settings: Any) -> Settings:
         raise ValueError(f"`primal_dual` must be a dictionary of settings, got {settings!r}.")
     for name, value in settings.items():
         if name not in _ALLOWED:
-            raise ValueError(f"`primal_dual` has no setting {name!r}; it may hold {', '.join(_ALLOWED)}.")
+            near = get_close_matches(str(name), _ALLOWED, n=1)
+            raise ValueError(
+                f"`primal_dual` has no setting {name!r}; it may hold {', '.join(_ALLOWED)}."
+                + (f" Did you mean {near[0]!r}?" if near else "")
+            )
         words, is_allowed = _ALLOWED[name]
         if not is_allowed(value):
             raise ValueError(f"`primal_dual[{name!r}]` must be {words}, got {value!r}.")
@@ -138,8 +145,19 @@ def _with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     """A configuration and those of the model's parts, of their parts, and so on."""
     configs = [config]
     for one in configs:
-        configs += [part for name in one.sub_configs if (part := getattr(one, name)) is not None]
+        configs += parts(one).values()
     return configs
+
+
+def warn_of_idle_settings(config: PreTrainedConfig) -> None:
+    """Warns of settings that no part of a model will read, as version 0.1.0 saved them."""
+    if attentions(config) is None and any(one.primal_dual is not None for one in _with_parts(config)):
+        warnings.warn(
+            f"The configuration of this {config.model_type!r} model holds settings, `primal_dual`, but names none of "
+            "the attentions that they are for, so the model runs another one, without them; pass "
+            f"`attn_implementation` as one of {', '.join(ATTENTIONS)}, or as 'sdpa' if that is meant.",
+            stacklevel=3,
+        )
 
 
 def inherit_settings(config: PreTrainedConfig) -> None:

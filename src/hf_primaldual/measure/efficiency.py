@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from ..modeling.annealing_primal_dual import warn_unfinished
 from .flops import count_flops
 from .latency import interleaved, ratio_of_medians
 from .memory import peak_memory
@@ -44,6 +45,7 @@ def efficiency_point(
     steps = {name: _training_step(model, inputs) for name, model in models.items()}
     point: dict[str, Any] = {"batch": main_input.shape[0], "tokens": tokens or main_input.shape[1]}
     for name, model in models.items():
+        warn_unfinished(model, "measured")
         model.train()
         model.zero_grad(set_to_none=True)
         # Before anything else has left gradients: the first step is the one that allocates them.

@@ -14,6 +14,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from ..modeling.annealing_primal_dual import warn_unfinished
 from .fits import if_it_fits
 from .flops import count_flops, scalar_of
 from .latency import interleaved
@@ -74,6 +75,7 @@ def measure_together(
     batch = next(iter(inputs.values())).shape[0]
     rows: dict[str, dict[str, Any]] = {name: {} for name in models}
     for name, model in models.items():
+        warn_unfinished(model, "measured")
         outcome = if_it_fits(lambda model=model, row=rows[name]: _counts(model, inputs, training, row))
         model.zero_grad(set_to_none=True)
         model.eval()

@@ -1,8 +1,11 @@
 """The three choices that make an attention, the paper's presets of them, and the configuration of a layer."""
 
+import copy
+import difflib
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 from huggingface_hub.dataclasses import strict
@@ -10,8 +13,20 @@ from transformers.configuration_utils import PreTrainedConfig
 
 # The version of hf_primaldual that this file is of, which travels with checkpoints to where the package is not.
 VERSION = "0.1.0"
-# What else transformers writes into config.json, of any model.
-_OF_TRANSFORMERS = ("auto_map", "custom_pipelines", "quantization_config", "transformers_version")
+# What else config.json may hold: transformers writes it, or this package at a conversion.
+_BESIDES_FIELDS = (
+    "_commit_hash",
+    "_name_or_path",
+    "annealing_target",
+    "attn_implementation",
+    "auto_map",
+    "converted_from",
+    "custom_pipelines",
+    "experts_implementation",
+    "per_layer_config",
+    "quantization_config",
+    "transformers_version",
+)
 
 
 class AttentionChoices(NamedTuple):
@@ -157,6 +172,9 @@ class PrimalDualConfig(PreTrainedConfig):
             Whether the query, key and value projections have a bias.
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of the initial weights.
+        annealed (`bool`, *optional*, defaults to `False`):
+            Whether the attention starts as softmax attention and is moved to the preset, as `hf_primaldual.convert`
+            lets it. How far it has come is in the weights, a buffer of every attention layer.
         hf_primaldual_version (`str`, *optional*):
             The version of this package that saved the checkpoint; set when a model is saved. An older package that
             does not know what is asked for then names the version to install.
@@ -192,7 +210,42 @@ class PrimalDualConfig(PreTrainedConfig):
     attention_probs_dropout_prob: float | int = 0.0
     qkv_bias: bool = True
     initializer_range: float = 0.02
+    annealed: bool = False
     hf_primaldual_version: str | None = None
+
+    def __post_init__(self, **kwargs):
+        self.check_keywords(kwargs)
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def check_keywords(cls, names: Iterable[str]) -> None:
+        """
+        Raises:
+            TypeError: for a name that is no field, with the nearest one that is.
+        """
+        for name in names:
+            if not cls._knows(name):
+                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {cls._nearest_to(name)}")
+
+    @classmethod
+    def _knows(cls, name: str) -> bool:
+        """Whether a name is a field, a property, or another name for one of them, of this class or of transformers."""
+        return name in _BESIDES_FIELDS or name in cls.attribute_map or hasattr(cls, name) or name in cls._names()
+
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [field.name for field in fields(cls)]
+
+    @classmethod
+    def _nearest_to(cls, name: str) -> str:
+        nearest = difflib.get_close_matches(name, cls._names(), n=1)
+        return f"`{name}`; did you mean `{nearest[0]}`?" if nearest else f"`{name}`."
+
+    def attention_fields(self) -> dict[str, Any]:
+        """The fields that decide what an attention layer answers."""
+        others = ("annealed", "attention_probs_dropout_prob", "hf_primaldual_version", "initializer_range")
+        names = (name for name in PrimalDualConfig.__annotations__ if name not in others)
+        return {name: copy.copy(getattr(self, name)) for name in names}
 
     @property
     def choices(self) -> AttentionChoices:
@@ -235,17 +288,27 @@ class PrimalDualConfig(PreTrainedConfig):
     @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs):
         """
+        What a config.json holds that is no field here stays an attribute, as other programs write their own into it.
+
         Raises:
-            ValueError: for a field that only a newer version of the package knows, which saved it; ignored, it might
-                change what the model computes.
+            TypeError: for a keyword that is nearly a field.
+            ValueError: for an entry of config.json that is nearly a field, or that only a newer version of the package
+                knows, which saved it; ignored, either might change what the model computes.
         """
         saved = config_dict.get("hf_primaldual_version")
-        if _is_newer(saved):
-            known = cls()
-            unknown = [name for name in config_dict if not (hasattr(known, name) or name in _OF_TRANSFORMERS)]
-            if unknown:
-                raise ValueError(f"config.json holds {', '.join(unknown)}, which are not known here. {_needs(saved)}")
-        return super().from_dict(config_dict, **kwargs)
+        foreign = {name: value for name, value in config_dict.items() if not cls._knows(name)}
+        if foreign and _is_newer(saved):
+            raise ValueError(f"config.json holds {', '.join(foreign)}, which are not known here. {_needs(saved)}")
+        for names, error in ((foreign, ValueError), (kwargs, TypeError)):
+            for name in names:
+                if not cls._knows(name) and difflib.get_close_matches(name, cls._names(), n=1, cutoff=0.85):
+                    raise error(f"{cls.__name__} does not know {cls._nearest_to(name)}")
+        config_dict = {name: value for name, value in config_dict.items() if name not in foreign}
+        return_unused = kwargs.pop("return_unused_kwargs", False)
+        config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
+        for name, value in foreign.items():
+            setattr(config, name, value)
+        return (config, unused) if return_unused else config
 
     @contextmanager
     def _naming_the_version(self) -> Iterator[None]:
@@ -273,6 +336,7 @@ class PrimalDualConfig(PreTrainedConfig):
         self._validate_downsampling(training_set)
         self._validate_sparsity(kernel, training_set)
         self._validate_convolutions(transforms, training_set)
+        self._validate_annealing(kernel, training_set)
         if self.bn_eps <= 0:
             raise ValueError(f"`bn_eps` must be positive, got {self.bn_eps}.")
         if not 0 <= self.bn_scaling <= 1:
@@ -327,6 +391,20 @@ class PrimalDualConfig(PreTrainedConfig):
             raise ValueError(
                 f"`sparse_window` ({self.sparse_window}) must be at least 0 and `sparse_stride` "
                 f"({self.sparse_stride}) at least 1, or some query would be left with no key."
+            )
+
+    def _validate_annealing(self, kernel: str, training_set: str) -> None:
+        if not self.annealed:
+            return
+        if kernel != "softmax" or "sparse" in training_set:
+            raise ValueError(
+                f"`attention={self.attention!r}` can't start as softmax attention, since its {kernel} kernel over "
+                f"{training_set} tokens is another one; set `annealed=False`, or convert with `identity=False`."
+            )
+        if "downsampled" in training_set and self.sampling == "conv":
+            raise ValueError(
+                "`sampling='conv'` can't start as softmax attention, since its filters have fixed lengths; set "
+                "`annealed=False`, or convert with `identity=False`."
             )
 
     def _validate_convolutions(self, transforms: tuple[str, ...], training_set: str) -> None:

@@ -67,6 +67,21 @@ class PrimalDualEncoderConfig(PrimalDualConfig):
             raise ValueError(f"`drop_path_rate` must lie from 0 to below 1, got {self.drop_path_rate}.")
 
 
+SERIES_TASK = "time-series-classification"
+
+
+class RegisteredPipelines(dict):
+    """
+    The `custom_pipelines` of a configuration where this package is installed.
+
+    `pipeline` runs a checkpoint's own code, for which it wants trust, for a task that is `in` these. The package has
+    registered its class for series, which needs none; the task can still be inferred from the key.
+    """
+
+    def __contains__(self, task) -> bool:
+        return task != SERIES_TASK and super().__contains__(task)
+
+
 @strict
 class PrimalDualTimeSeriesConfig(PrimalDualEncoderConfig):
     r"""
@@ -105,18 +120,17 @@ class PrimalDualTimeSeriesConfig(PrimalDualEncoderConfig):
     _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("flatten", "mean")}
 
     def __post_init__(self, **kwargs):
-        # Lets `pipeline(model=folder, trust_remote_code=True)` find the pipeline that travels with the checkpoint.
-        kwargs.setdefault(
-            "custom_pipelines",
-            {
-                "time-series-classification": {
-                    "impl": "pipeline_primal_dual.TimeSeriesClassificationPipeline",
-                    "pt": ["AutoModelForSequenceClassification"],
-                    "type": "multimodal",
-                }
-            },
-        )
         super().__post_init__(**kwargs)
+        # Lets `pipeline(model=folder, trust_remote_code=True)` find the pipeline that travels with the checkpoint.
+        pipelines = getattr(self, "custom_pipelines", None) or {
+            SERIES_TASK: {
+                "impl": "pipeline_primal_dual.TimeSeriesClassificationPipeline",
+                "pt": ["AutoModelForSequenceClassification"],
+                "type": "multimodal",
+            }
+        }
+        travels = __name__.startswith("transformers_modules.")
+        self.custom_pipelines = pipelines if travels else RegisteredPipelines(pipelines)
 
 
 @strict
@@ -147,6 +161,8 @@ class PrimalDualViTConfig(PrimalDualEncoderConfig):
     """
 
     model_type = "primal_dual_vit"
+    # Trainer gathers logits alone for metrics.
+    keys_to_ignore_at_inference = ["cls_logits", "distillation_logits"]
     attribute_map = {"layer_norm_eps": "norm_eps", "layerscale_value": "layer_scale_init_value"}
 
     image_size: int | list[int] | tuple[int, ...] = 224
@@ -170,26 +186,30 @@ class PrimalDualViTConfig(PrimalDualEncoderConfig):
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
-        # A configuration's fields may be set one by one, by `from_pretrained` too; until each has been, a small image
-        # would meet the default patch.
+        # A configuration's fields may be set one by one, by `from_pretrained` too.
         shape = ("image_size", "patch_size", "distillation_token")
         if name in shape and vars(self).keys() >= set(shape):
             self._follow_image_size()
 
-    def _follow_image_size(self):
+    def _follow_image_size(self) -> None:
+        """Sets the grid and the prefix. Sizes that do not go together are refused once all fields are set."""
+        sizes = pair(self.image_size), pair(self.patch_size)
+        if all(len(size) == 2 and min(size) > 0 for size in sizes):
+            self.grid_size = [side // patch for side, patch in zip(*sizes, strict=True)]
+        self.num_prefix_tokens = 2 if self.distillation_token else 1
+
+    def _validate_attention(self) -> None:
         for name in ("image_size", "patch_size"):
             value = getattr(self, name)
             if len(pair(value)) != 2 or min(pair(value)) < 1:
                 raise ValueError(
                     f"`{name}` must be one size, or a height and a width, of at least 1 pixel; got {value}."
                 )
-        sides = zip(pair(self.image_size), pair(self.patch_size), strict=True)
-        self.grid_size = [side // patch for side, patch in sides]
         if min(self.grid_size) < 1:
             raise ValueError(
                 f"`image_size` ({self.image_size}) must hold at least one patch of `patch_size` ({self.patch_size})."
             )
-        self.num_prefix_tokens = 2 if self.distillation_token else 1
+        super()._validate_attention()
 
     def validate_distillation(self):
         """Part of `@strict`'s validation."""
@@ -281,5 +301,6 @@ __all__ = [
     "PrimalDualTextConfig",
     "PrimalDualTimeSeriesConfig",
     "PrimalDualViTConfig",
+    "RegisteredPipelines",
     "pair",
 ]

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 
-def equal_windows(states: torch.Tensor, size: int, dim: int = 1) -> torch.Tensor:
+def equal_windows(states: torch.Tensor, size: int, dim: int = 1, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Averages of consecutive windows of `size` along `dim`; a ragged last one is averaged over what it has."""
     length = states.shape[dim]
     whole = length // size
-    pooled = states.narrow(dim, 0, whole * size).unflatten(dim, (whole, size)).mean(dim=dim + 1)
+    pooled = states.narrow(dim, 0, whole * size).unflatten(dim, (whole, size)).mean(dim=dim + 1, dtype=dtype)
     if whole * size == length:
         return pooled
-    rest = states.narrow(dim, whole * size, length - whole * size).mean(dim=dim, keepdim=True)
+    rest = states.narrow(dim, whole * size, length - whole * size).mean(dim=dim, keepdim=True, dtype=dtype)
     return torch.cat((pooled, rest), dim=dim)
 
 
@@ -111,12 +111,15 @@ def downsample(
         return downsample(
             hidden_states[:, order.clamp(min=0).flatten()], kept, order.shape[1], None, sampling, seed, filters
         )
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
     if sampling == "average" and mask is None:
         return (even_windows(hidden_states, points) if scale is None else equal_windows(hidden_states, scale)), None
     if sampling == "average" and scale is not None:
-        share = equal_windows(mask.unsqueeze(-1).to(hidden_states.dtype), scale)
-        pooled = equal_windows(hidden_states * mask.unsqueeze(-1), scale) / torch.where(share > 0, share, 1)
-        return pooled, share.squeeze(-1) > 0
+        # In float32 at least: of a window with few valid tokens both are far below what float16 holds.
+        share = equal_windows(mask.unsqueeze(-1).to(dtype), scale)
+        pooled = equal_windows(hidden_states.masked_fill(~mask.unsqueeze(-1), 0), scale, dtype=dtype)
+        pooled = pooled / torch.where(share > 0, share, 1)
+        return pooled.to(hidden_states.dtype), share.squeeze(-1) > 0
     if mask is None:
         mask = hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool)
     if sampling == "conv":
@@ -133,8 +136,9 @@ def downsample(
     # An embedding is a gather of rows whose backward is parallel.
     rows = members + torch.arange(members.shape[0], device=members.device).view(-1, 1, 1) * tokens
     gathered = nn.functional.embedding(rows, hidden_states.flatten(0, 1))
-    weights = valid.to(hidden_states.dtype) / valid.sum(dim=-1, keepdim=True).clamp(min=1)
-    return torch.matmul(weights.unsqueeze(2), gathered).squeeze(2), valid.any(dim=-1)
+    count = valid.sum(dim=-1, keepdim=True).clamp(min=1)
+    total = gathered.masked_fill(~valid.unsqueeze(-1), 0).sum(dim=2, dtype=dtype)
+    return (total / count).to(hidden_states.dtype), valid.any(dim=-1)
 
 
 def _grid_counts(grid_size: tuple[int, int], points: int) -> tuple[int, int]:
@@ -256,10 +260,12 @@ def convolve_windows(
     """
     scale = len(filters)
     filled = -hidden_states.shape[1] % scale
-    windows = nn.functional.pad(hidden_states * mask.unsqueeze(-1), (0, 0, 0, filled)).unflatten(1, (-1, scale))
+    kept = hidden_states.masked_fill(~mask.unsqueeze(-1), 0)
+    windows = nn.functional.pad(kept, (0, 0, 0, filled)).unflatten(1, (-1, scale))
     valid = nn.functional.pad(mask, (0, filled)).unflatten(1, (-1, scale)).sum(dim=-1)
-    share = valid.clamp(min=1).to(hidden_states.dtype).unsqueeze(-1) / scale
-    return (windows * filters).sum(dim=2) / share, valid > 0
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+    share = valid.clamp(min=1).to(dtype).unsqueeze(-1) / scale
+    return ((windows * filters).sum(dim=2, dtype=dtype) / share).to(hidden_states.dtype), valid > 0
 
 
 def pseudo_random(count: int, seed: int, device: torch.device) -> torch.Tensor:

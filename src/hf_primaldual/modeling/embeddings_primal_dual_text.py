@@ -44,6 +44,7 @@ class PrimalDualTextEmbeddings(nn.Module):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """
         Args:
@@ -51,6 +52,7 @@ class PrimalDualTextEmbeddings(nn.Module):
             attention_mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): from `check_mask`.
             token_type_ids (`torch.LongTensor` of shape `(batch, tokens)`, *optional*): zeros by default.
             inputs_embeds (`torch.Tensor` of shape `(batch, tokens, width)`, *optional*).
+            position_ids (`torch.LongTensor` of shape `(batch, tokens)`): the tokens' places.
 
         Returns:
             The embeddings and the mask, both with the prefix token where there is one.
@@ -58,8 +60,10 @@ class PrimalDualTextEmbeddings(nn.Module):
         embeddings = self.word_embeddings(input_ids) if inputs_embeds is None else inputs_embeds
         if self.token_type_embeddings is not None:
             types = self.token_type_embeddings
-            embeddings = embeddings + (types.weight[0] if token_type_ids is None else types(token_type_ids))
-        embeddings = embeddings + self.position_embeddings.weight[: embeddings.shape[1]]
+            if token_type_ids is None:
+                token_type_ids = torch.zeros_like(position_ids)
+            embeddings = embeddings + types(token_type_ids)
+        embeddings = embeddings + self.position_embeddings(position_ids)
         if self.prefix is not None:
             embeddings = self.prefix(embeddings)
             if attention_mask is not None:
@@ -98,6 +102,39 @@ def check_tokens(
         _check_range(token_type_ids, f"{prefix}token_type_ids", "type_vocab_size", config.type_vocab_size)
 
 
+def check_positions(
+    config: PrimalDualTextConfig,
+    position_ids: torch.Tensor,
+    tokens: torch.Tensor,
+    mask: torch.Tensor | None,
+) -> None:
+    """
+    Args:
+        tokens (`torch.Tensor` of shape `(batch, tokens, ...)`): what has these positions.
+        mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): true for a real token.
+
+    Raises:
+        ValueError: for another shape, a place outside of the learned ones, or one that is below that of the real token
+            before it, as in packed texts, which would attend to each other (looked at on a CPU).
+    """
+    batch, length = tokens.shape[:2]
+    if position_ids.shape not in ((batch, length), (1, length)):
+        raise ValueError(
+            f"`position_ids` must have shape (batch, tokens) = {(batch, length)}, got {tuple(position_ids.shape)}."
+        )
+    _check_range(position_ids, "position_ids", "max_position_embeddings", config.max_position_embeddings)
+    if position_ids.device.type != "cpu" or torch.compiler.is_compiling():
+        return
+    real = torch.ones_like(position_ids, dtype=torch.bool) if mask is None else mask
+    falls = real & (position_ids < torch.where(real, position_ids, -1).cummax(dim=1).values)
+    if falls.any():
+        row, token = falls.nonzero()[0].tolist()
+        raise ValueError(
+            f"`position_ids` must not fall within a row, as where texts are packed one behind the other, which would "
+            f"attend to each other: row {row} falls at token {token}. Pass each text as a row of its own."
+        )
+
+
 def _check_range(ids: torch.Tensor, name: str, size_name: str, size: int) -> None:
     if ids.device.type != "cpu" or torch.compiler.is_compiling() or not ids.numel():
         return
@@ -108,4 +145,4 @@ def _check_range(ids: torch.Tensor, name: str, size_name: str, size: int) -> Non
         )
 
 
-__all__ = ["PrefixToken", "PrimalDualTextEmbeddings", "check_tokens"]
+__all__ = ["PrefixToken", "PrimalDualTextEmbeddings", "check_positions", "check_tokens"]

@@ -69,10 +69,10 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             This feature extractor.
 
         Raises:
-            ValueError: for no series at all, a series of another shape, an infinite value, or a channel that has no
-                value at all.
+            ValueError: for no series at all, a series of another shape, an infinite value, a channel that has no
+                value at all, or whose deviation is infinite.
         """
-        checked = [self._check_series(values, index).astype(np.float64) for index, values in enumerate(series)]
+        checked = [self._check_series(values, index) for index, values in enumerate(series)]
         if not checked:
             raise ValueError("`series` must hold at least one series, got none.")
         for index, values in enumerate(checked):
@@ -81,9 +81,13 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         empty = np.flatnonzero(np.isnan(steps).all(axis=0))
         if len(empty):
             raise ValueError(f"`series` must have a value in every channel, got none in channels {empty.tolist()}.")
-        std = np.nanstd(steps, axis=0)
-        self.mean = np.nanmean(steps, axis=0).tolist()
-        self.std = np.where(std > 0, std, 1.0).tolist()
+        # From the least value on: the differences of a constant channel are exact zeros.
+        least = np.nanmin(steps, axis=0)
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean, std = least + np.nanmean(steps - least, axis=0), np.nanstd(steps - least, axis=0)
+        if not np.isfinite([mean, std]).all():
+            raise ValueError(f"`series` must have a finite mean and deviation, got {mean.tolist()}, {std.tolist()}.")
+        self.mean, self.std = mean.tolist(), np.where(std > 0, std, 1.0).tolist()
         return self
 
     def __call__(
@@ -111,37 +115,75 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             ValueError: for no series at all, a series of no steps or of another number of channels, a value that is
                 infinite, or missing while `missing_values="error"`; it names the series and the step.
         """
-        batch = [self._check_series(series, index) for index, series in enumerate(self._as_batch(past_values))]
+        batch = [past_values] if self.is_single(past_values) else past_values
+        batch = [self._check_series(series, index) for index, series in enumerate(batch)]
         if not batch:
             raise ValueError("`past_values` must hold at least one series, got none.")
         batch = self._standardize(batch)
         if padding in (True, "longest") and not truncation and pad_to_multiple_of is None:
             return self._pad_to_longest(batch, return_attention_mask, return_tensors)
-        # `pad` takes features of one channel without the channels' axis, which is put back after it.
-        univariate = self.feature_size == 1
-        padded = self.pad(
-            BatchFeature({"past_values": [series[:, 0] if univariate else series for series in batch]}),
+        return self.pad(
+            BatchFeature({"past_values": batch}),
             padding=padding,
             max_length=max_length,
             truncation=truncation,
             pad_to_multiple_of=pad_to_multiple_of,
             return_attention_mask=return_attention_mask,
+            return_tensors=return_tensors,
         )
+
+    def pad(self, processed_features, *args, return_tensors: str | None = None, **kwargs) -> BatchFeature:
+        """
+        Pads what `__call__` has standardized already: what `DataCollatorWithPadding` and so Trainer asks for.
+
+        Args:
+            processed_features: a list of dictionaries, or a dictionary of lists, with `past_values` of shape `(time,
+                channels)`, where univariate ones may leave the channels out; other entries, such as labels, pass.
+            args, return_tensors, kwargs: as for `SequenceFeatureExtractor.pad`.
+
+        Returns:
+            As `__call__`, with the other entries.
+
+        Raises:
+            ValueError: for no series at all, a series of no steps or of another number of channels, or a value that is
+                missing or infinite.
+        """
+        if isinstance(processed_features, list | tuple):
+            names = processed_features[0] if processed_features else ()
+            processed_features = {name: [features[name] for features in processed_features] for name in names}
+        features = dict(processed_features)
+        series = [self._check_series(values, index) for index, values in enumerate(features.get("past_values", ()))]
+        if not series:
+            raise ValueError("`past_values` must hold at least one series, got none.")
+        for index, values in enumerate(series):
+            self._check_finite(values, index, missing=True)
+        # transformers pads a series of one channel without the channels' axis, which is put back after it.
+        univariate = self.feature_size == 1
+        features["past_values"] = [values[:, 0] if univariate else values for values in series]
+        padded = super().pad(BatchFeature(features), *args, **kwargs)
         values = [np.asarray(series, dtype=np.float32) for series in padded["past_values"]]
         padded["past_values"] = [series[:, None] for series in values] if univariate else values
         return BatchFeature(dict(padded), tensor_type=return_tensors)
 
-    def _as_batch(self, past_values) -> list:
-        # Nothing at all counts as a batch of no series.
-        inner = np.ndim(past_values[0]) if len(past_values) else 2
-        ndim = past_values.ndim if hasattr(past_values, "ndim") else 1 + inner
-        univariate = self.feature_size == 1
-        is_column = univariate and ndim == 2 and all(len(step) == 1 for step in past_values)
-        is_single = ndim == 1 or (ndim == 2 and (is_column or not univariate))
-        return [past_values] if is_single else list(past_values)
+    def is_single(self, past_values) -> bool:
+        """Whether this is one series; else it is several of them, or none at all."""
+        depth, first = 0, past_values
+        while isinstance(first, list | tuple):
+            depth, first = depth + 1, first[0] if first else None
+        depth += getattr(first, "ndim", 0)
+        # With one channel, numbers in a row are a series, and so is a column of them.
+        is_column = depth == 2 and self.feature_size == 1 and all(len(step) == 1 for step in past_values)
+        return len(past_values) > 0 and (depth == 1 or is_column or (depth == 2 and self.feature_size > 1))
 
     def _check_series(self, series, index: int) -> np.ndarray:
-        values = np.asarray(series, dtype=np.float32)
+        """A series as `(time, channels)`, in float64: near a large offset float32 has no room for the values."""
+        try:
+            values = np.asarray(series, dtype=np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"Series {index} must be numbers of shape (time, channels), with {self.feature_size} channels at each "
+                f"step: {error}"
+            ) from error
         if values.ndim == 1 and self.feature_size == 1:
             values = values[:, None]
         if values.ndim != 2 or values.shape[1] != self.feature_size or len(values) == 0:
@@ -151,9 +193,10 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             )
         return values
 
-    def _check_finite(self, values: np.ndarray, index: int) -> None:
-        if np.isinf(values).any():
-            step = int(np.flatnonzero(np.isinf(values).any(axis=1))[0])
+    def _check_finite(self, values: np.ndarray, index: int, missing: bool = False) -> None:
+        wrong = ~np.isfinite(values) if missing else np.isinf(values)
+        if wrong.any():
+            step = int(np.flatnonzero(wrong.any(axis=1))[0])
             raise ValueError(f"Series {index} must be finite, got {values[step].tolist()} at step {step}.")
 
     def _standardize(self, batch: list[np.ndarray]) -> list[np.ndarray]:
@@ -165,8 +208,13 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         if self.mean is not None:
             values = (values - np.asarray(self.mean)) / np.asarray(self.std)
         # Standardized, the training mean is zero.
-        values = np.where(missing, 0.0, values).astype(np.float32)
-        return np.split(values, np.cumsum([len(series) for series in batch])[:-1])
+        with np.errstate(over="ignore"):
+            values = np.where(missing, 0.0, values).astype(np.float32)
+        standardized = np.split(values, np.cumsum([len(series) for series in batch])[:-1])
+        if not np.isfinite(values).all():
+            for index, series in enumerate(standardized):
+                self._check_finite(series, index)
+        return standardized
 
     def _check_values(self, batch: list[np.ndarray]) -> None:
         for index, values in enumerate(batch):

@@ -9,6 +9,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirection
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
+from .transforms_primal_dual import without_autocast
 
 
 def eager_attention_forward(
@@ -22,7 +23,8 @@ def eager_attention_forward(
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Softmax attention in plain operations, the one back-end that returns the maps.
+    Softmax attention in plain operations, the one back-end that returns the maps. As in a fused kernel the logits are
+    at least float32: those of float16 would overflow.
 
     Args:
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
@@ -33,13 +35,20 @@ def eager_attention_forward(
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)` and the maps of shape `(batch, heads, tokens, keys)`.
     """
-    logits = torch.matmul(query, key.transpose(2, 3)) * scaling
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    with without_autocast(query.device):
+        logits = torch.matmul(query.to(dtype) * scaling, key.to(dtype).transpose(2, 3))
     if attention_mask is not None:
         logits = logits + attention_mask
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    weights = nn.functional.softmax(logits, dim=-1, dtype=dtype).to(query.dtype)
+    weights = nn.functional.softmax(logits, dim=-1).to(value.dtype)
     dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
     return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
+
+
+def additive_mask(keep: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
+    """0 where `keep` is true, else the lowest number, in the precision of the logits: at least float32."""
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    return torch.zeros(keep.shape, dtype=dtype, device=keep.device).masked_fill(~keep, torch.finfo(dtype).min)
 
 
 def backend_mask(
@@ -64,8 +73,7 @@ def backend_mask(
     if implementation == "sdpa":
         return mask[:, None, None, :].expand(-1, -1, query.shape[2], -1)
     if implementation == "eager":
-        additive = torch.zeros(mask.shape, dtype=query.dtype, device=mask.device)
-        return additive.masked_fill(~mask, torch.finfo(query.dtype).min)[:, None, None, :]
+        return additive_mask(mask, query)[:, None, None, :]
     if implementation not in ALL_MASK_ATTENTION_FUNCTIONS:
         raise ValueError(
             f"`attn_implementation={implementation!r}` has no mask function in transformers' AttentionMaskInterface, "
@@ -121,9 +129,8 @@ def softmax_kernel(
         # The maps are of all pairs: they are formed where they are asked for, and only there.
         keep = dense_mask(pattern, query.shape[2], key.shape[2], query.device)
         keep = keep if mask is None else keep & mask[:, None, None, :]
-        additive = torch.zeros(keep.shape, dtype=query.dtype, device=keep.device)
-        additive = additive.masked_fill(~keep, torch.finfo(query.dtype).min)
-        return eager_attention_forward(module, query, key, value, additive, scaling=scaling, dropout=dropout)
+        mask = additive_mask(keep, query)
+        return eager_attention_forward(module, query, key, value, mask, scaling=scaling, dropout=dropout)
     attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     if mask is not None and "flash" in implementation and mask.shape[1] != query.shape[2]:
         return _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs)
@@ -229,13 +236,13 @@ def linear_kernel(
     phi = feature_map(name)
     # Sums over thousands of tokens are kept in float32, under autocast too.
     dtype = torch.promote_types(query.dtype, torch.float32)
-    with torch.autocast(query.device.type, enabled=False):
+    with without_autocast(query.device):
         query_features, key_features = phi(query.to(dtype)), phi(key.to(dtype))
         if name != "elu+1":
             check_features(query_features, name)
             check_features(key_features, name)
         if mask is not None:
-            key_features = key_features * mask[:, None, :, None]
+            key_features = key_features.masked_fill(~mask[:, None, :, None], 0)
         normalizer = query_features @ key_features.sum(dim=2).unsqueeze(-1)
         # A feature map with zeros may leave a query without any key: its output is zero. So is it where the gradient,
         # which divides by the sum, would overflow.

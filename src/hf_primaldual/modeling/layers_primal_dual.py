@@ -22,11 +22,18 @@ class TokenBatchNorm(nn.BatchNorm1d):
     """
     Batch normalization of each channel over all real tokens of the batch, `(batch, tokens, width)`; padding does not
     count. Running averages are kept for evaluation, as in `nn.BatchNorm1d`, and in float32.
+
+    A norm whose weight is frozen normalizes by its averages, which then stay as they are: whoever freezes a model, as
+    LoRA does, saves no averages of it that training could have moved.
     """
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
-        if not self.training:
-            return super().forward(hidden_states.flatten(0, 1)).view_as(hidden_states)
+        if not (self.training and self.weight.requires_grad):
+            rows = hidden_states.flatten(0, 1)
+            normalized = nn.functional.batch_norm(
+                rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+            )
+            return normalized.view_as(hidden_states)
         mean, variance, centred = token_statistics(
             hidden_states.flatten(0, 1).unsqueeze(0), None if mask is None else mask.reshape(1, -1)
         )
@@ -62,28 +69,9 @@ class PrimalDualMLP(nn.Module):
         self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-        self.is_gelu = config.hidden_act == "gelu"
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        hidden_states = self.fc1(hidden_states)
-        if self._may_overwrite():
-            hidden_states = torch.ops.aten.gelu_(hidden_states)
-        else:
-            hidden_states = self.activation_fn(hidden_states)
-        return self.fc2(self.dropout(hidden_states))
-
-    def _may_overwrite(self) -> bool:
-        """
-        Whether the widest tensor of a layer may be activated in its own memory, which on a CPU saves some 3 % of an
-        inference: nothing is differentiated, and nobody else looks at it.
-        """
-        return (
-            self.is_gelu
-            and not torch.is_grad_enabled()
-            and not torch.compiler.is_compiling()
-            and type(self.fc1) is nn.Linear
-            and not self.fc1._forward_hooks
-        )
+        return self.fc2(self.dropout(self.activation_fn(self.fc1(hidden_states))))
 
 
 class LayerScale(nn.Module):
@@ -144,7 +132,7 @@ class PrimalDualLayer(GradientCheckpointingLayer):
         Args:
             hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`).
             attention_mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): from `check_mask`.
-            kwargs: as for [`PrimalDualAttention`].
+            kwargs: as for [`PrimalDualAttention`], `row_starts` of this mask among them.
 
         Returns:
             `torch.Tensor` of shape `(batch, tokens, width)`.
@@ -182,23 +170,90 @@ def mean_over_tokens(hidden_states: torch.Tensor, attention_mask: torch.Tensor |
     return total.to(hidden_states.dtype)
 
 
-def check_labels(labels: torch.Tensor | None, config: PrimalDualEncoderConfig) -> None:
+def classification_loss(
+    labels: torch.Tensor,
+    pooled_logits: torch.Tensor,
+    config: PrimalDualEncoderConfig,
+    num_items_in_batch: torch.Tensor | int | None = None,
+    **kwargs,
+) -> torch.Tensor:
     """
+    The loss that transformers gives a classifier of sequences: cross-entropy, binary cross-entropy of several labels
+    at once, or the squared error of a regression, by `config.problem_type`, which the labels decide where it is unset.
+
+    It is a mean over a batch; or, where Trainer accumulates gradients, the sum over it divided by the number of labels
+    of all batches of a step. transformers' own divides so for one label an example alone, so that of the other two
+    Trainer's steps grow with the number of batches.
+
+    Args:
+        labels (`torch.Tensor`): see [`check_labels`].
+        pooled_logits (`torch.Tensor` of shape `(batch, num_labels)`).
+        num_items_in_batch (`int` or `torch.Tensor`, *optional*): the labels of all batches of a step.
+    """
+    problem_type = problem_type_of(labels, config)
+    if config.problem_type is None:
+        config.problem_type = problem_type
+    # In half precision a sum of squares overflows.
+    logits, labels = pooled_logits.float(), labels.to(pooled_logits.device)
+    reduction = "mean" if num_items_in_batch is None else "sum"
+    if problem_type == "single_label_classification":
+        loss = nn.functional.cross_entropy(logits, labels.view(-1).long(), reduction=reduction)
+    elif problem_type == "multi_label_classification":
+        loss = nn.functional.binary_cross_entropy_with_logits(logits, labels.float(), reduction=reduction)
+    else:
+        loss = nn.functional.mse_loss(logits, labels.float().view_as(logits), reduction=reduction)
+    if num_items_in_batch is None:
+        return loss
+    if isinstance(num_items_in_batch, torch.Tensor):
+        num_items_in_batch = num_items_in_batch.to(loss.device)
+    return loss / num_items_in_batch
+
+
+def problem_type_of(labels: torch.Tensor, config: PrimalDualEncoderConfig) -> str:
+    """The configuration's `problem_type`; where it is unset, as transformers decides it by the labels."""
+    if config.problem_type is not None:
+        return config.problem_type
+    if config.num_labels == 1:
+        return "regression"
+    is_index = labels.dtype in (torch.int64, torch.int32)
+    return "single_label_classification" if is_index else "multi_label_classification"
+
+
+def check_labels(labels: torch.Tensor | None, config: PrimalDualEncoderConfig, batch: int) -> None:
+    """
+    Args:
+        labels (`torch.Tensor`, *optional*): classes, `(batch,)`, -100 for an example that is left out; of several
+            labels at once 0 or 1 for each, or between, `(batch, num_labels)`; of a regression numbers, `(batch,)` or
+            `(batch, num_labels)`.
+        batch (`int`): the number of examples.
+
     Raises:
-        ValueError: for a label outside the classes (looked at on a CPU; on other devices that would wait for them).
+        ValueError: for another shape, a label outside the classes, or a number that is not finite. Values are looked
+            at on a CPU; on other devices that would wait for them.
     """
-    single_label = config.problem_type in (None, "single_label_classification")
-    if labels is None or labels.device.type != "cpu" or labels.is_floating_point() or not single_label:
+    if labels is None:
         return
-    if torch.compiler.is_compiling():
+    problem_type, count = problem_type_of(labels, config), config.num_labels
+    why = f"(`problem_type` {problem_type!r}, `num_labels` = {count})"
+    shapes = [(batch, count)] if problem_type != "single_label_classification" else [(batch,), (batch, 1)]
+    if problem_type == "regression" and count == 1:
+        shapes.append((batch,))
+    if tuple(labels.shape) not in shapes:
+        allowed = " or ".join(map(str, shapes))
+        raise ValueError(f"`labels` must have shape {allowed} {why}, got {tuple(labels.shape)}.")
+    if problem_type == "single_label_classification" and labels.is_floating_point():
+        raise ValueError(f"`labels` must be whole numbers {why}, got {labels.dtype}.")
+    if labels.device.type != "cpu" or torch.compiler.is_compiling():
         return
-    # -100 is what transformers and torch leave out of a loss.
-    outside = labels[((labels < 0) & (labels != -100)) | (labels >= config.num_labels)]
-    if len(outside):
-        raise ValueError(
-            f"`labels` must lie in 0 to {config.num_labels - 1} (`num_labels` = {config.num_labels}), got "
-            f"{outside[0].item()}."
-        )
+    if problem_type == "single_label_classification":
+        # -100 is what transformers and torch leave out of a loss.
+        allowed, range_words = ((labels >= 0) & (labels < count)) | (labels == -100), f"lie in 0 to {count - 1}"
+    elif problem_type == "multi_label_classification":
+        allowed, range_words = (labels >= 0) & (labels <= 1), "lie in 0 to 1"
+    else:
+        allowed, range_words = labels.isfinite(), "be finite"
+    if not allowed.all():
+        raise ValueError(f"`labels` must {range_words} {why}, got {labels[~allowed][0].item()}.")
 
 
 __all__ = [
@@ -210,5 +265,6 @@ __all__ = [
     "TokenLayerNorm",
     "build_layers",
     "check_labels",
+    "classification_loss",
     "mean_over_tokens",
 ]

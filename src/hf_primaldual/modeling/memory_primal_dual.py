@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 # From so many tokens on; a training on shorter sequences is plain autograd's to the bit.
 LONG = 2048
@@ -17,9 +17,14 @@ LONG = 2048
 def keeps_less(states: torch.Tensor) -> bool:
     """
     Whether states of shape `(batch, tokens, channels)` are long enough, and a backward comes. A compiled graph decides
-    by itself what it computes twice.
+    by itself what it computes twice, and a derivative in forward mode keeps nothing.
     """
-    return states.shape[1] >= LONG and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    return (
+        states.shape[1] >= LONG
+        and torch.is_grad_enabled()
+        and not torch.compiler.is_compiling()
+        and forward_ad.unpack_dual(states).tangent is None
+    )
 
 
 def project_points(
@@ -45,25 +50,30 @@ def project_points(
     Returns:
         Keys and values of shape `(batch, points, channels)`.
     """
-    return _ProjectPoints.apply(points, source.detach(), pool, key_weight, key_bias, value_weight, value_bias)
+    return _ProjectPoints.apply(points, source, pool, key_weight, key_bias, value_weight, value_bias)
 
 
 class _ProjectPoints(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, points, source, pool, key_weight, key_bias, value_weight, value_bias):
-        ctx.save_for_backward(source, key_weight, value_weight)
-        ctx.pool, ctx.dtype = pool, points.dtype
+    def forward(points, source, pool, key_weight, key_bias, value_weight, value_bias):
         key = nn.functional.linear(points, key_weight, key_bias)
         return key, nn.functional.linear(points, value_weight, value_bias)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx, inputs, output):
+        points, source, ctx.pool, key_weight, _, value_weight, _ = inputs
+        ctx.save_for_backward(source, key_weight, value_weight)
+        ctx.dtype = points.dtype
+
+    @staticmethod
     def backward(ctx, key_gradient, value_gradient):
         source, key_weight, value_weight = ctx.saved_tensors
         # Under autocast the projections are of a lower precision than what they are given.
         points = ctx.pool(source).to(key_gradient.dtype).flatten(0, 1)
         to_points = key_gradient @ key_weight.to(key_gradient.dtype)
-        to_points += value_gradient @ value_weight.to(value_gradient.dtype)
+        to_points = to_points + value_gradient @ value_weight.to(value_gradient.dtype)
         to_parameters = [
             *_of_linear(key_gradient, points, key_weight, ctx.needs_input_grad[4]),
             *_of_linear(value_gradient, points, value_weight, ctx.needs_input_grad[6]),
@@ -103,14 +113,18 @@ def join_heads(outputs: list[torch.Tensor], order: list[int] | None) -> torch.Te
 
 
 class _ProjectJoined(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, order, weight, bias, *outputs):
-        ctx.save_for_backward(weight, *outputs)
-        ctx.order = order
+    def forward(order, weight, bias, *outputs):
         return nn.functional.linear(join_heads(outputs, order), weight, bias)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx, inputs, output):
+        ctx.order, weight, _, *outputs = inputs
+        ctx.save_for_backward(weight, *outputs)
+
+    @staticmethod
     def backward(ctx, gradient):
         weight, *outputs = ctx.saved_tensors
         joined = join_heads(outputs, ctx.order).to(gradient.dtype).flatten(0, 1)
@@ -127,34 +141,4 @@ class _ProjectJoined(torch.autograd.Function):
         return None, to_weight, to_bias, *to_outputs
 
 
-def scale_queries(query: torch.Tensor, centre: torch.Tensor, factor: torch.Tensor) -> torch.Tensor:
-    """
-    `(query - centre) * factor`, of which only the result is kept, as the back-end keeps it anyway.
-
-    Args:
-        query (`torch.Tensor` of shape `(batch, tokens, channels)`).
-        centre, factor (`torch.Tensor` of shape `(batch, 1, channels)`): factors are positive.
-
-    Returns:
-        `torch.Tensor` of the queries' shape and dtype.
-    """
-    return _ScaleQueries.apply(query, centre, factor)
-
-
-class _ScaleQueries(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, query, centre, factor):
-        scaled = torch.addcmul(-centre * factor, query, factor).to(query.dtype)
-        ctx.save_for_backward(scaled, factor)
-        return scaled
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, gradient):
-        scaled, factor = ctx.saved_tensors
-        to_factor = (gradient * scaled).sum(dim=1, keepdim=True, dtype=factor.dtype) / factor
-        to_centre = -factor * gradient.sum(dim=1, keepdim=True, dtype=factor.dtype)
-        return (gradient * factor).to(gradient.dtype), to_centre, to_factor
-
-
-__all__ = ["LONG", "join_heads", "keeps_less", "project_joined", "project_points", "scale_queries"]
+__all__ = ["LONG", "join_heads", "keeps_less", "project_joined", "project_points"]

@@ -3,21 +3,26 @@
 import inspect
 import os
 import re
+import shutil
+import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
 import torch
+from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.modeling_utils import PreTrainedModel
 
+from .annealing_primal_dual import Annealing, warn_unfinished
 from .attention_primal_dual import PrimalDualAttention
 from .configuration_primal_dual import VERSION
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .extensions_primal_dual import EXTENSIONS
-from .layers_primal_dual import LayerScale, PrimalDualLayer
+from .layers_primal_dual import LayerScale, PrimalDualLayer, classification_loss
 from .training_sets_primal_dual import WindowFilters
 from .transforms_primal_dual import Filters, KeyBatchNorm
 
-OWN_PARAMETERS = (Filters, KeyBatchNorm, LayerScale, WindowFilters)
+OWN_PARAMETERS = (Annealing, Filters, KeyBatchNorm, LayerScale, WindowFilters)
 
 # Weights that a checkpoint of plain attention lacks, and starts to learn from where they change nothing.
 LEARNED_ON_TOP = re.compile(r"\.transforms\.|\.filters\.|layer_scale|prefix|distillation_token")
@@ -41,6 +46,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
 
     def __init__(self, config: PrimalDualEncoderConfig, *inputs, **kwargs):
         super().__init__(config, *inputs, **kwargs)
+        self.loss_function = classification_loss
         if config.norm_type == "batch":
             # Running averages in bfloat16 would lose the small steps that they move by.
             self._keep_in_fp32_modules_strict = {"norm", "norm1", "norm2"}
@@ -55,6 +61,14 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         if isinstance(module, tuple(EXTENSIONS.values())) and hasattr(module, "reset_parameters"):
             module.reset_parameters()
 
+    @property
+    def annealing_progress(self) -> float | None:
+        """
+        How far a conversion has come from softmax attention, at 0, to the preset, at 1; `None` for a model that is no
+        conversion.
+        """
+        return next((module() for module in self.modules() if isinstance(module, Annealing)), None)
+
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """
         As `PreTrainedModel.save_pretrained`; the checkpoint names every class of the family in its `auto_map`, and
@@ -64,16 +78,27 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         load the encoder. Of a model that FSDP2 has sharded it would save the class that torch makes for it.
 
         Raises:
-            ValueError: for a transform whose class is in no file that could be copied; nothing is written.
+            ValueError: for a transform whose class, or what it imports, is in no file that could be copied; or when
+                the configuration's attention was changed after the model was built from it, so that what is loaded
+                would be another. Nothing is written.
         """
-        extensions = {name: EXTENSIONS[name] for name in self.config.choices.transforms if name in EXTENSIONS}
-        sources = {name: _source_file(name, transform) for name, transform in extensions.items()}
+        now = self.config.attention_fields()
+        built = next(module._built_from for module in self.modules() if isinstance(module, PrimalDualAttention))
+        if changed := [name for name in now if now[name] != built[name]]:
+            raise ValueError(
+                f"`config.{changed[0]}` was changed to {now[changed[0]]!r} after the model was built with "
+                f"{built[changed[0]]!r}, which has no effect on it; set it back, or build a model from the changed "
+                "configuration and load these weights into it."
+            )
+        extensions = _extension_files(name for name in self.config.choices.transforms if name in EXTENSIONS)
         _name_as_unsharded(type(self))
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
         self.config.hf_primaldual_version = VERSION
+        warn_unfinished(self, "saved")
         super().save_pretrained(save_directory, *args, **kwargs)
-        if extensions:
-            _save_extensions(Path(save_directory), sources)
+        _save_family(Path(save_directory), self.config.auto_map)
+        for name, code in extensions.items():
+            (Path(save_directory) / name).write_text(code, encoding="utf-8")
 
     @classmethod
     def from_pretrained(cls, *args, **kwargs):
@@ -95,9 +120,19 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
                 f"the checkpoint lacks {len(missing)} weights of {cls.__name__}, such as {', '.join(missing[:3])}: it "
                 "is of another architecture. `hf_primaldual.convert` takes a ViT, DeiT, BERT or RoBERTa."
             )
+        saved_as = next(iter(model.config.architectures or ()), cls.__name__)
+        if saved_as != cls.__name__ and not saved_as.startswith("PrimalDual"):
+            warnings.warn(
+                f"the checkpoint was saved as {saved_as}, which is loaded as {cls.__name__}: what that class changes "
+                "is lost. Load it by its own class.",
+                stacklevel=2,
+            )
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
                 tensor.data = tensor.data.clone()
+        for module in model.modules():
+            if isinstance(module, PrimalDualAttention) and module.annealing is not None:
+                module.follow_annealing()
         return (model, info) if with_info else model
 
     def _must_be_in_a_checkpoint(self, name: str) -> bool:
@@ -122,21 +157,53 @@ def _source_file(name: str, transform: type) -> Path:
     return Path(inspect.getfile(transform))
 
 
-def _save_extensions(folder: Path, sources: dict[str, Path]) -> None:
-    """Copies the files of transforms beside the checkpoint's code, and lets that import them."""
-    imports, entries = [], []
-    for name, source in sources.items():
+def _save_family(folder: Path, auto_map: dict[str, str]) -> None:
+    """
+    Copies the files of this package that `auto_map` names and that do not lie there yet. transformers copies those of
+    the class that is saved, which of a subclass from elsewhere are others.
+    """
+    for reference in auto_map.values():
+        source = Path(__file__).with_name(f"{reference.rpartition('--')[2].partition('.')[0]}.py")
+        if source.exists() and not (folder / source.name).exists():
+            for file in (source, *map(Path, get_relative_import_files(source))):
+                shutil.copyfile(file, folder / file.name)
+
+
+def _extension_files(extensions: Iterable[str]) -> dict[str, str]:
+    """By name, the code of the files that transforms from outside of this package travel in, and their registry."""
+    written, imports, entries = {}, [], []
+    for name in extensions:
         module, _, transform = name.partition(".")
-        code = source.read_text(encoding="utf-8")
-        # In a checkpoint what these files take from this package lies beside them.
-        code = re.sub(r"^from hf_primaldual\.modeling\.", "from .", code, flags=re.MULTILINE)
-        (folder / f"{module}.py").write_text(code, encoding="utf-8")
+        _gather(_source_file(name, EXTENSIONS[name]), written)
         imports.append(f"from .{module} import {transform}")
         entries.append(f'"{name}": {transform}')
     docstring = '"""The transforms of this checkpoint that come from outside of hf_primaldual."""'
     registry = f"EXTENSIONS = {{{', '.join(entries)}}}"
     code = "\n".join([docstring, "", *imports, "", registry, ""])
-    (folder / "extensions_primal_dual.py").write_text(code, encoding="utf-8")
+    return {**written, "extensions_primal_dual.py": code} if entries else {}
+
+
+def _gather(source: Path, written: dict[str, str]) -> None:
+    """Adds a file and those beside it that it imports; in a checkpoint they import each other by `from .name`."""
+    # What these files take from this package lies beside them there.
+    code = re.sub(r"^from hf_primaldual\.modeling\.", "from .", source.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    siblings = []
+    for statement, dots, module in re.findall(r"^((?:from|import) (\.*)([\w.]*))", code, flags=re.MULTILINE):
+        package, _, name = module.rpartition(".")
+        sibling = source.with_name(f"{name}.py")
+        is_beside = sibling.exists() and (not package or (not dots and package.endswith(source.parent.name)))
+        if statement.startswith("from") and is_beside and len(dots) < 2:
+            code = re.sub(rf"^{re.escape(statement)} ", f"from .{name} ", code, flags=re.MULTILINE)
+            siblings.append(sibling)
+        elif is_beside or (dots and not Path(__file__).with_name(f"{module}.py").exists()):
+            raise ValueError(
+                f"{source.name} says `{statement}`, which can't be found in a checkpoint, where all files lie in one "
+                "folder: import by `from .name import ...` from a file beside it."
+            )
+    written[source.name] = code
+    for sibling in siblings:
+        if sibling.name not in written:
+            _gather(sibling, written)
 
 
 __all__ = ["PrimalDualPreTrainedModel"]

@@ -7,9 +7,11 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_primal_dual_models import PrimalDualTextConfig
-from .embeddings_primal_dual_text import PrefixToken, PrimalDualTextEmbeddings, check_tokens
+from .embeddings_primal_dual_text import PrefixToken, PrimalDualTextEmbeddings, check_positions, check_tokens
+from .keywords_primal_dual import check_keywords
 from .layers_primal_dual import build_layers, check_labels, mean_over_tokens
 from .modeling_primal_dual import PrimalDualPreTrainedModel
+from .padding_primal_dual import positions, row_starts, shift_rows
 from .training_sets_primal_dual import check_mask
 
 
@@ -31,6 +33,9 @@ class PrimalDualTextPooler(nn.Module):
             `torch.Tensor` of shape `(batch, width)`.
         """
         if self.dense is not None:
+            starts = None if self.num_prefix_tokens else row_starts(attention_mask)
+            if starts is not None:
+                hidden_states = shift_rows(hidden_states, starts)
             return torch.tanh(self.dense(hidden_states[:, 0]))
         return mean_over_tokens(hidden_states[:, self.num_prefix_tokens :], attention_mask)
 
@@ -81,6 +86,7 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
         attention_mask: torch.Tensor | None = None,
         token_type_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
         **kwargs,
     ) -> BaseModelOutput:
         """
@@ -93,18 +99,23 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
                 default; not looked at where `config.type_vocab_size` is 0.
             inputs_embeds (`torch.Tensor` of shape `(batch, tokens, width)`, *optional*): embedded tokens, to which
                 types and positions are added.
-            kwargs: `output_attentions`, `output_hidden_states`, and what goes to the attention's back-end. Attention
-                maps come as [`PrimalDualAttention`] returns them.
+            position_ids (`torch.LongTensor` of shape `(batch, tokens)` or `(1, tokens)`, *optional*): the tokens'
+                places, by default counted from a row's first real token.
+            kwargs: `output_attentions`, `output_hidden_states`, and flex_attention's `kernel_options`. Attention maps
+                come as [`PrimalDualAttention`] returns them.
 
         Returns:
             `BaseModelOutput` with `last_hidden_state` of shape `(batch, tokens, width)`, one token more with
             `config.prepend_cls`, which is the first; at padded tokens it holds nothing of meaning.
 
         Raises:
+            TypeError: for an unknown keyword, and for those of packed sequences.
             ValueError: for both or neither of `input_ids` and `inputs_embeds`, more tokens than
                 `config.max_position_embeddings` or none, a row of nothing but padding, another shape; or for a token
-                or type outside of its vocabulary (looked at on a CPU; on other devices that would wait for them).
+                or type outside of its vocabulary, or places that begin anew within a row, as those of packed texts
+                do (looked at on a CPU; on other devices that would wait for them).
         """
+        check_keywords(self, kwargs)
         if (input_ids is None) == (inputs_embeds is None):
             given = "neither" if input_ids is None else "both"
             raise ValueError(f"one of `input_ids` and `inputs_embeds` must be given, got {given}.")
@@ -114,10 +125,18 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
             self._check_embedded(inputs_embeds)
         if attention_mask is not None:
             attention_mask = check_mask(attention_mask, input_ids if inputs_embeds is None else inputs_embeds)
+        tokens = input_ids if inputs_embeds is None else inputs_embeds
+        starts = row_starts(attention_mask)
+        if position_ids is None:
+            position_ids = positions(tokens.shape[1], starts, tokens.device)
+        else:
+            check_positions(self.config, position_ids, tokens, attention_mask)
 
-        hidden_states, attention_mask = self.embeddings(input_ids, attention_mask, token_type_ids, inputs_embeds)
+        hidden_states, attention_mask = self.embeddings(
+            input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids
+        )
         for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+            hidden_states = layer(hidden_states, attention_mask, row_starts=starts, **kwargs)
         if self.norm is not None:
             hidden_states = self.norm(hidden_states, attention_mask)
         return BaseModelOutput(last_hidden_state=hidden_states)
@@ -157,11 +176,13 @@ class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
         **kwargs,
     ) -> SequenceClassifierOutput:
         """
         Args:
-            input_ids, attention_mask, token_type_ids, inputs_embeds, kwargs: as for [`PrimalDualTextModel`].
+            input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, kwargs: as for
+                [`PrimalDualTextModel`].
             labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`; for several
                 labels at once floats `(batch, num_labels)`, for regression floats `(batch,)`.
 
@@ -171,8 +192,8 @@ class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
         Raises:
             ValueError: as [`PrimalDualTextModel`], and for a label outside the classes (looked at on a CPU).
         """
-        check_labels(labels, self.config)
-        outputs = self.model(input_ids, attention_mask, token_type_ids, inputs_embeds, **kwargs)
+        outputs = self.model(input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, **kwargs)
+        check_labels(labels, self.config, len(outputs.last_hidden_state))
         pooled = self.pooler(outputs.last_hidden_state, attention_mask)
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
@@ -220,8 +241,6 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
 
     def __init__(self, config: PrimalDualTextConfig):
         super().__init__(config)
-        # transformers knows a loss by the end of a class's name, and none of this one.
-        self.loss_type = "ForSequenceClassification"
         self.model = PrimalDualTextModel(config)
         self.pooler = PrimalDualTextPooler(config)
         self.classifier = PrimalDualTextMatchingHead(config)
@@ -244,7 +263,7 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
             input_ids, attention_mask, token_type_ids: the first documents, as for [`PrimalDualTextModel`].
             pair_input_ids, pair_attention_mask, pair_token_type_ids: the second ones, as many; their length in tokens
                 may be another. Both are encoded in one batch, for which the shorter are filled up.
-            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`.
+            labels (`torch.Tensor`, *optional*): as for [`PrimalDualTextForSequenceClassification`].
             kwargs: as for [`PrimalDualTextModel`].
 
         Returns:
@@ -255,7 +274,6 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
             ValueError: as [`PrimalDualTextModel`], for documents without a partner, and for a label outside the
                 classes (looked at on a CPU).
         """
-        check_labels(labels, self.config)
         if input_ids is None or pair_input_ids is None:
             missing = "input_ids" if input_ids is None else "pair_input_ids"
             raise ValueError(f"`{missing}` must be given: documents are matched in pairs, got None.")
@@ -266,6 +284,7 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
                 f"`input_ids` and `pair_input_ids` must hold as many documents, got {input_ids.shape[0]} and "
                 f"{pair_input_ids.shape[0]}."
             )
+        check_labels(labels, self.config, len(input_ids))
         masks = attention_mask, pair_attention_mask
         if masks != (None, None) or input_ids.shape != pair_input_ids.shape:
             masks = _filled_in(masks, (input_ids, pair_input_ids), torch.ones_like)

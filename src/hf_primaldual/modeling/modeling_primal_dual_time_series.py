@@ -10,8 +10,10 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_primal_dual_models import PrimalDualTimeSeriesConfig
+from .keywords_primal_dual import check_keywords
 from .layers_primal_dual import build_layers, check_labels, mean_over_tokens
 from .modeling_primal_dual import PrimalDualPreTrainedModel
+from .padding_primal_dual import positions, row_starts, shift_rows
 from .training_sets_primal_dual import check_mask
 
 if TYPE_CHECKING:
@@ -30,9 +32,8 @@ class PrimalDualTimeSeriesEmbeddings(nn.Module):
         self.position_embeddings = nn.Embedding(config.max_position_embeddings, config.hidden_size)
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
 
-    def forward(self, past_values: torch.Tensor) -> torch.Tensor:
-        values = self.value_projection(past_values.to(self.value_projection.weight.dtype))
-        return self.dropout(values + self.position_embeddings.weight[: past_values.shape[1]])
+    def forward(self, past_values: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
+        return self.dropout(self.value_projection(past_values) + self.position_embeddings(position_ids))
 
 
 class PrimalDualTimeSeriesPreTrainedModel(PrimalDualPreTrainedModel):
@@ -72,20 +73,23 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
             past_values (`torch.Tensor` of shape `(batch, time, channels)`): standardized values; what lies in padding
                 is not looked at.
             attention_mask (`torch.Tensor` of shape `(batch, time)`, *optional*): 1 for a real step, 0 for padding.
-            kwargs: `output_attentions`, `output_hidden_states`, and what goes to the attention's back-end. Attention
-                maps come as [`PrimalDualAttention`] returns them.
+            kwargs: `output_attentions`, `output_hidden_states`, and flex_attention's `kernel_options`. Attention maps
+                come as [`PrimalDualAttention`] returns them.
 
         Returns:
             `BaseModelOutput` with `last_hidden_state` of shape `(batch, time, width)`; at padded steps it holds
             nothing of meaning.
 
         Raises:
+            TypeError: for an unknown keyword.
             ValueError: when a shape does not fit the configuration, a row has no real step, or a real value is not
                 finite (looked at on a CPU; on other devices that would wait for them).
         """
+        check_keywords(self, kwargs)
         self._check_shape(past_values)
         if attention_mask is not None:
             attention_mask = check_mask(attention_mask, past_values)
+        starts = row_starts(attention_mask)
         if attention_mask is not None:
             past_values = past_values.masked_fill(~attention_mask.unsqueeze(-1), 0.0)
         if past_values.device.type == "cpu" and not torch.compiler.is_compiling():
@@ -95,9 +99,10 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
                 raise ValueError(
                     f"`past_values` must be finite, got {past_values[row, step].tolist()} at row {row}, step {step}."
                 )
-        hidden_states = self.embeddings(past_values)
+        position_ids = positions(past_values.shape[1], starts, past_values.device)
+        hidden_states = self.embeddings(past_values.to(self.dtype), position_ids)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+            hidden_states = layer(hidden_states, attention_mask, row_starts=starts, **kwargs)
         if self.norm is not None:
             hidden_states = self.norm(hidden_states, attention_mask)
         return BaseModelOutput(last_hidden_state=hidden_states)
@@ -144,7 +149,8 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         Args:
             past_values (`torch.Tensor` of shape `(batch, time, channels)`): standardized values.
             attention_mask (`torch.Tensor` of shape `(batch, time)`, *optional*): 1 for a real step, 0 for padding.
-            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`.
+            labels (`torch.Tensor`, *optional*): classes, 0 to `num_labels - 1`, of shape `(batch,)`; for several
+                labels at once floats `(batch, num_labels)`, for regression floats `(batch,)` or the same.
             kwargs: as for [`PrimalDualTimeSeriesModel`].
 
         Returns:
@@ -153,7 +159,7 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         Raises:
             ValueError: as [`PrimalDualTimeSeriesModel`], and for a label outside the classes (looked at on a CPU).
         """
-        check_labels(labels, self.config)
+        check_labels(labels, self.config, len(past_values))
         outputs = self.model(past_values, attention_mask, **kwargs)
         logits = self.classifier(self.dropout(self._pool(outputs.last_hidden_state, attention_mask)))
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
@@ -167,6 +173,8 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         hidden_states = self.activation_fn(hidden_states)
         if attention_mask is not None:
             hidden_states = hidden_states * attention_mask.to(hidden_states.dtype).unsqueeze(-1)
+            if (starts := row_starts(attention_mask)) is not None:
+                hidden_states = shift_rows(hidden_states, starts)
         missing = self.config.max_position_embeddings - hidden_states.shape[1]
         return nn.functional.pad(hidden_states, (0, 0, 0, missing)).flatten(1)
 

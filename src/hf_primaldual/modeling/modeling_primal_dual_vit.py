@@ -10,6 +10,7 @@ from transformers.utils.generic import can_return_tuple, merge_with_config_defau
 from transformers.utils.output_capturing import capture_outputs
 
 from .configuration_primal_dual_models import PrimalDualViTConfig, pair
+from .keywords_primal_dual import check_keywords
 from .layers_primal_dual import build_layers, check_labels
 from .modeling_primal_dual import PrimalDualPreTrainedModel
 
@@ -111,18 +112,19 @@ class PrimalDualViTModel(PrimalDualViTPreTrainedModel):
                 `config.image_size` or of any other multiple of the patch.
             interpolate_pos_encoding (`bool`, *optional*): `False` refuses other sizes, as transformers' ViT does by
                 default; here positions are interpolated to them.
-            kwargs: `output_attentions`, `output_hidden_states`, and what goes to the attention's back-end. Attention
-                maps come as [`PrimalDualAttention`] returns them.
+            kwargs: `output_attentions`, `output_hidden_states`, and flex_attention's `kernel_options`. Attention maps
+                come as [`PrimalDualAttention`] returns them.
 
         Returns:
             `BaseModelOutput` with `last_hidden_state` of shape `(batch, prefix + patches, width)`.
 
         Raises:
+            TypeError: for an unknown keyword.
             ValueError: when the channels are not the configuration's, or the size is no multiple of the patch.
         """
+        check_keywords(self, kwargs)
         grid_size = self._grid_size_of(pixel_values, interpolate_pos_encoding)
-        pixel_values = pixel_values.to(self.embeddings.patch_embeddings.projection.weight.dtype)
-        hidden_states = self.embeddings(pixel_values, grid_size)
+        hidden_states = self.embeddings(pixel_values.to(self.dtype), grid_size)
         for layer in self.layers:
             hidden_states = layer(hidden_states, grid_size=grid_size, **kwargs)
         if self.norm is not None:
@@ -191,8 +193,9 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         """
         Args:
             pixel_values (`torch.Tensor` of shape `(batch, channels, height, width)`): normalized images.
-            labels (`torch.LongTensor` of shape `(batch,)`, *optional*): classes, 0 to `num_labels - 1`.
-            distillation_targets (`torch.LongTensor` of shape `(batch,)`, *optional*): those of a teacher, for the
+            labels (`torch.Tensor`, *optional*): classes, 0 to `num_labels - 1`, of shape `(batch,)`; for several
+                labels at once floats `(batch, num_labels)`, for regression floats `(batch,)` or the same.
+            distillation_targets (`torch.Tensor` of the labels' shape, *optional*): those of a teacher, for the
                 distillation head (DeiT's hard distillation); by default `labels`.
             interpolate_pos_encoding, kwargs: as for [`PrimalDualViTModel`].
 
@@ -203,7 +206,8 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         Raises:
             ValueError: as [`PrimalDualViTModel`], and for a label outside the classes (looked at on a CPU).
         """
-        check_labels(labels, self.config)
+        check_labels(labels, self.config, len(pixel_values))
+        check_labels(distillation_targets, self.config, len(pixel_values))
         outputs = self.model(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
         hidden_states = outputs.last_hidden_state
         prefix = self.config.num_prefix_tokens

@@ -209,7 +209,7 @@ def sparse_softmax(
         if not (torch.is_grad_enabled() and any(states.requires_grad for states in (query, key, value))):
             # The compiler, which reads a Function another way where there is no gradient, loses the pattern's methods.
             return _flash_union(query, key, value, pattern, scaling, biases)[0]
-        return FlashUnion.apply(query, key, value, pattern, scaling, *biases)
+        return FlashUnion.apply(query, key, value, pattern, scaling, *biases)[0]
 
     # A union has one softmax: logits of all components side by side, weights back to where each one's values lie.
     logits = [
@@ -273,8 +273,9 @@ def _bias(keep: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
     The lowest number and not -inf, for which the kernel has no log-sum-exp: that of a query that keeps nothing is now
     so low that the component has no weight in the union.
     """
-    bias = torch.zeros(keep.shape, dtype=query.dtype, device=query.device)
-    bias = bias.masked_fill(~keep, torch.finfo(query.dtype).min)
+    # The lowest number of float16 is none that logits could not reach.
+    dtype = torch.promote_types(query.dtype, torch.float32)
+    bias = torch.zeros(keep.shape, dtype=dtype, device=query.device).masked_fill(~keep, torch.finfo(dtype).min)
     return bias.expand(query.shape[0], -1, -1, -1).flatten(0, 1).unsqueeze(1)
 
 
@@ -293,7 +294,7 @@ def _flash_union(query, key, value, pattern, scaling, biases) -> tuple[torch.Ten
         sums.append(arranged.restore(_as_blocks(lse, len(query))))
     lse = torch.stack(sums).logsumexp(dim=0)
     # A query in the padding may keep no key at all: from here on, and in the backward, its weights are 0.
-    lse = lse.masked_fill(lse < torch.finfo(query.dtype).min / 2, 0)
+    lse = lse.masked_fill(lse < torch.finfo(lse.dtype).min / 2, 0)
     output = sum((part - lse).exp().unsqueeze(-1) * output for part, output in zip(sums, outputs, strict=True))
     return output.to(query.dtype), lse
 
@@ -307,8 +308,10 @@ class FlashUnion(torch.autograd.Function):
     the union it returns a component's share of the union's gradients.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, query, key, value, pattern, scaling, *biases):
+    def forward(query, key, value, pattern, scaling, *biases):
         """
         Args:
             query (`torch.Tensor` of shape `(batch, tokens, heads, head_dim)`).
@@ -317,15 +320,19 @@ class FlashUnion(torch.autograd.Function):
                 component.
 
         Returns:
-            The output of shape `(batch, tokens, heads, head_dim)`.
+            The output of shape `(batch, tokens, heads, head_dim)`, and its log-sum-exps, of which there is no
+            gradient.
         """
-        output, lse = _flash_union(query, key, value, pattern, scaling, biases)
-        ctx.pattern, ctx.scaling = pattern, scaling
-        ctx.save_for_backward(query, key, value, output, lse, *biases)
-        return output
+        return _flash_union(query, key, value, pattern, scaling, biases)
 
     @staticmethod
-    def backward(ctx, grad_output):
+    def setup_context(ctx, inputs, output):
+        query, key, value, ctx.pattern, ctx.scaling, *biases = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(query, key, value, *output, *biases)
+
+    @staticmethod
+    def backward(ctx, grad_output, _):
         query, key, value, output, lse, *biases = ctx.saved_tensors
         grad_output, gradients = grad_output.contiguous(), []
         for arranged, bias in zip(_arrangements(ctx.pattern, query, key), biases, strict=True):

@@ -37,7 +37,8 @@ def check_mask(
     """
     The mask as booleans, or `None` where it masks nothing.
 
-    Under `torch.compile` and `torch.export` the values cannot be looked at: the mask is kept and not checked.
+    Under `torch.compile` and `torch.export` and on the meta device there are no values to look at: the mask is kept
+    and not checked.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for a real token, 0 for padding.
@@ -53,7 +54,7 @@ def check_mask(
             f"{tuple(attention_mask.shape)}."
         )
     mask = attention_mask.to(device=hidden_states.device, dtype=torch.bool)
-    if torch.compiler.is_compiling():
+    if torch.compiler.is_compiling() or mask.is_meta:
         return mask
     fewest = mask.sum(dim=1).amin()
     if fewest == mask.shape[1]:
@@ -76,16 +77,26 @@ class AllTokens(nn.Module):
         return [HeadGroup(self.head_groups[0], hidden_states, mask, self.pattern)]
 
 
-class WindowFilters(nn.ParameterDict):
+class WindowFilters(nn.Module):
     """
     Filters of strided convolutions by their lengths. A module of their own: transformers initializes what a checkpoint
     lacks in the module that holds it.
     """
 
+    def __init__(self, shapes: dict[int, tuple[int, int]]):
+        super().__init__()
+        for scale, shape in shapes.items():
+            self.register_parameter(str(scale), nn.Parameter(torch.empty(shape)))
+        self.reset_parameters()
+
     def reset_parameters(self):
         """Filters that average."""
-        for filters in self.values():
+        for filters in self.parameters():
             init.constant_(filters, 1 / len(filters))
+
+    def forward(self, scale: int) -> torch.Tensor:
+        """Those of one length, `(scale, width)`, on a grid `(scale * scale, width)`."""
+        return self.get_parameter(str(scale))
 
 
 class DownsampledTokens(nn.Module):
@@ -112,13 +123,8 @@ class DownsampledTokens(nn.Module):
         if self.sampling == "conv":
             # One filter for each factor, shared by the heads that have it: the input is pooled once for them all.
             self.filters = WindowFilters(
-                {
-                    str(scale): torch.empty(scale**self.dimensions, config.hidden_size)
-                    for scale in self.amounts
-                    if scale > 1
-                }
+                {scale: (scale**self.dimensions, config.hidden_size) for scale in self.amounts if scale > 1}
             )
-            self.filters.reset_parameters()
 
     @property
     def dimensions(self) -> int:
@@ -148,7 +154,7 @@ class DownsampledTokens(nn.Module):
         groups, last = [], (1, rest)
         for heads, amount in zip(self.head_groups, self.amounts, strict=True):
             how = {"scale": amount} if self.by_scale else {"points": amount}
-            how["filters"] = self.filters[str(amount)] if self.sampling == "conv" and amount > 1 else None
+            how["filters"] = self.filters(amount) if self.sampling == "conv" and amount > 1 else None
             how["grid_size"], source = grid_size, rest
             whole = self._averages_whole_windows(lengths, mask, amount)
             if whole and amount % last[0] == 0:

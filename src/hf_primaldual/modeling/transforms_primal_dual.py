@@ -1,5 +1,6 @@
 """The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what becomes of queries and keys."""
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Protocol
 
 import torch
@@ -7,7 +8,14 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig, map_shape
-from .memory_primal_dual import keeps_less, scale_queries
+from .memory_primal_dual import keeps_less
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A region without autocast, on devices that know none (meta) too."""
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def token_statistics(
@@ -29,7 +37,7 @@ def token_statistics(
         anyway, all at least float32; the last two are `None` if no variance is wanted.
     """
     dtype = torch.promote_types(states.dtype, torch.float32)
-    weight = None if mask is None else (mask.to(dtype) / mask.sum(dim=1, keepdim=True)).unsqueeze(-1)
+    weight = None if mask is None else _shares(mask, dtype)
 
     def mean_over_tokens(values):
         if weight is None:
@@ -41,6 +49,11 @@ def token_statistics(
         return mean, None, None
     centred = states - mean
     return mean, mean_over_tokens(centred.square()), centred
+
+
+def _shares(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What each token weighs in the mean of its sequence, `(batch, tokens, 1)`."""
+    return (mask.to(dtype) / mask.sum(dim=1, keepdim=True)).unsqueeze(-1)
 
 
 class Transform(Protocol):
@@ -113,31 +126,19 @@ class KeyBatchNorm(nn.Module):
         query_mask: torch.Tensor | None,
         key_mask: torch.Tensor | None,
         heads: list[int],
+        folded: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """T of queries and keys, for any kernel; arguments as for [`Transform`]."""
+        """
+        T of queries and keys, for any kernel; arguments as for [`Transform`]. With `folded` queries and keys with
+        which softmax attention equals that, by [`fold_batch_norm`].
+        """
+        if folded:
+            return fold_batch_norm(query, key, key_mask, self._beta_of(heads), self.scaling, self.eps)
         mean, variance, _ = token_statistics(key, key_mask, with_variance=bool(self.scaling))
         centre = self._beta_of(heads) * mean
-        if variance is None:
-            return (query - centre).to(query.dtype), (key - centre).to(key.dtype)
-        scale = (variance + self.eps) ** (-float(self.scaling) / 2)
-        return tuple(((states - centre) * scale).to(states.dtype) for states in (query, key))
-
-    def fold(
-        self, query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, heads: list[int]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Queries and keys with which softmax attention equals Attention-BN, by [`fold_batch_norm`].
-
-        Args:
-            query (`torch.Tensor` of shape `(batch, tokens, len(heads) * head_dim)`): the heads side by side.
-            key (`torch.Tensor` of shape `(batch, keys, len(heads) * head_dim)`): likewise.
-            mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
-            heads (`list[int]`): which of the layer's heads these are.
-
-        Returns:
-            Both in the shapes and dtypes that they came in.
-        """
-        return fold_batch_norm(query, key, mask, self._beta_of(heads), self.scaling, self.eps)
+        scale = 1 if variance is None else (variance + self.eps) ** (-float(self.scaling) / 2)
+        scaled = _without_padding((key - centre) * scale, key_mask).to(key.dtype)
+        return ((query - centre) * scale).to(query.dtype), scaled
 
 
 def fold_batch_norm(
@@ -152,9 +153,9 @@ def fold_batch_norm(
     Queries and keys with which softmax attention equals Attention-BN (Definition 1).
 
     Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
-    replaced by `((q - beta mu) / s^2) . (k - c)` with any `c`. Without scaling the keys stay as they are. With it they
-    are centred, `c = mu`: where a head has few keys and `1 / s^2` is huge, rounding errors common to all keys would
-    grow by it, in the gradients of a fused back-end to percents.
+    replaced by `((q - beta mu) / s) . ((k - c) / s)` with any `c`. Without scaling the keys stay as they are. With it
+    they are centred, `c = mu`: where a head has few keys and `1 / s` is huge, rounding errors common to all keys would
+    grow by it. Each side is divided by `s` once: `1 / s^2` reaches 1e5, with which float16 overflows.
 
     Args:
         query (`torch.Tensor` of shape `(batch, tokens, channels)`): heads side by side.
@@ -169,17 +170,51 @@ def fold_batch_norm(
     """
     if not scaling and isinstance(beta, float) and beta == 0:
         return query, key
-    mean, variance, centred = token_statistics(key, mask, with_variance=bool(scaling))
-    centre = beta * mean
-    if variance is None:
-        return (query - centre).to(query.dtype), key
-    inverse_variance = (variance + eps).reciprocal()
-    if float(scaling) != 1:
-        inverse_variance = inverse_variance ** float(scaling)
-    if keeps_less(query):
-        return scale_queries(query, centre, inverse_variance), centred.to(key.dtype)
-    query = torch.addcmul(-centre * inverse_variance, query, inverse_variance).to(query.dtype)
-    return query, centred.to(key.dtype)
+    if not scaling:
+        return (query - beta * token_statistics(key, mask, with_variance=False)[0]).to(query.dtype), key
+    fold = _Fold.apply if keeps_less(query) else _fold
+    return fold(query, key, mask, beta, float(scaling), eps)[:2]
+
+
+def _fold(query, key, mask, beta, power, eps) -> tuple[torch.Tensor, ...]:
+    """Queries and keys, and their keys' mean and the factor by which they were multiplied."""
+    mean, variance, centred = token_statistics(key, mask)
+    factor = (variance + eps) ** (-power / 2)
+    query = torch.addcmul(-beta * mean * factor, query, factor).to(query.dtype)
+    # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
+    return query, _without_padding(centred * factor, mask).to(key.dtype), mean, factor
+
+
+class _Fold(torch.autograd.Function):
+    """[`_fold`], of which only the results are kept, which the back-end keeps anyway."""
+
+    generate_vmap_rule = True
+    forward = staticmethod(_fold)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, _, mask, beta, ctx.power, _ = inputs
+        ctx.beta = None if isinstance(beta, torch.Tensor) else beta
+        ctx.save_for_backward(*output, mask, beta if ctx.beta is None else None)
+
+    @staticmethod
+    def backward(ctx, to_query, to_key, to_mean, to_factor):
+        query, key, mean, factor, mask, beta = ctx.saved_tensors
+        beta = ctx.beta if beta is None else beta
+
+        def total(values):
+            return values.sum(dim=1, keepdim=True, dtype=factor.dtype)
+
+        # With x' = (x - centre) factor, the gradient of the factor is sum_x (dx' . x') / factor.
+        to_factor = to_factor + (total(to_query * query) + total(to_key * key)) / factor
+        to_centre = -factor * total(to_query)
+        to_mean = to_mean - factor * total(to_key) + beta * to_centre
+        # And with factor = (variance + eps)^(-power / 2), that of a key's square is -power / 2 factor^(1 + 2 / power).
+        share = 1 / key.shape[1] if mask is None else _shares(mask, factor.dtype)
+        to_squares = to_factor * (-ctx.power) * factor ** (2 / ctx.power)
+        to_key = (torch.addcmul(to_mean, to_squares, key) * share + to_key * factor).to(key.dtype)
+        to_beta = (to_centre * mean).sum(dim=(0, 1)) if ctx.needs_input_grad[3] else None
+        return (to_query * factor).to(query.dtype), to_key, None, to_beta, None, None
 
 
 class Filters(nn.Module):
@@ -300,7 +335,7 @@ def check_grid(grid_size: tuple[int, int], prefix: int, tokens: int) -> None:
 
 def _without_padding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
     """Zeros in the place of padding, as a convolution finds them past the ends of a sequence."""
-    return states if mask is None else states * mask.unsqueeze(-1)
+    return states if mask is None else states.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 TRANSFORMS = {"bn": KeyBatchNorm, "conv1d": SequenceConvolution, "conv2d": VectorConvolution}
@@ -317,4 +352,5 @@ __all__ = [
     "check_grid",
     "fold_batch_norm",
     "token_statistics",
+    "without_autocast",
 ]

@@ -1,17 +1,22 @@
 """The settings that all training scripts share, as dataclasses that HfArgumentParser turns into flags."""
 
+import argparse
 import dataclasses
 import datetime
+import difflib
 import json
 import os
 import sys
+import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import torch
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
+from transformers.hf_argparser import string_to_bool
 from transformers.utils import strtobool
 
 from hf_primaldual import PRESETS
@@ -24,6 +29,86 @@ def _names(arguments: type) -> set[str]:
     return {field.name for field in dataclasses.fields(arguments)}
 
 
+def refuse_unknown(names: Iterable[Any], known: Iterable[str], where: str) -> None:
+    """
+    Raises:
+        ValueError: for names that are not known; it names the nearest known one of each.
+    """
+    known = sorted(known)
+    unknown = [str(name) for name in names if name not in known]
+    if unknown:
+        nearest = [difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0] for name in unknown]
+        listed = ", ".join(
+            f"{name} (the nearest known is {near})" for name, near in zip(unknown, nearest, strict=True)
+        )
+        raise ValueError(f"{where} has {listed}, unknown here; --help lists what is known.")
+
+
+def mapping(name: str, value: Any) -> dict:
+    """
+    A setting that is a mapping in a YAML file, and JSON as a flag.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    try:
+        read = json.loads(value) if isinstance(value, str) else {} if value is None else value
+    except json.JSONDecodeError as error:
+        raise ValueError(f"`{name}` must be a mapping, as a flag in JSON, got {value!r}: {error}.") from error
+    if not isinstance(read, dict):
+        raise ValueError(f"`{name}` must be a mapping, as a flag in JSON, got {value!r}.")
+    return read
+
+
+def typed_settings(settings: dict[str, Any], types: Iterable[type], known: set[str], where: str) -> dict[str, Any]:
+    """
+    Settings that are no flags, such as those of a file, with the types and the checks of the flags of their names.
+
+    Args:
+        types: the dataclasses that have the settings.
+        known: those of their settings that may be set.
+        where: names the settings in errors.
+
+    Raises:
+        ValueError: for an unknown setting, or a value that its flag would not take.
+    """
+    refuse_unknown(settings, known, where)
+    # A flag that is on comes with one that turns it off, under the same name.
+    flags = {action.dest: action for action in reversed(HfArgumentParser(types)._actions)}
+    hints = {name: hint for kind in types for name, hint in typing.get_type_hints(kind).items()}
+    return {name: _typed(value, flags[name], hints[name], where) for name, value in settings.items()}
+
+
+def _typed(value: Any, flag: argparse.Action, hint: Any, where: str) -> Any:
+    kinds = {typing.get_origin(kind) or kind for kind in (hint, *typing.get_args(hint))}
+    if (value is None and NoneType in kinds) or (isinstance(value, dict) and dict in kinds):
+        return value
+    try:
+        if list in kinds and isinstance(value, list):
+            return [_of_flag(item, flag) for item in value]
+        return [_of_flag(value, flag)] if flag.nargs == "+" else _of_flag(value, flag)
+    except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
+        nouns = {int: "a whole number", float: "a number", str: "text", string_to_bool: "true or false"}
+        right = f"one of {', '.join(map(str, flag.choices))}" if flag.choices else nouns.get(flag.type, f"{hint}")
+        right = f"a list, each {right}" if flag.nargs == "+" else right
+        right += " or a mapping" * (dict in kinds) + " or null" * (NoneType in kinds)
+        raise ValueError(f"{where}: `{flag.dest}` must be {right}, got {value!r}.") from error
+
+
+def _of_flag(value: Any, flag: argparse.Action) -> Any:
+    """One value as if it had been written behind the flag."""
+    if (
+        value is None
+        or isinstance(value, list | dict)
+        or (isinstance(value, bool) and flag.type is not string_to_bool)
+    ):
+        raise TypeError(f"no value of a flag: {value!r}")
+    typed = flag.type(str(value))
+    if flag.choices and typed not in flag.choices:
+        raise ValueError(f"no choice: {value!r}")
+    return typed
+
+
 @dataclass
 class AttentionArguments:
     """The attentions that are compared, with the fields of `PrimalDualConfig`; each gets those it has a use for."""
@@ -34,7 +119,7 @@ class AttentionArguments:
     baseline: str = field(
         default="softmax", metadata={"help": "The attention they are compared with, in the same run."}
     )
-    per_attention: str | None = field(
+    per_attention: dict | str | None = field(
         default=None,
         metadata={
             "help": "Settings of single attentions, over those below: a mapping in a YAML file, JSON as a flag, such "
@@ -66,15 +151,14 @@ class AttentionArguments:
             raise ValueError(f"`attention` must name at least one attention and each once, got {self.attention}.")
         if self.baseline in self.attention:
             raise ValueError(f"`attention` and `baseline` must differ, got {self.baseline!r} in both.")
-        if isinstance(self.per_attention, str):
-            self.per_attention = json.loads(self.per_attention)
-        self.per_attention = self.per_attention or {}
-        known = _names(type(self)) - set(_OF_THE_COMPARISON) | _names(TrainingArguments)
-        for name, settings in self.per_attention.items():
-            if name not in self.names:
-                raise ValueError(f"`per_attention` must be of {', '.join(self.names)}, got {name!r}.")
-            if unknown := sorted(set(settings) - known):
-                raise ValueError(f"`per_attention` sets {', '.join(unknown)} for {name}, which is no setting here.")
+        self.per_attention = mapping("per_attention", self.per_attention)
+        refuse_unknown(self.per_attention, self.names, "`per_attention`")
+        types = (type(self), TrainingArguments)
+        known = set().union(*map(_names, types)) - set(_OF_THE_COMPARISON)
+        self.per_attention = {
+            name: typed_settings(mapping(f"per_attention.{name}", own), types, known, f"`per_attention` of {name}")
+            for name, own in self.per_attention.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -141,7 +225,7 @@ class ComparisonArguments(TrainingArguments):
         default=None,
         metadata={"help": "Try so many settings of each attention on validation and write the best into a file."},
     )
-    search_space: str | None = field(
+    search_space: dict | str | None = field(
         default=None,
         metadata={
             "help": "What is searched: a mapping in a YAML file, JSON as a flag; a setting's list of choices, or low "
@@ -182,8 +266,7 @@ class ComparisonArguments(TrainingArguments):
             raise ValueError("`ema_decay` averages whole weights, which FSDP and DeepSpeed shard; train without it.")
         if self.search is not None and self.search < 1:
             raise ValueError(f"`search` must be a number of trials, at least 1, got {self.search}.")
-        if isinstance(self.search_space, str):
-            self.search_space = json.loads(self.search_space)
+        self.search_space = mapping("search_space", self.search_space)
 
     def _join_processes(self) -> None:
         """
@@ -222,6 +305,13 @@ class SeriesDataArguments:
         default=None,
         metadata={"help": "Positions of the model. Default: the longest series of the archive's two files."},
     )
+    missing_values: str = field(
+        default="error", metadata={"help": "error, or mean: what is missing becomes its channel's training mean."}
+    )
+
+    def __post_init__(self):
+        if self.missing_values not in ("error", "mean"):
+            raise ValueError(f"`missing_values` must be error or mean, got {self.missing_values!r}.")
 
 
 @dataclass
@@ -260,18 +350,22 @@ def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
     Reads flags, and before them the settings of a YAML file if the first argument is one: `run.yaml --seeds 0`.
 
     Raises:
-        ValueError: for a setting in the file that no dataclass has.
+        ValueError: for a setting or a flag that no dataclass has, or a setting that its flag would not take.
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = HfArgumentParser(dataclass_types)
+    known = set().union(*map(_names, dataclass_types))
     if argv and argv[0].endswith((".yaml", ".yml")):
-        settings = yaml.safe_load(Path(argv[0]).read_text(encoding="utf-8")) or {}
-        known = set().union(*map(_names, dataclass_types))
-        unknown = sorted(set(settings) - known)
-        if unknown:
-            raise ValueError(f"{argv[0]} sets {', '.join(unknown)}, which this script does not know; see --help.")
-        parser.set_defaults(**settings)
+        with open(argv[0], encoding="utf-8") as file:
+            settings = yaml.safe_load(file) or {}
+        if not isinstance(settings, dict):
+            raise ValueError(f"{argv[0]} must hold a mapping, `name: value` on each line, got {settings!r}.")
+        parser.set_defaults(**typed_settings(settings, dataclass_types, known, argv[0]))
         argv = argv[1:]
+    unread = parser.parse_known_args(argv)[1]
+    # Behind an unknown flag come its values.
+    flags = [word.partition("=")[0][2:].replace("-", "_") for word in unread if word.startswith("--")]
+    refuse_unknown(flags or unread, known, "the command line")
     return parser.parse_args_into_dataclasses(argv)
 
 
@@ -281,5 +375,8 @@ __all__ = [
     "SeriesDataArguments",
     "SeriesModelArguments",
     "SeriesTrainingArguments",
+    "mapping",
     "parse_arguments",
+    "refuse_unknown",
+    "typed_settings",
 ]

@@ -5,11 +5,15 @@ a checkpoint and is none; so the last file written is a list of all others with 
 or with a file of another size, is passed over.
 """
 
+import errno
 import json
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from accelerate.utils import gather_object
 from transformers.trainer_utils import sort_checkpoints
 
 MANIFEST = "whole.json"
@@ -53,6 +57,34 @@ def clear_broken_checkpoints(run: Path) -> None:
             shutil.rmtree(path)
 
 
+@contextmanager
+def together(what: str) -> Iterator[None]:
+    """
+    A step that every process takes, writing files. Where it fails in one of them, it fails in all of them, at once:
+    otherwise the others would wait for it until `ddp_timeout`.
+
+    Args:
+        what: the step, for the error.
+
+    Raises:
+        OSError: in the processes that were well, with the number of the one that failed and its error. That one
+            raises its own.
+    """
+    failure = None
+    try:
+        yield
+    except Exception as error:
+        failure = error
+    said = None if failure is None else f"{type(failure).__name__}: {failure}"
+    # What waits for all processes too.
+    errors = gather_object([said])
+    if failure is not None:
+        raise failure
+    for process, error in enumerate(errors):
+        if error is not None:
+            raise OSError(errno.ECANCELED, f"process {process} failed, and all end with it: {what}: {error}")
+
+
 def _to_disk(path: Path) -> None:
     """What was written is safe from a power cut only once the disk has it."""
     handle = os.open(path, os.O_RDONLY)
@@ -62,4 +94,4 @@ def _to_disk(path: Path) -> None:
         os.close(handle)
 
 
-__all__ = ["MANIFEST", "clear_broken_checkpoints", "is_whole", "last_whole_checkpoint", "seal"]
+__all__ = ["MANIFEST", "clear_broken_checkpoints", "is_whole", "last_whole_checkpoint", "seal", "together"]

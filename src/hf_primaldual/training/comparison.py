@@ -2,10 +2,10 @@
 
 import contextlib
 import datetime
-import itertools
 import json
 import os
 import shutil
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,33 @@ from transformers import PreTrainedConfig, PreTrainedModel, PrinterCallback, Pro
 from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.checkpoint import save_checkpoint
-from hf_primaldual.hub.checks import check_text
+from hf_primaldual.hub.checks import check_text, without_places
 from hf_primaldual.hub.publish import publish
 from hf_primaldual.hub.results import SCHEMA_VERSION, save_results, write_atomically
 from hf_primaldual.measure import efficiency_point, environment
 
 from .arguments import AttentionArguments, ComparisonArguments
 from .callbacks import RunProgress
-from .checkpoints import clear_broken_checkpoints, last_whole_checkpoint
+from .checkpoints import clear_broken_checkpoints, last_whole_checkpoint, together
 from .curves import plot_learning_curves
 from .metrics import compute_accuracy_and_loss
-from .runs import claim_output_folder, command_line, compare, format_table, release, summarize
+from .runs import (
+    BEGUN,
+    claim_output_folder,
+    clear_runs,
+    command_line,
+    compare,
+    format_table,
+    is_own_run,
+    own_runs,
+    release,
+    summarize,
+)
 from .search import search_settings
 from .task import Task
 from .trainer import ComparisonTrainer
 
 _CURVES = "learning_curves.png"
-# Validation examples whose logits a checkpoint keeps.
-_RECORDED = 2
 
 
 def run_comparison(
@@ -64,6 +73,8 @@ def run_comparison(
     settings = {"command": command_line(argv), **_settings(task, model_args, args, configs)}
     if args.push_to_hub:
         _check_push(args, settings["command"])
+    if args.results_dir is not None:
+        _check_kept(Path(args.results_dir), task.source["name"].lower())
     with _main_process(args) as is_main:
         if is_main:
             _claim(output, settings, args)
@@ -115,6 +126,12 @@ def train_run(
     record = folder / "run.json"
     if record.exists():
         return json.loads(record.read_text(encoding="utf-8"))
+    with _main_process(args) as is_main:
+        if is_main:
+            if folder.exists() and not is_own_run(folder):
+                raise FileExistsError(f"{folder} holds what no run of this package left; move it, and --resume.")
+            folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(folder / BEGUN, json.dumps({"attention": config.attention, "seed": seed}) + "\n")
     set_seed(seed)
     trainer = build_trainer(task, config, args, seed, folder)
     trained = trainer.train(resume_from_checkpoint=_start(args, folder))
@@ -135,8 +152,8 @@ def train_run(
         "released": False,
         "history": _history(trainer),
     }
-    trainer.save_model(str(folder / "model"))
     with _main_process(args) as is_main:
+        trainer.save_model(str(folder / "model"))
         if is_main:
             write_atomically(record, json.dumps(run, indent=2) + "\n")
             for checkpoint in folder.glob("checkpoint-*"):
@@ -211,7 +228,7 @@ def _claim(output: Path, settings: dict[str, Any], args: ComparisonArguments) ->
 
 def _finished(output: Path) -> Path | None:
     """The checkpoint of a comparison that ended."""
-    results = None if (output / "runs").exists() else next(output.glob("*/results.json"), None)
+    results = None if own_runs(output) else next(output.glob("*/results.json"), None)
     return results and results.parent
 
 
@@ -246,8 +263,8 @@ def _publish(
         "attentions": model_args.attention,
         "baseline": model_args.baseline,
         "license": args.model_license,
-        "dataset": {**task.source, **task.sizes, "classes": len(task.class_names)},
-        "settings": settings,
+        "dataset": without_places({**task.source, **task.sizes, "classes": len(task.class_names)}),
+        "settings": without_places(settings),
         "runs": [{key: value for key, value in run.items() if key != "history"} for run in runs],
         "summary": {name: summarize(runs, name) for name in names},
         "comparisons": compare(runs, model_args.attention, model_args.baseline),
@@ -257,18 +274,16 @@ def _publish(
     }
     run_folder = output / "runs" / f"{best['attention']}-{best['seed']}"
     model = task.model_class.from_pretrained(run_folder / "model")
-    plot_learning_curves(runs, names, output / _CURVES)
-    inputs = task.collate(list(itertools.islice(task.splits["validation"], _RECORDED)))
-    inputs = {name: tensor for name, tensor in inputs.items() if name != "labels"}
-    place, plots = output / results["model_name"], [output / _CURVES]
-    folder = save_checkpoint(place, model, task.processor, results, plots, inputs)
-    (output / _CURVES).unlink()
+    with tempfile.TemporaryDirectory() as place:
+        curves = Path(place) / _CURVES
+        plot_learning_curves(runs, names, curves)
+        folder = save_checkpoint(output / results["model_name"], model, task.processor, results, [curves])
     if args.results_dir is not None:
         kept = Path(args.results_dir)
         kept.mkdir(parents=True, exist_ok=True)
         save_results(results, kept / f"{task.source['name'].lower()}.json")
         shutil.copyfile(folder / _CURVES, kept / f"{task.source['name'].lower()}.png")
-    shutil.rmtree(output / "runs")
+    clear_runs(output)
     print(format_table(results))
     print(f"\ncheckpoint: {folder}\ncard:       {folder / 'README.md'}, with how to load it")
     print(f"results:    {folder / 'results.json'}")
@@ -284,6 +299,16 @@ def _check_push(args: ComparisonArguments, command: str) -> None:
     check_text("the command, which the card shows,", command)
 
 
+def _check_kept(folder: Path, name: str) -> None:
+    """Refuses before the first step to write over files of `results_dir` that are no results."""
+    results, picture = folder / f"{name}.json", folder / f"{name}.png"
+    other = picture if picture.exists() and not results.exists() else None
+    if results.exists() and '"schema"' not in results.read_text(encoding="utf-8"):
+        other = results
+    if other is not None:
+        raise FileExistsError(f"`results_dir`: {other} is not of results of this package; move it.")
+
+
 def _push(folder: Path, args: ComparisonArguments) -> None:
     """Publishes the checkpoint where the arguments ask for it, in one commit."""
     if args.push_to_hub:
@@ -293,11 +318,9 @@ def _push(folder: Path, args: ComparisonArguments) -> None:
 
 @contextlib.contextmanager
 def _main_process(args: ComparisonArguments):
-    """Whether this process is the one that writes; the others wait until it has."""
-    try:
+    """Whether this process is the one that writes; the others wait until it has, and end with it if it fails."""
+    with together("what comes before the next step"):
         yield args.should_save
-    finally:
-        args.distributed_state.wait_for_everyone()
 
 
 def _best_epoch(trainer: ComparisonTrainer) -> float:

@@ -49,10 +49,7 @@ class ImageModelArguments(AttentionArguments):
     image_size: int = field(default=224, metadata={"help": "Height and width the images are brought to."})
     patch_size: int = field(default=16, metadata={"help": "Height and width of a patch."})
     num_channels: int = field(
-        default=3,
-        metadata={
-            "help": "3; or 1 for grey, which pipelines of transformers, that make all images colour, cannot serve."
-        },
+        default=3, metadata={"help": "3: grey images are read as colour, as pipelines of transformers hand them over."}
     )
     hidden_size: int = field(default=192, metadata={"help": "Width."})
     num_hidden_layers: int = field(default=12, metadata={"help": "Layers."})
@@ -73,8 +70,11 @@ class ImageModelArguments(AttentionArguments):
         super().__post_init__()
         if self.teacher is not None and not self.distillation_head:
             raise ValueError("`teacher` teaches a head of its own: set `distillation_token` and `distillation_head`.")
-        if self.num_channels not in (1, 3):
-            raise ValueError(f"`num_channels` must be 1 or 3, got {self.num_channels}.")
+        if self.num_channels != 3:
+            raise ValueError(
+                f"`num_channels` must be 3, got {self.num_channels}: pipelines of transformers make all images "
+                "colour, so grey ones are trained on as colour too."
+            )
 
 
 @dataclass

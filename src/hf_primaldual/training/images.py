@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value
+from PIL import Image as Pillow
 from transformers import BaseImageProcessor, ViTImageProcessorPil
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
 from hf_primaldual.data import decode_image, describe_fashion_mnist, load_fashion_mnist, load_images
+from hf_primaldual.data.splits import cut_validation, draw
 
 from .arguments import ComparisonArguments
 from .augmentation import (
@@ -27,11 +29,12 @@ from .augmentation import (
 )
 from .distillation import distillation_loss
 from .image_arguments import ImageDataArguments, ImageModelArguments
-from .splits import cut_validation, draw
 from .task import EXAMPLE_ID, Task, with_ids
 
 # Up to this many pixels a side, images are decoded once and kept as raw bytes: decoding would take longer than a step.
 _SMALL = 64
+# Grey images are read as colour, as pipelines of transformers hand them over.
+_CHANNELS = 3
 
 
 @dataclass
@@ -49,7 +52,6 @@ class ImageCollator:
 
     processor: BaseImageProcessor
     size: int
-    channels: int
     classes: int
     augmentation: AugmentationArguments | None = None
     clock: torch.Tensor | None = None
@@ -87,24 +89,21 @@ class ImageCollator:
         return {"pixel_values": images, "labels": labels}
 
     def _images(self, examples: list[dict[str, Any]]) -> torch.Tensor:
-        """(batch, channels, size, size), values from 0 to 1."""
+        """(batch, 3, size, size), values from 0 to 1."""
         crop = self.augmentation.crop_scale if self.augmentation else None
         if "pixels" in examples[0]:
             joined = bytearray(b"".join(example["pixels"] for example in examples))
-            shape = (len(examples), self.channels, self.size, self.size)
+            shape = (len(examples), _CHANNELS, self.size, self.size)
             images = torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
             if crop is None:
                 return images
             return torch.stack([random_resized_crop(image, (self.size, self.size), crop) for image in images])
-        mode = "L" if self.channels == 1 else "RGB"
         images = []
         for example in examples:
-            image = decode_image(example["image"], mode)
+            image = decode_image(example["image"])
             if crop is None:
                 image = image.resize((self.size, self.size), self.processor.resample)
-            # From (height, width) or (height, width, channels).
-            pixels = np.atleast_3d(np.array(image)).transpose(2, 0, 1)
-            pixels = torch.from_numpy(np.ascontiguousarray(pixels)) / 255
+            pixels = torch.from_numpy(_channels_first(image)) / 255
             images.append(pixels if crop is None else random_resized_crop(pixels, (self.size, self.size), crop))
         return torch.stack(images)
 
@@ -206,28 +205,24 @@ def prepare_images(
     Raises:
         ValueError: an image cannot be read; see `decode_image`.
     """
-    size, channels = model_args.image_size, model_args.num_channels
+    size = model_args.image_size
     class_names = splits["train"].features["labels"].names
     # On Pillow, so that images are the same with and without torchvision; saved under the name of both.
     processor = ViTImageProcessorPil(size={"height": size, "width": size})
     # Encoded, so that a broken image is met where its name is known.
     splits = type(splits)({name: split.cast_column("image", Image(decode=False)) for name, split in splits.items()})
     if size <= _SMALL and isinstance(splits["train"], Dataset) and augmentation.crop_scale is None:
-        splits = DatasetDict(
-            {name: _packed(split, size, channels, int(processor.resample)) for name, split in splits.items()}
-        )
-        mean, std = _moments(splits["train"], channels)
+        splits = DatasetDict({name: _packed(split, size, int(processor.resample)) for name, split in splits.items()})
+        processor.image_mean, processor.image_std = _moments(splits["train"])
     else:
-        mean, std = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]) if channels == 3 else ([0.5], [0.5])
-    processor.image_mean, processor.image_std = mean, std
-    if channels == 3:
-        processor.do_convert_rgb = True
-    collate = ImageCollator(processor, size, channels, len(class_names))
+        processor.image_mean, processor.image_std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    processor.do_convert_rgb = True
+    collate = ImageCollator(processor, size, len(class_names))
     patches = (size // model_args.patch_size) ** 2
     return ImageTask(
         splits=with_ids(splits),
         class_names=class_names,
-        source={**source, "channels": channels, "image_size": [size, size]},
+        source={**source, "channels": _CHANNELS, "image_size": [size, size]},
         processor=processor,
         collate=collate,
         collate_train=replace(collate, augmentation=augmentation),
@@ -264,7 +259,6 @@ def _load(args: ImageDataArguments) -> tuple[Any, dict[str, Any]]:
 
 def _digits() -> tuple[DatasetDict, dict[str, Any]]:
     """scikit-learn's 1797 digits of 8 x 8 pixels, the last fifth of them to test on."""
-    from PIL import Image as Pillow
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -276,30 +270,35 @@ def _digits() -> tuple[DatasetDict, dict[str, Any]]:
     return DatasetDict(cut), source
 
 
-def _packed(split: Dataset, size: int, channels: int, resample: int) -> Dataset:
-    """The split with a column `pixels`, the bytes of (channels, size, size), in place of the images."""
+def _packed(split: Dataset, size: int, resample: int) -> Dataset:
+    """The split with a column `pixels`, the bytes of (3, size, size), in place of the images."""
     features = Features({"pixels": Value("binary"), "labels": split.features["labels"]})
     kept = split.select_columns(["image", "labels"])
     return kept.map(
         _pixels,
-        fn_kwargs={"size": size, "mode": "L" if channels == 1 else "RGB", "resample": resample},
+        fn_kwargs={"size": size, "resample": resample},
         remove_columns=["image"],
         features=features,
         desc="decoding",
     )
 
 
-def _pixels(row: dict[str, Any], size: int, mode: str, resample: int) -> dict[str, bytes]:
-    image = decode_image(row["image"], mode)
+def _pixels(row: dict[str, Any], size: int, resample: int) -> dict[str, bytes]:
+    image = decode_image(row["image"])
     if image.size != (size, size):
         image = image.resize((size, size), resample)
-    return {"pixels": np.atleast_3d(np.asarray(image)).transpose(2, 0, 1).tobytes()}
+    return {"pixels": _channels_first(image).tobytes()}
 
 
-def _moments(train: Dataset, channels: int) -> tuple[list[float], list[float]]:
+def _channels_first(image: Pillow.Image) -> np.ndarray:
+    """(3, height, width)"""
+    return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
+
+
+def _moments(train: Dataset) -> tuple[list[float], list[float]]:
     """Mean and deviation of each channel over the first images, values from 0 to 1."""
     first = train.take(min(len(train), 10_000))["pixels"]
-    pixels = np.stack([np.frombuffer(image, np.uint8).reshape(channels, -1) for image in first]) / 255
+    pixels = np.stack([np.frombuffer(image, np.uint8).reshape(_CHANNELS, -1) for image in first]) / 255
     return pixels.mean((0, 2)).tolist(), pixels.std((0, 2)).tolist()
 
 

@@ -9,13 +9,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..hub.checks import without_places
 from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank
+from .checkpoints import MANIFEST
+
+BEGUN = "begun.json"
+"""What a run writes into its folder before anything else."""
 
 
 def claim_output_folder(folder: Path, overwrite: bool) -> Path:
     """
-    Creates the folder of a run, or takes an empty one; with `overwrite` the unfinished runs in it are cleared, while a
-    finished checkpoint stays until the new one replaces it.
+    Creates the folder of a run, or takes an empty one; with `overwrite` the unfinished runs in it are cleared
+    (`clear_runs`), while a finished checkpoint stays until the new one replaces it. Nothing else is removed.
 
     Raises:
         FileExistsError: when the folder holds something and `overwrite` is off.
@@ -33,8 +38,34 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
         tempfile.TemporaryFile(dir=folder).close()
     except PermissionError as error:
         raise PermissionError(f"`output_dir` {folder} cannot be written to; name another folder.") from error
-    shutil.rmtree(folder / "runs", ignore_errors=True)
+    clear_runs(folder)
     return folder
+
+
+def own_runs(folder: Path) -> list[Path]:
+    """
+    The folders of runs in `folder/runs` that `comparison.train_run` made. Others may write there too, as TensorBoard
+    does by default: what holds neither a record of ours nor a checkpoint that we sealed is theirs.
+    """
+    runs = folder / "runs"
+    return [path for path in sorted(runs.iterdir()) if is_own_run(path)] if runs.is_dir() else []
+
+
+def is_own_run(folder: Path) -> bool:
+    """Whether a folder is that of a run of `comparison.train_run`, or empty. A link is not."""
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    marks = (BEGUN, "run.json", f"checkpoint-*/{MANIFEST}")
+    return not any(folder.iterdir()) or any(next(folder.glob(mark), None) for mark in marks)
+
+
+def clear_runs(folder: Path) -> None:
+    """Removes `own_runs` of a folder, and `folder/runs` if nobody else's are left there."""
+    for run in own_runs(folder):
+        shutil.rmtree(run)
+    runs = folder / "runs"
+    if runs.is_dir() and not runs.is_symlink() and not any(runs.iterdir()):
+        runs.rmdir()
 
 
 def of_attention(runs: list[dict[str, Any]], attention: str) -> list[dict[str, Any]]:
@@ -135,9 +166,18 @@ def _paired(runs: list[dict[str, Any]], attention: str, baseline: str) -> dict[s
 
 
 def command_line(argv: list[str] | None = None) -> str:
-    """The command that this process runs, as a person would type it."""
-    arguments = sys.argv[1:] if argv is None else argv
-    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *arguments])
+    """The command that this process runs, as a person would type it and others may read it: without the Hub's token,
+    and of files elsewhere on this machine with their names alone."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    shown = []
+    while arguments:
+        name, equals, value = arguments.pop(0).partition("=")
+        if name.startswith("--") and name.endswith("token"):
+            if not equals and arguments and not arguments[0].startswith("--"):
+                arguments.pop(0)
+            continue
+        shown.append(f"{without_places(name)}{equals}{without_places(value)}")
+    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *shown])
 
 
 def format_table(results: Mapping[str, Any]) -> str:
@@ -180,13 +220,17 @@ def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 
 __all__ = [
+    "BEGUN",
     "best_run",
     "claim_output_folder",
+    "clear_runs",
     "command_line",
     "compare",
     "format_table",
     "holm",
+    "is_own_run",
     "of_attention",
+    "own_runs",
     "release",
     "summarize",
 ]

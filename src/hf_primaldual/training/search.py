@@ -6,9 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from transformers import TrainingArguments
 
 from hf_primaldual import PRESETS
 from hf_primaldual.hub.results import write_atomically
+
+from .arguments import refuse_unknown, typed_settings
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -55,9 +58,13 @@ def search_settings(task: "Task", model_args: "AttentionArguments", args: "Compa
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     seed, found, report = args.seeds[0], {}, {}
-    for name in model_args.attention:
-        space = args.search_space or default_space(name, task.config(name).num_attention_heads)
-        _check(space, name, model_args, args)
+    # All are looked at before the first is searched.
+    spaces = {
+        name: _checked(args.search_space, name, model_args)
+        or default_space(name, task.config(name).num_attention_heads)
+        for name in model_args.attention
+    }
+    for name, space in spaces.items():
         if not space:
             continue
         study = _Study(task, name, space)
@@ -146,13 +153,23 @@ class _Study:
         return self.scores[self.number]
 
 
-def _check(space: Space, attention: str, model_args: "AttentionArguments", args: "ComparisonArguments") -> None:
-    known = model_args.config_fields(attention)
+def _checked(space: Space, attention: str, model_args: "AttentionArguments") -> Space:
+    own, trainers = set(model_args.config_fields(attention)), set(TrainingArguments.__dataclass_fields__)
+    refuse_unknown(space, own | trainers, f"`search_space`, for {attention},")
+    types = (type(model_args), TrainingArguments)
+    known = set().union(*(kind.__dataclass_fields__ for kind in types))
+    typed = {}
     for key, choices in space.items():
-        if key not in known and not hasattr(args, key):
-            raise ValueError(f"`search_space` names {key!r}, which is no setting of {attention}.")
-        if isinstance(choices, dict) and not {"low", "high"} <= choices.keys():
-            raise ValueError(f"`search_space` of {key!r} must have low and high, got {choices}.")
+        bounds = isinstance(choices, dict) and {"low", "high"} <= choices.keys()
+        if not bounds and not (isinstance(choices, list) and choices):
+            raise ValueError(f"`search_space` of {key!r} must be a list, or have low and high, got {choices}.")
+        names = {"low", "high"} if bounds else range(len(choices))
+        values = {name: choices[name] for name in names}
+        if key in known:
+            where = "a value of `search_space`"
+            values = {name: typed_settings({key: value}, types, known, where)[key] for name, value in values.items()}
+        typed[key] = {**choices, **values} if bounds else [values[name] for name in names]
+    return typed
 
 
 __all__ = ["default_space", "search_settings"]

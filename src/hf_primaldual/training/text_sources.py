@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -30,27 +31,22 @@ from hf_primaldual.data import (
 )
 from hf_primaldual.data.listops import ListOpsSpec
 from hf_primaldual.data.pathfinder import PathfinderSpec
+from hf_primaldual.data.splits import empty_texts, with_classes
 
 from .text_arguments import TextDataArguments
 
 # How `load_dataset` reads a file, by its ending.
-_READERS = {
-    ".csv": ("csv", {}),
-    ".tsv": ("csv", {"sep": "\t"}),
-    ".json": ("json", {}),
-    ".jsonl": ("json", {}),
-    ".parquet": ("parquet", {}),
-}
+_READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
 @dataclass
 class TextSource:
     """
-    Splits `train`, `test` and where there is one `validation`, with a `labels` column of a `ClassLabel`.
+    Splits `train`, `test` and where there is one `validation`, with the classes in `label_column`.
 
     `columns` are those of a text, or of both texts of a pair; or `("input_ids",)` where there are tokens already, of
     the vocabulary of `tokenizer`. `described` is `name`, `source`, `licence`, and `sha256` where the files have a
-    known one; else it becomes that of the examples.
+    known one; else it becomes that of the examples. `files` is what errors call a split.
     """
 
     splits: DatasetDict
@@ -58,6 +54,8 @@ class TextSource:
     described: dict[str, Any]
     tokenizer: PreTrainedTokenizerBase | None = None
     max_tokens: int = 1024
+    label_column: str = "labels"
+    files: dict[str, str] = field(default_factory=dict)
 
     @property
     def has_tokens(self) -> bool:
@@ -71,7 +69,7 @@ def load_source(args: TextDataArguments) -> TextSource:
 
     Raises:
         ValueError: for none or several of them, an unknown task, a column that is not there, a split that is missing,
-            or classes that differ between splits.
+            a file that cannot be read, or texts or labels that cannot be trained on: see `with_classes`.
         FileNotFoundError, ModuleNotFoundError: from the task's loader.
     """
     named = [name for name in ("task", "dataset", "train_file") if getattr(args, name) is not None]
@@ -85,6 +83,11 @@ def load_source(args: TextDataArguments) -> TextSource:
         source = TASKS[args.task](args)
     else:
         raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {args.task!r}.")
+    if not source.has_tokens:
+        # Tokens were generated or published whole, and so were the texts of tasks.
+        where = {name: f"the {name} set" for name in source.splits} | source.files
+        problems = empty_texts(source.splits, source.columns, where) if args.task is None else []
+        source.splits = with_classes(source.splits, source.label_column, where, problems)
     if args.classes is not None:
         source.splits = _of_classes(source.splits, args.classes)
     return source
@@ -180,7 +183,7 @@ def _text(args: TextDataArguments) -> TextSource:
         splits = load_imdb(args.data_folder)
     else:
         described |= {"source": "stanfordnlp/imdb on the hub", "hub_id": "stanfordnlp/imdb"}
-        splits = _labelled(_chosen(load_dataset("stanfordnlp/imdb"), described["source"]), "label")
+        splits = _chosen(load_dataset("stanfordnlp/imdb"), described["source"]).rename_column("label", "labels")
     return TextSource(splits, ("text",), described, max_tokens=4000)
 
 
@@ -199,8 +202,8 @@ def _manpages(args: TextDataArguments) -> TextSource:
 
 
 def _newsgroups(args: TextDataArguments) -> TextSource:
-    splits = _labelled(load_newsgroups(args.data_folder), "label")
-    return TextSource(splits, ("text",), describe_newsgroups(args.data_folder))
+    splits = load_newsgroups(args.data_folder)
+    return TextSource(splits, ("text",), describe_newsgroups(args.data_folder), label_column="label")
 
 
 TASKS: dict[str, Callable[[TextDataArguments], TextSource]] = {
@@ -222,7 +225,14 @@ def _load_hub(args: TextDataArguments) -> TextSource:
         where = f"a local folder {described['name']}"
     else:
         described["hub_id"] = args.dataset
-    return _from_columns(args, load_dataset(args.dataset, args.dataset_config), described, where)
+    return _from_columns(args, _read(where, args.dataset, args.dataset_config), described, where)
+
+
+def _read(where: str, *args, **options) -> Any:
+    try:
+        return load_dataset(*args, **options)
+    except (DatasetGenerationError, ValueError) as error:
+        raise ValueError(f"{where} cannot be read: {error.__cause__ or error}") from error
 
 
 def _load_files(args: TextDataArguments) -> TextSource:
@@ -231,19 +241,38 @@ def _load_files(args: TextDataArguments) -> TextSource:
     suffixes = {Path(file).suffix for file in files.values()}
     if len(suffixes) != 1 or not suffixes <= _READERS.keys():
         raise ValueError(f"files must all end in one of {', '.join(_READERS)}, got {', '.join(sorted(suffixes))}.")
-    reader, options = _READERS[suffixes.pop()]
+    suffix = suffixes.pop()
+    options = {"sep": "\t"} if suffix == ".tsv" else {}
+    if _READERS[suffix] == "csv":
+        # pandas would take texts of digits for numbers, and words such as None and NA for nothing.
+        converters = dict.fromkeys(_text_columns(args), str)
+        options |= {"converters": converters, "keep_default_na": False, "na_values": [""]}
+    splits = DatasetDict()
+    for split, file in files.items():
+        splits[split] = _read(file, _READERS[suffix], data_files={split: file}, split=split, **options)
     described = {"name": Path(args.train_file).stem}
-    return _from_columns(args, load_dataset(reader, data_files=files, **options), described, "local files")
+    return _from_columns(args, splits, described, "local files", files)
 
 
-def _from_columns(args: TextDataArguments, splits: DatasetDict, described: dict[str, Any], where: str) -> TextSource:
-    splits = _chosen(splits, where)
-    columns = (args.text_column,) if args.text_pair_column is None else (args.text_column, args.text_pair_column)
-    for column in (*columns, args.label_column):
-        if column not in splits["train"].column_names:
-            raise ValueError(f"{where} has no column {column!r}; it has {', '.join(splits['train'].column_names)}.")
-    splits = _labelled(splits, args.label_column)
-    return TextSource(splits, columns, {**described, "source": where, "licence": None})
+def _text_columns(args: TextDataArguments) -> tuple[str, ...]:
+    return (args.text_column,) if args.text_pair_column is None else (args.text_column, args.text_pair_column)
+
+
+def _from_columns(
+    args: TextDataArguments,
+    splits: DatasetDict,
+    described: dict[str, Any],
+    where: str,
+    files: dict[str, str] | None = None,
+) -> TextSource:
+    splits, columns = _chosen(splits, where), _text_columns(args)
+    for name, split in splits.items():
+        for column in (*columns, args.label_column):
+            if column not in split.column_names:
+                place = (files or {}).get(name, f"the {name} set of {where}")
+                raise ValueError(f"{place} has no column {column!r}; it has {', '.join(split.column_names)}.")
+    described = {**described, "source": where, "licence": None}
+    return TextSource(splits, columns, described, label_column=args.label_column, files=files or {})
 
 
 def _chosen(splits: DatasetDict, where: str) -> DatasetDict:
@@ -257,19 +286,6 @@ def _chosen(splits: DatasetDict, where: str) -> DatasetDict:
     return DatasetDict({name: splits[name] for name in ("train", "validation", "test") if name in splits})
 
 
-def _labelled(splits: DatasetDict, column: str) -> DatasetDict:
-    """The splits with `labels`, a `ClassLabel`: as it is, or of the names or numbers that `column` has in `train`."""
-    if not isinstance(splits["train"].features[column], ClassLabel):
-        names = sorted(set(splits["train"][column]), key=lambda name: (isinstance(name, str), name))
-        for split, dataset in splits.items():
-            if unknown := sorted({str(name) for name in set(dataset[column]) - set(names)}):
-                raise ValueError(f"the {split} set has the classes {', '.join(unknown)}, which train lacks.")
-        label, places = ClassLabel(names=[str(name) for name in names]), {name: i for i, name in enumerate(names)}
-        splits = splits.map(lambda name: {"labels": places[name]}, input_columns=column)
-        return splits.cast_column("labels", label)
-    return splits if column == "labels" else splits.rename_column(column, "labels")
-
-
 def _of_classes(splits: DatasetDict, classes: list[str]) -> DatasetDict:
     names = splits["train"].features["labels"].names
     if unknown := sorted(set(classes) - set(names)):
@@ -278,6 +294,8 @@ def _of_classes(splits: DatasetDict, classes: list[str]) -> DatasetDict:
         raise ValueError(f"`classes` must name at least two classes and each once, got {', '.join(classes)}.")
     places = {names.index(name): place for place, name in enumerate(classes)}
     kept = splits.filter(lambda label: label in places, input_columns="labels")
+    if empty := [name for name, split in kept.items() if not len(split)]:
+        raise ValueError(f"`classes` must leave examples in each split, got none in {' and '.join(empty)}.")
     kept = kept.map(lambda label: {"labels": places[label]}, input_columns="labels")
     return kept.cast_column("labels", ClassLabel(names=classes))
 

@@ -15,9 +15,9 @@ from hf_primaldual import (
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
 )
+from hf_primaldual.data.splits import column_of, cut_validation, draw, problem
 
 from .samplers import LengthSampler
-from .splits import cut_validation, draw
 from .task import Task, with_ids
 from .text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
 from .text_sources import TextSource, digest, load_source
@@ -103,12 +103,11 @@ def text_task(
 
     Raises:
         ModuleNotFoundError, FileNotFoundError, ValueError: see `load_source`, `cut_validation` and `draw`.
-        ValueError: for examples without a class, a tokenizer beside tokens that are there already, or `max_tokens`
-            below their number.
+        ValueError: for texts without a token, a tokenizer beside tokens that are there already, or `max_tokens` below
+            their number.
     """
     source = load_source(data_args)
     splits = source.splits.select_columns([*source.columns, "labels"])
-    _check_labels(splits)
     settings = {"subset_seed": data_args.subset_seed}
     if "validation" not in splits:
         splits = cut_validation(splits, data_args.validation_share)
@@ -120,8 +119,14 @@ def text_task(
     tokenizer = _tokenizer(source, data_args)
     limit = data_args.max_tokens or source.max_tokens
     prepared = _with_tokens(splits, source, tokenizer, limit)
-    longest = int(max(_column(split, "length").max() for split in prepared.values()))
-    lengths = (int(min(_column(split, "shortest").min() for split in prepared.values())), longest)
+    problems = []
+    for name, split in prepared.items():
+        rows = np.flatnonzero(column_of(split, "shortest").to_numpy() == 0)
+        problems += problem(f"the {name} set", rows, len(split), "examples have no token")
+    if problems:
+        raise ValueError(f"the data cannot be trained on: {'; '.join(problems)}.")
+    longest = int(max(column_of(split, "length").to_numpy().max() for split in prepared.values()))
+    lengths = (int(min(column_of(split, "shortest").to_numpy().min() for split in prepared.values())), longest)
     if longest > limit:
         raise ValueError(f"`max_tokens` must be at least {longest}, as no example may be cut here, got {limit}.")
     positions = data_args.max_tokens or longest
@@ -153,21 +158,8 @@ def majority_share(splits: DatasetDict) -> float:
     return Counter(splits["test"]["labels"])[most_frequent] / len(splits["test"])
 
 
-def _column(split: Dataset, name: str) -> np.ndarray:
-    """A column of numbers at once; the rows of a `Dataset`'s column are read one by one."""
-    return split.select_columns(name).with_format("arrow")[:][name].to_numpy()
-
-
-def _check_labels(splits: DatasetDict) -> None:
-    """Some data sets of the hub keep the classes of their test set back, as -1."""
-    for name, split in splits.items():
-        labels = _column(split, "labels")
-        if not (labels >= 0).all():
-            raise ValueError(f"{(~(labels >= 0)).sum()} of the {len(split)} examples of the {name} set have no class.")
-
-
 def _by_length(train: Dataset, batch: int) -> LengthSampler:
-    return LengthSampler(_column(train, "length"), batch)
+    return LengthSampler(column_of(train, "length").to_numpy(), batch)
 
 
 def _tokenizer(source: TextSource, args: TextDataArguments) -> PreTrainedTokenizerBase:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from datasets import Array2D, DatasetDict
 
@@ -13,9 +15,9 @@ from hf_primaldual import (
     PrimalDualTimeSeriesForSequenceClassification,
 )
 from hf_primaldual.data import describe_source, load_uea
+from hf_primaldual.data.splits import column_of, cut_validation, problem, with_classes
 
 from .arguments import SeriesDataArguments, SeriesModelArguments
-from .splits import cut_validation
 from .task import Task, with_ids
 
 
@@ -65,13 +67,18 @@ def series_task(data_args: SeriesDataArguments, model_args: SeriesModelArguments
     The task that the arguments name: its series, and a feature extractor fitted on the training set.
 
     Raises:
-        ModuleNotFoundError, FileNotFoundError, ValueError: see `load_uea` and `cut_validation`.
+        ModuleNotFoundError, FileNotFoundError, ValueError: see `load_uea` and `prepare_series`.
     """
-    splits = cut_validation(load_uea(data_args.dataset, data_args.data_folder), data_args.validation_share)
-    source = describe_source(data_args.dataset, data_args.data_folder)
-    task = prepare_series(splits, source, model_args, data_args.max_steps_per_series)
-    task.settings["validation_share"] = data_args.validation_share
-    return task
+    splits = load_uea(data_args.dataset, data_args.data_folder)
+    return prepare_series(
+        splits,
+        describe_source(data_args.dataset, data_args.data_folder),
+        model_args,
+        data_args.max_steps_per_series,
+        data_args.validation_share,
+        data_args.missing_values,
+        where={name: f"{data_args.dataset}_{name.upper()}.ts" for name in splits},
+    )
 
 
 def prepare_series(
@@ -79,28 +86,48 @@ def prepare_series(
     source: dict[str, Any],
     model_args: SeriesModelArguments,
     max_steps_per_series: int | None = None,
+    validation_share: float = 0.2,
+    missing_values: str = "error",
+    where: dict[str, str] | None = None,
 ) -> SeriesTask:
     """
-    The task of series that are already split.
+    The task of series that have a test set.
 
     Args:
-        splits: `train`, `validation` and `test` of `past_values`, lists (time, channels), and `labels`, a
-            `ClassLabel`.
+        splits: `train`, `test` and, or else it is cut out of `train`, `validation`, of `past_values`, lists (time,
+            channels), and `labels`, a `ClassLabel`.
         source: what `results.json` keeps of the data; see `Task`.
         max_steps_per_series: positions of the model; by default the longest series.
+        validation_share: see `cut_validation`.
+        missing_values: `"error"`, or `"mean"`, the training mean of the channel.
+        where: what errors call a split.
+
+    Raises:
+        ValueError: for series of any split that have no step, other channels, infinite values, or missing ones with
+            `"error"`; and see `with_classes` and `cut_validation`.
     """
-    columns = [split.with_format("arrow")["past_values"] for split in splits.values()]
-    counts = [len(values) for column in columns for values in column]
-    lengths = (min(counts), max(counts))
-    channels = len(splits["train"][0]["past_values"][0])
-    # As lists of lists, numbers would be turned into arrays one by one, which takes longer than a small model's step.
-    splits = with_ids(splits).cast_column("past_values", Array2D((None, channels), "float32")).with_format("numpy")
-    series = [example["past_values"] for example in splits["train"]]
-    has_missing = any(np.isnan(values).any() for values in series)
-    feature_extractor = PrimalDualTimeSeriesFeatureExtractor(
-        feature_size=channels, missing_values="mean" if has_missing else "error"
-    ).fit(series)
+    columns = {name: column_of(split, "past_values") for name, split in splits.items()}
+    channels = next((len(steps[0]) for steps in columns["train"] if steps.is_valid and len(steps)), 1)
+    problems = []
+    for name, column in columns.items():
+        problems += _problems(column, channels, missing_values, (where or {}).get(name, f"the {name} set"))
+    splits = with_classes(splits, where=where, problems=problems)
+    counts = [pc.min_max(pc.list_value_length(column)).as_py() for column in columns.values()]
+    lengths = (min(count["min"] for count in counts), max(count["max"] for count in counts))
     positions = max_steps_per_series or lengths[1]
+    settings = {"max_position_embeddings": positions, "missing_values": missing_values}
+    if "validation" not in splits:
+        splits = cut_validation(splits, validation_share)
+        settings["validation_share"] = validation_share
+    if any(column.flatten().flatten().null_count for column in columns.values()):
+        # An array of `datasets` has NaN where something is missing, and no nulls.
+        splits = splits.map(_with_nans, input_columns="past_values")
+    # As lists of lists, numbers would be turned into arrays one by one, which takes longer than a small model's step;
+    # and `datasets` makes arrays of float32, before anything is centred, where it is not told otherwise.
+    splits = with_ids(splits).cast_column("past_values", Array2D((None, channels), "float64"))
+    splits = splits.with_format("numpy", columns=["past_values"], output_all_columns=True, dtype=np.float64)
+    feature_extractor = PrimalDualTimeSeriesFeatureExtractor(feature_size=channels, missing_values=missing_values)
+    feature_extractor.fit(example["past_values"] for example in splits["train"])
     return SeriesTask(
         splits=splits,
         class_names=splits["train"].features["labels"].names,
@@ -108,11 +135,35 @@ def prepare_series(
         processor=feature_extractor,
         collate=SeriesCollator(feature_extractor),
         lengths=lengths,
-        settings={"max_position_embeddings": positions},
+        settings=settings,
         model_args=model_args,
         channels=channels,
         positions=positions,
     )
+
+
+def _with_nans(values: list[list[float | None]]) -> dict[str, np.ndarray]:
+    return {"past_values": np.array(values, dtype=np.float64)}
+
+
+def _problems(column: pa.Array, channels: int, missing_values: str, where: str) -> list[str]:
+    """What is wrong with the series of a split, lists (time, channels)."""
+    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
+    steps = column.flatten()
+    widths = pc.list_value_length(steps).fill_null(0).to_numpy()
+    values = steps.flatten().cast(pa.float64()).fill_null(np.nan).to_numpy()
+    # Which series a step and a value are of.
+    of_step = np.repeat(np.arange(len(column)), lengths)
+    of_value = np.repeat(of_step, widths)
+    total = len(column)
+    problems = problem(where, np.flatnonzero(lengths == 0), total, "series have no step")
+    other = np.unique(of_step[widths != channels])
+    problems += problem(where, other, total, f"series are not of {channels} channels, as the first is")
+    infinite = np.unique(of_value[np.isinf(values)])
+    problems += problem(where, infinite, total, "series have infinite values")
+    missing = np.unique(of_value[np.isnan(values)]) if missing_values == "error" else ()
+    hint = "series have missing values, which `--missing_values mean` makes the training mean,"
+    return problems + problem(where, missing, total, hint)
 
 
 __all__ = ["SeriesCollator", "SeriesTask", "prepare_series", "series_task"]

@@ -15,7 +15,7 @@ from torch.utils.data import Sampler
 from transformers import Trainer, TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from .checkpoints import seal
+from .checkpoints import seal, together
 from .task import EXAMPLE_ID
 
 AVERAGE_FILE = "average.safetensors"
@@ -52,7 +52,8 @@ class ComparisonTrainer(Trainer):
 
     Raises:
         FloatingPointError: from `train`, at a loss that is not finite.
-        OSError: from `train`, when the disk is full; the last whole checkpoint stays.
+        OSError: from `train`, when the disk is full, or a checkpoint could not be written by another process; the last
+            whole checkpoint stays.
     """
 
     def __init__(
@@ -113,26 +114,42 @@ class ComparisonTrainer(Trainer):
         folder = Path(self._get_output_dir(trial=trial))
         checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         try:
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save and self.average is not None:
-                save_file(self.average.state_dict(), checkpoint / AVERAGE_FILE)
             # Every process writes a file of its own.
-            self.accelerator.wait_for_everyone()
+            with together(f"checkpoint {checkpoint.name} could not be written"), self._naming_a_full_disk(checkpoint):
+                super()._save_checkpoint(model, trial)
+                if self.args.should_save and self.average is not None:
+                    save_file(self.average.state_dict(), checkpoint / AVERAGE_FILE)
+            with together(f"checkpoint {checkpoint.name} could not be sealed"), self._naming_a_full_disk(checkpoint):
+                if self.args.should_save:
+                    seal(checkpoint)
+        except Exception:
             if self.args.should_save:
-                seal(checkpoint)
+                shutil.rmtree(checkpoint, ignore_errors=True)
+            raise
+        if self.args.should_save:
+            rotate_checkpoints(str(folder), self._checkpoints_kept, self.state.best_model_checkpoint)
+
+    def save_model(self, output_dir=None, _internal_call=False) -> None:
+        """Trainer's. It comes before a barrier, where nobody may wait for a process that failed to write."""
+        with together(f"the model could not be written to {output_dir or self.args.output_dir}"):
+            super().save_model(output_dir, _internal_call)
+
+    @contextmanager
+    def _naming_a_full_disk(self, checkpoint: Path) -> Iterator[None]:
+        try:
+            yield
         except Exception as error:
             # torch, safetensors and Python each have an error of their own for a full disk.
-            full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < _FULL
-            shutil.rmtree(checkpoint, ignore_errors=True)
-            if not full:
+            number, free = getattr(error, "errno", None), shutil.disk_usage(checkpoint.parent).free
+            # The error of another process has been named there.
+            if number == errno.ECANCELED or (number != errno.ENOSPC and free >= _FULL):
                 raise
             raise OSError(
                 errno.ENOSPC,
-                f"the disk is full: checkpoint {checkpoint.name} could not be written and was removed. What was "
-                f"there before is kept; make room in {folder} and start again with --resume",
+                f"the disk is full: checkpoint {checkpoint.name} could not be written by process "
+                f"{self.args.process_index} and was removed. What was there before is kept; make room in "
+                f"{checkpoint.parent} and start again with --resume",
             ) from error
-        if self.args.should_save:
-            rotate_checkpoints(str(folder), self._checkpoints_kept, self.state.best_model_checkpoint)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)

@@ -73,7 +73,14 @@ def upload(folder: str, repo_id: str, **options) -> dict:
 
     found = sorted(path for path in Path(folder).iterdir() if path.is_file())
     done = publish.upload(found, repo_id, **options)
-    return {"commit": done.commit, "removed": done.removed, "url": done.url, "shown": str(done)}
+    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "url": done.url, "shown": str(done)}
+
+
+def publish(folder: str, repo_id: str, **options) -> dict:
+    from hf_primaldual.hub import publish
+
+    done = publish.publish(folder, repo_id, **options)
+    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "shown": str(done)}
 
 
 def snapshot(repo_id: str, **options) -> str:
@@ -125,7 +132,7 @@ def collect(repo_ids: list[str]) -> dict:
 def main() -> None:
     # What libraries print must not come between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    every = (upload, snapshot, pull, api, whoami, collect, add_to_collection, found)
+    every = (upload, publish, snapshot, pull, api, whoami, collect, add_to_collection, found)
     steps = {step.__name__: step for step in every}
     for line in sys.stdin:
         step, arguments = json.loads(line)

@@ -1,0 +1,62 @@
+"""Rows that do not begin with a real token: where they begin, and how they are brought there."""
+
+import torch
+
+
+def row_starts(mask: torch.Tensor | None, prefix: int = 0) -> torch.Tensor | None:
+    """
+    The place behind the prefix at which each row has its first real token: what a row padded on the left counts its
+    positions and its windows from.
+
+    Args:
+        mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): true for a real token.
+        prefix (`int`): tokens in front that belong to no row (CLS).
+
+    Returns:
+        A `torch.LongTensor` of shape `(batch,)`; or `None` where every row begins at once. Under `torch.compile` and
+        `torch.export` the values can't be looked at, and rows are taken to begin anywhere.
+    """
+    if mask is None or mask.shape[1] <= prefix:
+        return None
+    # Of equal ones argmax takes the first.
+    starts = mask[:, prefix:].bool().int().argmax(dim=1)
+    if torch.compiler.is_compiling() or starts.any():
+        return starts
+    return None
+
+
+def positions(tokens: int, starts: torch.Tensor | None, device: torch.device) -> torch.Tensor:
+    """
+    The place of each token in its row, counted from the row's first real one.
+
+    Args:
+        tokens (`int`): how many there are, padding included.
+        starts (`torch.LongTensor` of shape `(batch,)`, *optional*): from [`row_starts`].
+
+    Returns:
+        `torch.LongTensor` of shape `(batch, tokens)`, or `(1, tokens)` where rows do not differ.
+    """
+    places = torch.arange(tokens, device=device).unsqueeze(0)
+    return places if starts is None else (places - starts.unsqueeze(1)).clamp(min=0)
+
+
+def shift_rows(states: torch.Tensor, starts: torch.Tensor, prefix: int = 0, back: bool = False) -> torch.Tensor:
+    """
+    Each row turned so that its first real token stands behind the prefix, and what stood before it at the end.
+
+    Args:
+        states (`torch.Tensor` of shape `(batch, tokens, ...)`).
+        starts (`torch.LongTensor` of shape `(batch,)`): from [`row_starts`].
+        prefix (`int`): tokens in front that stay where they are.
+        back (`bool`): turns the rows back to where they were.
+
+    Returns:
+        `torch.Tensor` of the same shape.
+    """
+    place = torch.arange(states.shape[1], device=states.device).unsqueeze(0)
+    moved = place - prefix + (-starts if back else starts).unsqueeze(1)
+    source = torch.where(place < prefix, place, moved % (states.shape[1] - prefix) + prefix)
+    return states.gather(1, source.view(*source.shape, *[1] * (states.ndim - 2)).expand_as(states))
+
+
+__all__ = ["positions", "row_starts", "shift_rows"]

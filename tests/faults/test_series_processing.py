@@ -1,0 +1,180 @@
+"""From raw series to answers: rows 9, 11 and 25 of the faults."""
+
+import numpy as np
+import pytest
+import torch
+from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
+
+from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor as FeatureExtractor
+from hf_primaldual import TimeSeriesClassificationPipeline
+from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments
+from hf_primaldual.training.time_series import series_task
+from tests.modeling.series import CHANNELS, LABELS, small_model
+
+rng = np.random.default_rng(0)
+TIMES = 1.7e9 + rng.permutation(200) * 0.05
+
+
+@pytest.mark.parametrize("values", [1e6 + rng.normal(0, 0.01, 200), TIMES, -1e15 + np.arange(200)])
+@pytest.mark.parametrize("convert", [np.asarray, list, torch.tensor], ids=["array", "list", "tensor"])
+def test_row_09_small_changes_on_a_large_offset_are_kept(values, convert):
+    series = values[:, None]
+    extractor = FeatureExtractor().fit([convert(series)])
+    found = extractor([convert(series)], return_tensors="np")["past_values"][0, :, 0]
+    np.testing.assert_allclose(found, (values - values.mean()) / values.std(), atol=1e-4)
+    assert len(np.unique(found)) == 200
+
+
+def test_row_09_a_file_of_large_offsets_is_read_in_full(tmp_path):
+    for split in ("TRAIN", "TEST"):
+        rows = (",".join(str(value) for value in TIMES[start : start + 20]) for start in range(0, 200, 20))
+        rows = "\n".join(f"{row}:{'ab'[index % 2]}" for index, row in enumerate(rows))
+        (tmp_path / f"Toy_{split}.ts").write_text(f"@univariate true\n@classLabel true a b\n@data\n{rows}\n")
+    task = series_task(SeriesDataArguments("Toy", str(tmp_path)), SeriesModelArguments())
+    batch = task.collate(list(task.splits["test"]))
+    found = batch["past_values"].flatten()
+    assert len(found.unique()) == 200
+    np.testing.assert_allclose(found, (TIMES - task.processor.mean[0]) / task.processor.std[0], atol=1e-4)
+
+
+def test_row_09_what_float32_cannot_hold_is_refused():
+    with pytest.raises(ValueError, match=r"Series 1 must be finite, got .inf. at step 2"):
+        FeatureExtractor()([np.zeros(3), np.array([0.0, 0.0, 1e39])])
+    with pytest.raises(ValueError, match="finite mean and deviation"):
+        FeatureExtractor().fit([np.array([-1e308, 1e308, 1e308])])
+
+
+@pytest.mark.parametrize(
+    ("problem_type", "labels", "default"),
+    [
+        ("regression", 1, "none"),
+        ("regression", 3, "none"),
+        ("multi_label_classification", 3, "sigmoid"),
+        (None, 1, "sigmoid"),
+        ("single_label_classification", 3, "softmax"),
+        (None, 3, "softmax"),
+    ],
+)
+def test_row_11_scores_follow_the_problem_type(problem_type, labels, default):
+    model = small_model(num_labels=labels, problem_type=problem_type)
+    extractor, series = FeatureExtractor(CHANNELS), rng.normal(size=(9, CHANNELS))
+    with torch.no_grad():
+        model.classifier.bias.add_(torch.arange(labels) - 150.7)
+        logits = model(**extractor([series], return_tensors="pt")).logits[0]
+    scores = {"none": logits, "sigmoid": logits.sigmoid(), "softmax": logits.softmax(-1)}
+    classify = TimeSeriesClassificationPipeline(model=model, feature_extractor=extractor)
+    by_label = {entry["label"]: entry["score"] for entry in classify(series)}
+    expected = dict(zip(model.config.id2label.values(), scores[default].tolist(), strict=True))
+    assert by_label == pytest.approx(expected)
+    for name, values in scores.items():
+        answer = classify(series, function_to_apply=name)
+        assert [entry["score"] for entry in answer] == pytest.approx(sorted(values.tolist(), reverse=True))
+        chosen = TimeSeriesClassificationPipeline(model=model, feature_extractor=extractor, function_to_apply=name)
+        assert chosen(series) == chosen(series, top_k=labels) == answer
+    with pytest.raises(ValueError, match="`function_to_apply` must be of softmax, sigmoid, none, got 'tanh'"):
+        classify(series, function_to_apply="tanh")
+
+
+FORMS = {
+    "array": np.asarray,
+    "lists": np.ndarray.tolist,
+    "tuples": lambda values: tuple(map(tuple, values.tolist())),
+    "tensor": torch.from_numpy,
+    "steps": list,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_row_11_a_series_in_any_form_has_one_answer(form, channels):
+    model = small_model(num_channels=channels)
+    classify = TimeSeriesClassificationPipeline(model=model, feature_extractor=FeatureExtractor(channels))
+    first, second = rng.normal(size=(9, channels)), rng.normal(size=(9, channels))
+    convert = FORMS[form]
+    expected = classify(first), classify(second)
+    assert len(expected[0]) == LABELS
+    assert classify(convert(first)) == expected[0]
+    assert classify([convert(first), convert(second)]) == list(expected)
+    assert classify([convert(first)]) == [expected[0]]
+    assert list(classify(convert(series) for series in (first, second))) == list(expected)
+    if form in ("array", "lists", "tensor"):
+        assert classify(convert(np.stack([first, second]))) == list(expected)
+    if channels == 1:
+        assert classify(convert(first[:, 0]) if form != "tuples" else tuple(first[:, 0])) == expected[0]
+
+
+def test_row_11_a_series_that_is_none_is_named():
+    classify = TimeSeriesClassificationPipeline(model=small_model(), feature_extractor=FeatureExtractor(CHANNELS))
+    with pytest.raises(ValueError, match=f"Series 0 must be numbers of shape .*{CHANNELS} channels"):
+        classify([[1.0] * CHANNELS, [2.0]])
+
+
+LISTS = {"arrays": np.asarray, "lists": np.ndarray.tolist, "tensors": torch.from_numpy}
+
+
+@pytest.mark.parametrize("form", LISTS)
+@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("shape", ["(time,)", "(time, 1)", "(time, 3)"])
+def test_row_25_ragged_series_are_padded(shape, side, form):
+    channels = 3 if "3" in shape else 1
+    raw = [rng.normal(5, 2, (length, channels)) for length in (5, 9, 2)]
+    extractor = FeatureExtractor(channels, padding_side=side).fit(raw)
+    ready = [extractor([series], return_tensors="np")["past_values"][0] for series in raw]
+    ready = [LISTS[form](values[:, 0] if shape == "(time,)" else values) for values in ready]
+    whole = extractor(raw, return_tensors="pt")
+
+    def check(batch, length):
+        missing = length - 9
+        assert batch["past_values"].shape == (3, length, channels)
+        assert batch["past_values"].dtype == torch.float32
+        kept = slice(missing, None) if side == "left" else slice(0, 9)
+        torch.testing.assert_close(batch["past_values"][:, kept], whole["past_values"])
+        torch.testing.assert_close(batch["attention_mask"][:, kept], whole["attention_mask"])
+        assert batch["attention_mask"].sum() == 16
+
+    features = [{"past_values": values} for values in ready]
+    check(extractor.pad(features, return_tensors="pt"), 9)
+    check(extractor.pad({"past_values": ready}, return_tensors="pt"), 9)
+    check(extractor.pad(features, pad_to_multiple_of=4, return_tensors="pt"), 12)
+    check(extractor.pad(features, padding="max_length", max_length=11, return_tensors="pt"), 11)
+    cut = extractor.pad(features, max_length=4, truncation=True, return_tensors="pt")
+    assert (cut["past_values"].shape, cut["attention_mask"].sum(1).tolist()) == ((3, 4, channels), [4, 4, 2])
+    for name in ("label", "labels"):
+        labelled = [{**row, name: label} for row, label in zip(features, (2, 0, 1), strict=True)]
+        batch = DataCollatorWithPadding(extractor, pad_to_multiple_of=4)(labelled)
+        check(batch, 12)
+        assert batch["labels"].tolist() == [2, 0, 1]
+
+
+def test_row_25_a_mask_that_is_there_is_kept():
+    extractor = FeatureExtractor(2)
+    rows = [{"past_values": np.ones((n, 2)), "attention_mask": [0] + [1] * (n - 1), "labels": 0.5} for n in (4, 2)]
+    batch = extractor.pad(rows, return_tensors="pt")
+    assert batch["attention_mask"].tolist() == [[0, 1, 1, 1], [0, 1, 0, 0]]
+    assert batch["labels"].tolist() == [0.5, 0.5]
+
+
+def test_row_25_what_cannot_be_padded_is_named():
+    extractor = FeatureExtractor(2, missing_values="mean")
+    with pytest.raises(ValueError, match=r"Series 1 must be finite, got .nan, 1.0. at step 1"):
+        extractor.pad([{"past_values": np.ones((4, 2))}, {"past_values": [[1, 1], [np.nan, 1]]}])
+    with pytest.raises(ValueError, match=r"Series 0 must have shape .*2 channels, got .4, 3."):
+        extractor.pad([{"past_values": np.ones((4, 3))}])
+    for nothing in ([], {}, [{"labels": 1}]):
+        with pytest.raises(ValueError, match="`past_values` must hold at least one series"):
+            extractor.pad(nothing)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_row_25_trainer_with_the_extractor_alone(channels, tmp_path):
+    raw = [rng.normal(5, 2, (length, channels)) for length in (5, 9, 2, 7)]
+    extractor = FeatureExtractor(channels).fit(raw)
+    values = [extractor([series], return_tensors="np")["past_values"][0] for series in raw]
+    rows = [{"past_values": series, "labels": index % 2} for index, series in enumerate(values)]
+    args = TrainingArguments(
+        tmp_path, per_device_train_batch_size=2, num_train_epochs=1, use_cpu=True, report_to="none", save_strategy="no"
+    )
+    model = small_model(num_channels=channels, num_labels=2)
+    trainer = Trainer(model, args, train_dataset=rows, eval_dataset=rows, processing_class=extractor)
+    assert np.isfinite(trainer.train().training_loss)
+    assert trainer.predict(rows).predictions.shape == (4, 2)

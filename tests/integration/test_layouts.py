@@ -1,0 +1,51 @@
+"""Where the tokens of a family lie: what the table of layouts says is what a model does with its input."""
+
+import pytest
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.masking_utils import sdpa_mask
+
+from hf_primaldual.integration.layouts import LAYOUTS, token_layout
+from hf_primaldual.integration.settings import Settings
+from tests.integration.families import FAMILIES, PATCH
+
+ON_GRIDS = [family for family in FAMILIES if family.grid is not None]
+
+
+class Seen(Exception):
+    """The first attention layer was reached."""
+
+
+def first_keys(family, model, inputs):
+    """What the first attention layer is given, `(tokens, heads, head_dim)`."""
+    keys = []
+
+    def spy(module, query, key, value, attention_mask, **kwargs):
+        keys.append(value)
+        raise Seen
+
+    AttentionInterface.register("spy", spy)
+    AttentionMaskInterface.register("spy", sdpa_mask)
+    model.set_attn_implementation("spy")
+    with pytest.raises(Seen):
+        model(**inputs)
+    return keys[0][0].transpose(0, 1)
+
+
+@pytest.mark.parametrize("family", ON_GRIDS, ids=lambda family: family.name)
+def test_a_patch_of_the_input_is_the_token_that_the_table_says(family):
+    model = family.build()
+    (name, values), *_ = family.inputs().items()
+    before = first_keys(family, model, {name: values})
+    prefix, (height, width) = token_layout(model.config, len(before), Settings())
+    assert (prefix, height, width) == (family.prefix, *family.grid)
+    for row, column in ((0, 0), (1, 2), (height - 1, 1)):
+        changed = values.clone()
+        # A spectrogram is given as time by frequency, and its rows are frequencies.
+        rows = changed if family.kind == "image" else changed.transpose(1, 2)
+        rows[..., row * PATCH : (row + 1) * PATCH, column * PATCH : (column + 1) * PATCH] += 1
+        differs = (first_keys(family, model, {name: changed}) != before).flatten(1).any(dim=1)
+        assert differs.nonzero().flatten().tolist() == [prefix + row * width + column]
+
+
+def test_every_layout_is_tested():
+    assert set(LAYOUTS) == {family.config().model_type for family in FAMILIES if family.kind not in ("text", "sound")}
