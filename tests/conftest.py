@@ -1,4 +1,4 @@
-"""Keeps the tests off the network and off the user's caches."""
+"""Keeps the tests off the network, off the user's caches and settings, and on the processor."""
 
 import atexit
 import gc
@@ -9,13 +9,18 @@ import tempfile
 # Libraries of Hugging Face read these when they are imported, so they are set before any test module is.
 _HF_HOME = tempfile.mkdtemp(prefix="hf_primaldual_tests_")
 atexit.register(shutil.rmtree, _HF_HOME, ignore_errors=True)
+for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING_FACE_", "TRANSFORMERS_"))]:
+    # A token, a mirror, another cache.
+    del os.environ[name]
 os.environ["HF_HOME"] = _HF_HOME
 os.environ["HF_HUB_OFFLINE"] = "1"
+# The test Hub is on this machine.
+for name in ("no_proxy", "NO_PROXY"):
+    os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
+# What the tests compare is computed on the processor. A test of a GPU is run with this set.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # The compiler's cache does not ask for which ATEN_CPU_CAPABILITY a program was made, and runs it under another one.
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(_HF_HOME, "inductor")
-for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_MODULES_CACHE", "TRANSFORMERS_CACHE"):
-    # These would win over HF_HOME.
-    os.environ.pop(name, None)
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

@@ -167,7 +167,7 @@ def test_what_may_be_left_out_leaves_no_trace(results):
         ),
         (
             comparison(-0.01, 0.001, 0.000001, 0.000002),
-            "`bn+sh` does not beat `softmax` here: it is 1.00 points below it, more than noise explains (adjusted p < "
+            "`bn+sh` loses to `softmax` here: it is 1.00 points below it, more than noise explains (adjusted p < "
             "0.0001, 2 pairs",
         ),
         (
@@ -203,7 +203,7 @@ def test_the_verdict_follows_from_the_test(results, entry, sentence):
 def test_every_attention_of_the_table_has_its_verdict(results):
     text = render_card(results)
     released = text.index("`bn+sh` neither beats `softmax`")
-    assert released < text.index("- `bn` does not beat `softmax` here") < text.index("- `sh` is 0.30 points above")
+    assert released < text.index("- `bn` loses to `softmax` here") < text.index("- `sh` is 0.30 points above")
 
 
 def test_a_table_of_one_attention_names_no_other(results):

@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_reported_and_the_table_goes_on():
     queue = context.SimpleQueue()
     process = context.Process(target=measure_under_a_limit, args=(queue,))
     process.start()
-    process.join(timeout=60)
+    process.join(timeout=600)
     assert process.exitcode == 0
     rows, python = queue.get()
     assert "can't allocate memory" in rows["eager"]["does_not_fit"]

@@ -109,7 +109,9 @@ def test_rounding_is_that_of_the_formulas_where_keys_are_far_from_zero(preset, i
         actual = layer_results(layer, hidden_states, None, cotangent)
         errors["layer"].append(relative_errors(actual, exact)["output"])
         errors["formulas"].append(relative_errors(rounded, exact)["output"])
-    assert max(errors["layer"]) <= 3 * max(errors["formulas"]), errors
+    # The same roundings in another order: up to 2.4 times has been seen. A variance from squares, or keys that are not
+    # centred, would round 30^2 times as much.
+    assert max(errors["layer"]) <= 20 * max(errors["formulas"]), errors
 
 
 @pytest.mark.parametrize("autocast", [False, True], ids=["", "autocast"])

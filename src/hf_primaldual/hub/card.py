@@ -269,7 +269,7 @@ def _verdict(comparison: Mapping[str, Any], attention: str, baseline: str) -> st
     evidence = f"(adjusted p {_equals(comparison['p_value_adjusted'])}, {pairs} pairs of seeds)"
     if not comparison["significant"]:
         return f"{neither}{', a difference that noise may explain' if mean else ''} {evidence}."
-    verb = "beats" if mean > 0 else "does not beat"
+    verb = "beats" if mean > 0 else "loses to"
     return f"`{attention}` {verb} `{baseline}` here: it is {side} it, more than noise explains {evidence}."
 
 

@@ -15,8 +15,8 @@ def peak_memory(fn: Callable[[], Any], device: torch.device | str = "cpu") -> in
 
     On CUDA this is the caching allocator's own counter. On a CPU it is the running sum over the allocations and
     releases that torch's profiler records: temporaries inside an operator count, memory that a library takes past
-    torch's allocator (oneDNN's scratch space, NumPy) does not. It is exact and repeatable, unlike the resident set
-    size, but it slows `fn` down: take no times meanwhile.
+    torch's allocator (oneDNN's scratch space, NumPy) does not. It is repeatable, unlike the resident set size, but it
+    slows `fn` down: take no times meanwhile.
 
     On a CPU nothing is credited when `fn` releases a tensor that was there before it. So measure a training step from
     gradients set to None beforehand, and know that its first step also allocates the optimizer's state.
