@@ -73,8 +73,8 @@ def check_card(results: Mapping[str, Any], card: str) -> None:
             is named, and how to render it again.
     """
     again = (
-        "those parts are rendered from results.json: write the card again with "
-        "`hf_primaldual.hub.card.write_card(folder)`, which keeps your own words, further tags, data sets and keys"
+        "write the card again with `hf_primaldual.hub.card.write_card(folder)`. It keeps further tags, data sets and "
+        "keys, and your own words between the comments `<!-- own words: ... -->` and `<!-- end of own words -->`"
     )
     expected = render_card(results, card)
     front, wanted = _front(card), _front(expected)
@@ -83,13 +83,15 @@ def check_card(results: Mapping[str, Any], card: str) -> None:
         if key in _LISTS:
             theirs, ours = sorted(map(str, _list(theirs))), sorted(map(str, _list(ours)))
         if theirs != ours:
-            raise ValueError(f"{key!r} in the card's metadata is not that of its results.json; {again}")
+            raise ValueError(
+                f"README.md is not the card of its results.json: {key!r} in its metadata differs; {again}"
+            )
     section = "the beginning"
     lines, wanted_lines = _body(card).splitlines(), _body(expected).splitlines()
     for line, wanted_line in zip_longest(lines, wanted_lines):
         if line != wanted_line:
             raise ValueError(
-                f"the card is not that of its results.json in {section}, where it has {line!r} for {wanted_line!r}; "
+                f"README.md is not the card of its results.json: in {section} it has {line!r} for {wanted_line!r}; "
                 f"{again}"
             )
         if line.startswith("#"):
