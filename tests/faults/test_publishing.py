@@ -317,7 +317,9 @@ STALE = "model-00001-of-00002.safetensors"
 def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(folder, tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub, Client(hub.endpoint, tmp_path / "home", xet=False) as client:
         client("api", method="create_repo", repo_id="tester/one")
-        for name, content in {**OTHERS, STALE: b"weights of another time"}.items():
+        online = Path(shutil.copytree(folder, tmp_path / "online"))
+        card = edited(online).encode()
+        for name, content in {**OTHERS, STALE: b"weights of another time", "README.md": card}.items():
             (tmp_path / "other").write_bytes(content)
             arguments = {"path_or_fileobj": str(tmp_path / "other"), "path_in_repo": name, "repo_id": "tester/one"}
             client("api", method="upload_file", **arguments)
@@ -327,11 +329,13 @@ def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(fol
         assert all(f"kept  {name}" in would["shown"] for name in OTHERS)
         assert hub.count("POST", "/commit/") == commits
 
-        # The half of `publish` that comes after its check.
-        done = client("upload", folder=folder, repo_id="tester/one")
+        done = client("publish", folder=folder, repo_id="tester/one")
         assert (done["kept"], done["removed"]) == (would["kept"], would["removed"])
         assert hub.content("tester/one").items() >= OTHERS.items()
         assert STALE not in hub.content("tester/one")
+        # What somebody wrote into the card on the Hub has stayed.
+        assert_kept(hub.content("tester/one")["README.md"].decode())
+        # The half of `publish` that comes after its check.
         gone = client("upload", folder=folder, repo_id="tester/one", delete_others=True)
         assert sorted(gone["removed"]) == sorted(OTHERS)
         assert set(hub.content("tester/one")) == {".gitattributes", *(path.name for path in folder.iterdir())}

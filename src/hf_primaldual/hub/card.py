@@ -37,31 +37,34 @@ _EXAMPLES = {
 _PIPELINES = ("text-classification", "image-classification")
 
 
-def render_card(results: Mapping[str, Any], card: str = "") -> str:
+def render_card(results: Mapping[str, Any], *cards: str) -> str:
     """The model card of a results dictionary (`hub.results`), metadata included: same results, same text.
 
     Args:
-        card: An earlier card, of which a person's own words and metadata are kept.
+        cards: Earlier cards, of which a person's own words and metadata are kept; of the last that has some.
 
     Raises:
-        ValueError: The results do not follow the schema, or a section of own words in `card` has lost a marker.
+        ValueError: The results do not follow the schema, or a section of own words in a card has lost a marker.
         ImportError: jinja2 is not installed.
     """
     validate_results(results)
     template = files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    metadata = _with_own(_metadata(results), _front(card))
+    metadata = _with_own(_metadata(results), [_front(card) for card in cards])
     text = str(ModelCard.from_template(metadata, template_str=template, **_view(results))).rstrip("\n") + "\n"
-    words = {found["section"]: found["words"] for found in OWN_WORDS.finditer(card)}
 
     def keep(found: re.Match) -> str:
-        section = found["section"]
-        # Of a card with only some of the markers a person's words would get lost.
-        if section not in words and "own words" in card:
-            raise ValueError(
-                f"the card has lost a marker of the section {section!r}; put its words between "
-                f"`<!-- own words: {section} -->` and `<!-- end of own words -->`, each on a line of its own"
-            )
-        return f"<!-- own words: {section} -->\n{words.get(section, found['words'])}<!-- end of own words -->"
+        section, words = found["section"], found["words"]
+        for card in cards:
+            written = {one["section"]: one["words"] for one in OWN_WORDS.finditer(card)}
+            # Of a card with only some of the markers a person's words would get lost.
+            if section not in written and "own words" in card:
+                raise ValueError(
+                    f"the card has lost a marker of the section {section!r}; put its words between "
+                    f"`<!-- own words: {section} -->` and `<!-- end of own words -->`, each on a line of its own"
+                )
+            if written.get(section, found["words"]) != found["words"]:
+                words = written[section]
+        return f"<!-- own words: {section} -->\n{words}<!-- end of own words -->"
 
     return OWN_WORDS.sub(keep, text)
 
@@ -134,16 +137,17 @@ def _body(card: str) -> str:
     return re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
 
 
-def _with_own(metadata: ModelCardData, card: Mapping[str, Any]) -> ModelCardData:
-    """What the results give, and what a person added to it in the metadata of a card."""
+def _with_own(metadata: ModelCardData, cards: list[dict[str, Any]]) -> ModelCardData:
+    """What the results give, and what a person added to it in the metadata of cards."""
     ours = metadata.to_dict()
-    for key, value in card.items():
-        if key in _LISTS:
-            rendered = _list(ours.get(key))
-            own = [entry for entry in _list(value) if entry not in rendered and not _OWN_TAGS.fullmatch(str(entry))]
-            setattr(metadata, key, [*rendered, *own] or None)
-        elif key not in ours and key not in _OF_RESULTS:
-            setattr(metadata, key, value)
+    for card in cards:
+        for key, value in card.items():
+            if key in _LISTS:
+                there = _list(getattr(metadata, key))
+                new = [entry for entry in _list(value) if entry not in there and not _OWN_TAGS.fullmatch(str(entry))]
+                setattr(metadata, key, [*there, *new] or None)
+            elif key not in ours and key not in _OF_RESULTS:
+                setattr(metadata, key, value)
     return metadata
 
 
