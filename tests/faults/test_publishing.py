@@ -287,9 +287,9 @@ def test_row_31_what_is_published_has_a_persons_own_words(folder, tmp_path):
     [
         ("98.70 ±", "99.99 ±", "in 'Results'"),
         ("## Limits", "## My limits", "in 'Training'|in 'Data'"),
-        ("license: apache-2.0", "license: mit", "'license' in the card's metadata"),
-        ("value: 0.987", "value: 0.999", "'model-index' in the card's metadata"),
-        ("- attention-bn-sh", "- attention-sh", "'tags' in the card's metadata"),
+        ("license: apache-2.0", "license: mit", "'license' in its metadata"),
+        ("value: 0.987", "value: 0.999", "'model-index' in its metadata"),
+        ("- attention-bn-sh", "- attention-sh", "'tags' in its metadata"),
         ("# primal-dual-some-data", "# another", "in the beginning"),
         ("<!-- own words: notes -->\n", "", "has lost a marker of the section 'notes'"),
         ("thumbnail: a.png", "thumbnail: [", "are no YAML"),
@@ -317,7 +317,9 @@ STALE = "model-00001-of-00002.safetensors"
 def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(folder, tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub, Client(hub.endpoint, tmp_path / "home", xet=False) as client:
         client("api", method="create_repo", repo_id="tester/one")
-        for name, content in {**OTHERS, STALE: b"weights of another time"}.items():
+        online = Path(shutil.copytree(folder, tmp_path / "online"))
+        card = edited(online).encode()
+        for name, content in {**OTHERS, STALE: b"weights of another time", "README.md": card}.items():
             (tmp_path / "other").write_bytes(content)
             arguments = {"path_or_fileobj": str(tmp_path / "other"), "path_in_repo": name, "repo_id": "tester/one"}
             client("api", method="upload_file", **arguments)
@@ -327,11 +329,13 @@ def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(fol
         assert all(f"kept  {name}" in would["shown"] for name in OTHERS)
         assert hub.count("POST", "/commit/") == commits
 
-        # The half of `publish` that comes after its check.
-        done = client("upload", folder=folder, repo_id="tester/one")
+        done = client("publish", folder=folder, repo_id="tester/one")
         assert (done["kept"], done["removed"]) == (would["kept"], would["removed"])
         assert hub.content("tester/one").items() >= OTHERS.items()
         assert STALE not in hub.content("tester/one")
+        # What somebody wrote into the card on the Hub has stayed.
+        assert_kept(hub.content("tester/one")["README.md"].decode())
+        # The half of `publish` that comes after its check.
         gone = client("upload", folder=folder, repo_id="tester/one", delete_others=True)
         assert sorted(gone["removed"]) == sorted(OTHERS)
         assert set(hub.content("tester/one")) == {".gitattributes", *(path.name for path in folder.iterdir())}
@@ -379,6 +383,16 @@ def test_row_29_overwriting_removes_nobody_elses_runs(tmp_path):
     assert (tmp_path / "elsewhere" / "run.json").exists()
 
 
+def test_row_29_runs_behind_a_link_are_nobody_known(tmp_path):
+    (tmp_path / "other" / "bn-0").mkdir(parents=True)
+    (tmp_path / "other" / "bn-0" / "run.json").write_text("{}")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "runs").symlink_to(tmp_path / "other")
+    with pytest.raises(FileExistsError, match="is a link"):
+        claim_output_folder(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "other" / "bn-0" / "run.json").exists()
+
+
 def test_row_29_a_training_over_anothers_files_leaves_them_alone(tmp_path):
     out = tmp_path / "out"
     theirs = ("runs/Nov26_host/events.out.tfevents.1", "learning_curves.png", "notes.txt")
@@ -419,6 +433,15 @@ def test_row_05_a_model_on_its_way_from_softmax_is_neither_saved_nor_published(f
         save_file(moved, folder / "model.safetensors", {"format": "pt"})
         with pytest.raises(ValueError, match=r"still is softmax to .*annealing\.anneal\(model, 1\.0\)"):
             check_arrived(folder)
+    with pytest.raises(ValueError, match="still is softmax to 100 %"):
+        check(folder)
+    model, extractor = checkpoint("time-series-classification")
+    model.config.annealed, model.annealing = True, torch.nn.Module()
+    model.annealing.register_buffer("millionths", torch.tensor(5))
+    results = load_results(folder / "results.json")
+    with pytest.raises(ValueError, match=r"still is softmax to 100 % \(annealing\.millionths is 5 of 1000000\)"):
+        save_checkpoint(folder.parent / "saved", model, extractor, results, [folder / "learning_curves.png"])
+    assert not (folder.parent / "saved").exists()
     moved["model.layers.0.attention.annealing.millionths"] = torch.tensor(1_000_000)
     save_file(moved, folder / "model.safetensors", {"format": "pt"})
     check_arrived(folder)

@@ -52,10 +52,10 @@ def test_top_k_below_one_is_refused(classify):
         classify(SERIES[0], top_k=0)
 
 
-@pytest.mark.parametrize("installed", [True, False], ids=["pipeline-class", "remote-code"])
-def test_the_function_pipeline_loads_a_folder(parts, classify, tmp_path, installed):
+@pytest.mark.parametrize("how", [{}, {"trust_remote_code": True}, {"trust_remote_code": False}], ids=str)
+def test_the_function_pipeline_loads_a_folder_with_the_code_that_is_installed(parts, classify, tmp_path, how):
     for part in parts:
         part.save_pretrained(tmp_path)
-    how = {"pipeline_class": TimeSeriesClassificationPipeline} if installed else {"trust_remote_code": True}
     loaded = pipeline("time-series-classification", model=str(tmp_path), **how)
+    assert type(loaded) is TimeSeriesClassificationPipeline
     assert loaded(SERIES[0]) == classify(SERIES[0])

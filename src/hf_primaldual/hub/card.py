@@ -37,31 +37,34 @@ _EXAMPLES = {
 _PIPELINES = ("text-classification", "image-classification")
 
 
-def render_card(results: Mapping[str, Any], card: str = "") -> str:
+def render_card(results: Mapping[str, Any], *cards: str) -> str:
     """The model card of a results dictionary (`hub.results`), metadata included: same results, same text.
 
     Args:
-        card: An earlier card, of which a person's own words and metadata are kept.
+        cards: Earlier cards, of which a person's own words and metadata are kept; of the last that has some.
 
     Raises:
-        ValueError: The results do not follow the schema, or a section of own words in `card` has lost a marker.
+        ValueError: The results do not follow the schema, or a section of own words in a card has lost a marker.
         ImportError: jinja2 is not installed.
     """
     validate_results(results)
     template = files(__package__).joinpath(_TEMPLATE).read_text(encoding="utf-8")
-    metadata = _with_own(_metadata(results), _front(card))
+    metadata = _with_own(_metadata(results), [_front(card) for card in cards])
     text = str(ModelCard.from_template(metadata, template_str=template, **_view(results))).rstrip("\n") + "\n"
-    words = {found["section"]: found["words"] for found in OWN_WORDS.finditer(card)}
 
     def keep(found: re.Match) -> str:
-        section = found["section"]
-        # Of a card with only some of the markers a person's words would get lost.
-        if section not in words and "own words" in card:
-            raise ValueError(
-                f"the card has lost a marker of the section {section!r}; put its words between "
-                f"`<!-- own words: {section} -->` and `<!-- end of own words -->`, each on a line of its own"
-            )
-        return f"<!-- own words: {section} -->\n{words.get(section, found['words'])}<!-- end of own words -->"
+        section, words = found["section"], found["words"]
+        for card in cards:
+            written = {one["section"]: one["words"] for one in OWN_WORDS.finditer(card)}
+            # Of a card with only some of the markers a person's words would get lost.
+            if section not in written and "own words" in card:
+                raise ValueError(
+                    f"the card has lost a marker of the section {section!r}; put its words between "
+                    f"`<!-- own words: {section} -->` and `<!-- end of own words -->`, each on a line of its own"
+                )
+            if written.get(section, found["words"]) != found["words"]:
+                words = written[section]
+        return f"<!-- own words: {section} -->\n{words}<!-- end of own words -->"
 
     return OWN_WORDS.sub(keep, text)
 
@@ -73,8 +76,8 @@ def check_card(results: Mapping[str, Any], card: str) -> None:
             is named, and how to render it again.
     """
     again = (
-        "those parts are rendered from results.json: write the card again with "
-        "`hf_primaldual.hub.card.write_card(folder)`, which keeps your own words, further tags, data sets and keys"
+        "write the card again with `hf_primaldual.hub.card.write_card(folder)`. It keeps further tags, data sets and "
+        "keys, and your own words between the comments `<!-- own words: ... -->` and `<!-- end of own words -->`"
     )
     expected = render_card(results, card)
     front, wanted = _front(card), _front(expected)
@@ -83,13 +86,15 @@ def check_card(results: Mapping[str, Any], card: str) -> None:
         if key in _LISTS:
             theirs, ours = sorted(map(str, _list(theirs))), sorted(map(str, _list(ours)))
         if theirs != ours:
-            raise ValueError(f"{key!r} in the card's metadata is not that of its results.json; {again}")
+            raise ValueError(
+                f"README.md is not the card of its results.json: {key!r} in its metadata differs; {again}"
+            )
     section = "the beginning"
     lines, wanted_lines = _body(card).splitlines(), _body(expected).splitlines()
     for line, wanted_line in zip_longest(lines, wanted_lines):
         if line != wanted_line:
             raise ValueError(
-                f"the card is not that of its results.json in {section}, where it has {line!r} for {wanted_line!r}; "
+                f"README.md is not the card of its results.json: in {section} it has {line!r} for {wanted_line!r}; "
                 f"{again}"
             )
         if line.startswith("#"):
@@ -132,16 +137,17 @@ def _body(card: str) -> str:
     return re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
 
 
-def _with_own(metadata: ModelCardData, card: Mapping[str, Any]) -> ModelCardData:
-    """What the results give, and what a person added to it in the metadata of a card."""
+def _with_own(metadata: ModelCardData, cards: list[dict[str, Any]]) -> ModelCardData:
+    """What the results give, and what a person added to it in the metadata of cards."""
     ours = metadata.to_dict()
-    for key, value in card.items():
-        if key in _LISTS:
-            rendered = _list(ours.get(key))
-            own = [entry for entry in _list(value) if entry not in rendered and not _OWN_TAGS.fullmatch(str(entry))]
-            setattr(metadata, key, [*rendered, *own] or None)
-        elif key not in ours and key not in _OF_RESULTS:
-            setattr(metadata, key, value)
+    for card in cards:
+        for key, value in card.items():
+            if key in _LISTS:
+                there = _list(getattr(metadata, key))
+                new = [entry for entry in _list(value) if entry not in there and not _OWN_TAGS.fullmatch(str(entry))]
+                setattr(metadata, key, [*there, *new] or None)
+            elif key not in ours and key not in _OF_RESULTS:
+                setattr(metadata, key, value)
     return metadata
 
 

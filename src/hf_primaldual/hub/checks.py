@@ -34,7 +34,7 @@ PRIVATE = {
         # Not in an address, after its `://` or its host.
         r"(?<![\w.~-])(?<!:/)/(home|root|tmp|usr|[Uu]sers|var|opt|mnt|data|datasets|work|workspace|workspaces|scratch|srv"
         r"|media|content|private|Volumes|kaggle|lustre|gpfs|nfs|beegfs|fsx|efs|storage|projects?|cluster|export|net|vast"
-        r"|app|etc|run/user|dev/shm)/[\w.-]|(?<![\w/~])~[\w.-]*/[\w.-]|\b[A-Za-z]:[\\/]+\w"
+        r"|app|etc|run/user|dev/shm)/[\w.-]|(?<![\w/~])~([A-Za-z_][\w.-]*)?/[\w.-]|\b[A-Za-z]:[\\/]+\w"
     ),
     "a token": re.compile(
         r"\b(hf_(oauth_|jwt_)?[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}"

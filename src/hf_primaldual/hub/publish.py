@@ -9,8 +9,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile
-from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, RepoFile, hf_hub_download
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from .card import render_card
 from .checks import check
@@ -65,7 +72,8 @@ def publish(
 ) -> Upload:
     """
     Checks a checkpoint folder (`hub.checks.check`) and puts its files into a repository, in one commit. There, and not
-    in the folder, results and card say its address, which the card's examples load from.
+    in the folder, results and card say its address, which the card's examples load from. Own words and metadata that
+    somebody wrote into the card on the Hub stay, where the folder's card has none of its own.
 
     The repository is created if there is none. Other files that it holds are kept, but for `model*.safetensors` and
     their index: weights of an earlier checkpoint, which could be loaded instead. Large files travel before the commit
@@ -96,7 +104,8 @@ def publish(
     _check_arguments(repo_id, revision, pull_request, tag)
     checked = check(folder, trust_remote_code)
     with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
-        found = _addressed(checked, repo_id, Path(place))
+        there = _card_there(repo_id, revision, token, dry_run)
+        found = _addressed(checked, repo_id, Path(place), there)
         if dry_run:
             return _look(HfApi(token=token), repo_id, found, revision or "main", delete_others)
         message = message or f"{Path(folder).resolve().name}, checked by hf_primaldual"
@@ -146,13 +155,30 @@ def upload(
     return Upload(repo_id, sizes, removed, kept, commit=commit.oid, url=url)
 
 
-def _addressed(found: Sequence[Path], repo_id: str, place: Path) -> list[Path]:
-    """The same files, of which `place` holds those that say where they are to be found: the results and their card."""
+def _card_there(repo_id: str, revision: str | None, token: str | None, dry_run: bool) -> str:
+    """The card that a repository has, in which somebody may have written on the Hub; empty where it has none."""
+    try:
+        path = patiently(lambda: hf_hub_download(repo_id, "README.md", revision=revision, token=token))
+    except LocalEntryNotFoundError:
+        # The Hub cannot be asked: whoever sends nothing may do without.
+        if not dry_run:
+            raise
+        return ""
+    except (EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
+        return ""
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _addressed(found: Sequence[Path], repo_id: str, place: Path, there: str = "") -> list[Path]:
+    """
+    The same files, of which `place` holds those that say where they are to be found: the results and their card, with
+    the words that the folder's card has of a person, or else those of the card that is `there`.
+    """
     (results_file,) = (path for path in found if path.name == "results.json")
     results = {**load_results(results_file), "repo_id": repo_id}
     save_results(results, place / "results.json")
     card = results_file.with_name("README.md").read_text(encoding="utf-8")
-    (place / "README.md").write_text(render_card(results, card), encoding="utf-8")
+    (place / "README.md").write_text(render_card(results, there, card), encoding="utf-8")
     return [place / path.name if (place / path.name).exists() else path for path in found]
 
 

@@ -72,7 +72,7 @@ def run_comparison(
     output = Path(args.output_dir)
     settings = {"command": command_line(argv), **_settings(task, model_args, args, configs)}
     if args.push_to_hub:
-        _check_push(args, settings["command"])
+        _check_push(args, without_places({**settings, "data": task.source}))
     if args.results_dir is not None:
         _check_kept(Path(args.results_dir), task.source["name"].lower())
     with _main_process(args) as is_main:
@@ -290,13 +290,13 @@ def _publish(
     return folder
 
 
-def _check_push(args: ComparisonArguments, command: str) -> None:
+def _check_push(args: ComparisonArguments, shown: dict[str, Any]) -> None:
     """Refuses before the first step what publishing would refuse after the last."""
     if "/" not in (args.hub_model_id or ""):
         raise ValueError(f"`push_to_hub` needs `hub_model_id`, an owner/name, got {args.hub_model_id!r}.")
     if not args.model_license:
         raise ValueError("`push_to_hub` needs `model_license`, such as apache-2.0: a licence is stated, not guessed.")
-    check_text("the command, which the card shows,", command)
+    check_text("the card of these settings", json.dumps(shown, ensure_ascii=False))
 
 
 def _check_kept(folder: Path, name: str) -> None:

@@ -23,7 +23,7 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
     (`clear_runs`), while a finished checkpoint stays until the new one replaces it. Nothing else is removed.
 
     Raises:
-        FileExistsError: when the folder holds something and `overwrite` is off.
+        FileExistsError: when the folder holds something and `overwrite` is off, or its `runs` are a link.
         PermissionError, NotADirectoryError: when nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
@@ -33,6 +33,8 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
             f"`output_dir` {folder} holds another run; pass --resume to go on with it, --overwrite to replace it, or "
             "name a new folder."
         )
+    if (folder / "runs").is_symlink():
+        raise FileExistsError(f"`output_dir`: {folder / 'runs'} is a link, whose runs are not removed; move it.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=folder).close()
