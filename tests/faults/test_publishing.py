@@ -348,7 +348,7 @@ def test_row_35_a_save_that_fails_in_one_process_ends_all_at_once_and_keeps_the_
     for rank in (0, 1):
         for failing, found in torch.load(tmp_path / f"fail_saving-{rank}.pt", weights_only=False).items():
             # Of `ddp_timeout`, half an hour by default, nothing is waited for.
-            assert found["seconds"] < 60
+            assert found["seconds"] < 600
             assert f"process {failing}" in found["error"]
             assert "the disk is full" in found["error"] or "No space left on device" in found["error"]
             folder = tmp_path / f"failing-{failing}"
