@@ -9,7 +9,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig
-from .downsampling_primal_dual import WindowOrder, downsample, pool_tokens, window_order, with_prefix
+from .downsampling_primal_dual import WindowOrder, downsample, is_dynamic, pool_tokens, window_order, with_prefix
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
 
@@ -37,8 +37,8 @@ def check_mask(
     """
     The mask as booleans, or `None` where it masks nothing.
 
-    Under `torch.compile` and `torch.export` and on the meta device there are no values to look at: the mask is kept and
-    not checked.
+    Under `torch.compile` and `torch.export` and on the meta device there are no values to look at: the mask is kept
+    and not checked.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for a real token, 0 for padding.
@@ -175,7 +175,7 @@ class DownsampledTokens(nn.Module):
 
     def _averages_whole_windows(self, lengths: tuple[int, ...], mask: torch.Tensor | None, amount: int) -> bool:
         averages = self.by_scale and self.sampling == "average" and mask is None
-        return averages and all(length % amount == 0 for length in lengths)
+        return averages and all(not is_dynamic(length) and length % amount == 0 for length in lengths)
 
     def _pattern_of(self, scale: int, grid_size, hidden_states) -> tuple[SparsePattern | None, WindowOrder | None]:
         """The pattern over keys that stand for windows, and the order in which each key's queries lie together."""
