@@ -182,8 +182,7 @@ def sparse_softmax(
 ) -> torch.Tensor:
     """
     Softmax attention over the keys that `pattern` keeps, renormalized over them, without a matrix of all pairs: but
-    for a graph exported for any length, of which no blocks can be cut, and for a union's plain operations when compiled
-    for a CPU.
+    for a graph exported for any length, of which no blocks can be cut, and for plain operations compiled for a CPU.
 
     Args:
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
@@ -194,9 +193,10 @@ def sparse_softmax(
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`.
     """
-    plain_union = len(pattern.rules()) > 1 and not (fused and dropout == 0 and _flash_returns_logsumexp(query))
-    # On a CPU inductor (torch 2.13) gives a union of blocks wrong gradients on short sequences of many lengths.
-    if is_dynamic(query.shape[2]) or (plain_union and query.device.type == "cpu" and torch.compiler.is_compiling()):
+    is_fused = fused and (len(pattern.rules()) == 1 or (dropout == 0 and _flash_returns_logsumexp(query)))
+    # On a CPU inductor (torch 2.13) gives the plain operations wrong gradients on short sequences of many lengths.
+    is_wrong = not is_fused and query.device.type == "cpu" and torch.compiler.is_compiling()
+    if is_wrong or is_dynamic(query.shape[2]):
         keep = dense_mask(pattern, query.shape[2], key.shape[2], query.device).expand(1, 1, -1, -1)
         keep = keep if mask is None else keep & mask[:, None, None, :]
         # For a query in the padding that keeps no key at all a fused softmax has no value.
@@ -212,7 +212,7 @@ def sparse_softmax(
     ]
     if fused and len(arrangements) == 1:
         return _in_blocks(query, key, value, kept[0], arrangements[0], scaling, dropout)
-    if not plain_union:
+    if is_fused:
         if torch.is_autocast_enabled(query.device.type):
             # As for sdpa, which the flash kernel below is a part of.
             dtype = torch.get_autocast_dtype(query.device.type)
