@@ -80,12 +80,18 @@ def test_a_frozen_projection_leaves_the_other_gradients_as_they_are(frozen):
 
 
 @pytest.mark.usefixtures("long")
-def test_a_second_derivative_is_refused_and_not_wrong():
-    layer = make_layer("bn+sh", "eager", head_scales=[4, 1, 2, 1])
-    hidden_states = make_input(None, 2, 63).requires_grad_()
-    (gradient,) = torch.autograd.grad(layer(hidden_states)[0].sum(), hidden_states, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        gradient.square().sum().backward()
+@pytest.mark.parametrize("preset", ["bn", "bn+sh", "linear-bn+sh"])
+def test_a_second_derivative_is_that_of_plain_autograd(preset, monkeypatch):
+    layer = make_layer(preset, "eager", bn_beta_learnable=True).double()
+    hidden_states = make_input(None, 2, 63).double().requires_grad_()
+
+    def second():
+        (gradient,) = torch.autograd.grad(layer(hidden_states)[0].sin().sum(), hidden_states, create_graph=True)
+        return torch.autograd.grad(gradient.square().sum(), (hidden_states, layer.q_proj.weight, layer.k_proj.weight))
+
+    kept = second()
+    monkeypatch.setattr(memory_primal_dual, "LONG", 10**9)
+    torch.testing.assert_close(kept, second(), rtol=1e-9, atol=1e-9)
 
 
 def step_of(attention: str, tokens: int, **fields):
@@ -107,11 +113,11 @@ def step_of(attention: str, tokens: int, **fields):
 def test_a_long_training_step_takes_less_memory_than_softmax_on_sdpa():
     peaks = {}
     for attention in ("softmax", "bn", "sh", "bn+sh"):
-        _, loss = step_of(attention, memory_primal_dual.LONG)
+        _, loss = step_of(attention, 2 * memory_primal_dual.LONG)
         peaks[attention] = peak_memory(lambda loss=loss: loss().backward())
     assert peaks["bn"] <= 1.001 * peaks["softmax"]
-    assert peaks["bn+sh"] <= 0.95 * peaks["softmax"]
-    assert peaks["sh"] <= 0.95 * peaks["softmax"]
+    assert peaks["bn+sh"] <= 0.97 * peaks["softmax"]
+    assert peaks["sh"] <= 0.97 * peaks["softmax"]
 
 
 def test_short_sequences_are_left_to_autograd(monkeypatch):

@@ -6,6 +6,16 @@ import torch
 from torch import nn
 
 
+def is_exporting() -> bool:
+    """Whether a graph is exported."""
+    return getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)()
+
+
+def is_dynamic(length: int) -> bool:
+    """Whether a graph is exported for any length: no branch may look at it, which would fix it."""
+    return isinstance(length, torch.SymInt) and is_exporting()
+
+
 def equal_windows(states: torch.Tensor, size: int, dim: int = 1, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Averages of consecutive windows of `size` along `dim`; a ragged last one is averaged over what it has."""
     length = states.shape[dim]
@@ -97,6 +107,18 @@ def downsample(
         The points of shape `(batch, points, width)`, and which of them count, `(batch, points)`, or `None` for all.
     """
     tokens = hidden_states.shape[1]
+    if is_dynamic(tokens) and scale != 1:
+        if scale is None or sampling not in ("average", "conv"):
+            what = "`head_points`" if scale is None else f"`sampling={sampling!r}`"
+            raise ValueError(
+                f"{what} cannot be exported for any length: export it for a fixed one, or use `head_scales` with "
+                "`sampling='average'` or 'conv'."
+            )
+        if mask is None:
+            mask = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)
+        if sampling == "average":
+            filters = hidden_states.new_full((scale, 1), 1 / scale)
+        return convolve_windows(hidden_states, mask, filters)
     if scale == 1 or tokens == 0 or (points is not None and points >= tokens):
         return hidden_states, mask
     if grid_size is not None:
@@ -258,11 +280,19 @@ def convolve_windows(
     A convolution with a stride of its own length. A window with fewer valid tokens is scaled up by what it lacks, so
     that filters of one over the scale average, wherever the padding lies.
     """
-    scale = len(filters)
-    filled = -hidden_states.shape[1] % scale
-    kept = hidden_states.masked_fill(~mask.unsqueeze(-1), 0)
-    windows = nn.functional.pad(kept, (0, 0, 0, filled)).unflatten(1, (-1, scale))
-    valid = nn.functional.pad(mask, (0, filled)).unflatten(1, (-1, scale)).sum(dim=-1)
+    scale, tokens = len(filters), hidden_states.shape[1]
+    # Exported for any length there are empty windows at the end: a number that may be one would be a branch.
+    count = tokens // scale + 2 if is_dynamic(tokens) else -(-tokens // scale)
+
+    def windows_of(states):
+        filled = nn.functional.pad(states, (0, 0, 0, count * scale - tokens))
+        # As a reshape it would need a proof that the length divides.
+        return (
+            filled.unfold(1, scale, scale).movedim(-1, 2) if is_dynamic(tokens) else filled.unflatten(1, (-1, scale))
+        )
+
+    windows = windows_of(hidden_states.masked_fill(~mask.unsqueeze(-1), 0))
+    valid = windows_of(mask.unsqueeze(-1)).squeeze(-1).sum(dim=-1)
     dtype = torch.promote_types(hidden_states.dtype, torch.float32)
     share = valid.clamp(min=1).to(dtype).unsqueeze(-1) / scale
     return ((windows * filters).sum(dim=2, dtype=dtype) / share).to(hidden_states.dtype), valid > 0
@@ -280,4 +310,12 @@ def pseudo_random(count: int, seed: int, device: torch.device) -> torch.Tensor:
     return mixed ^ (mixed >> 16)
 
 
-__all__ = ["WindowOrder", "downsample", "pool_tokens", "window_order", "with_prefix"]
+__all__ = [
+    "WindowOrder",
+    "downsample",
+    "is_dynamic",
+    "is_exporting",
+    "pool_tokens",
+    "window_order",
+    "with_prefix",
+]

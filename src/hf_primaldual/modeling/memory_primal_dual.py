@@ -19,10 +19,11 @@ def keeps_less(states: torch.Tensor) -> bool:
     Whether states of shape `(batch, tokens, channels)` are long enough, and a backward comes. A compiled graph decides
     by itself what it computes twice, and a derivative in forward mode keeps nothing.
     """
+    # The length is looked at last: in an exported graph it would be fixed by that.
     return (
-        states.shape[1] >= LONG
+        not torch.compiler.is_compiling()
         and torch.is_grad_enabled()
-        and not torch.compiler.is_compiling()
+        and states.shape[1] >= LONG
         and forward_ad.unpack_dual(states).tangent is None
     )
 

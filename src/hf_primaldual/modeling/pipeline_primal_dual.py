@@ -9,7 +9,7 @@ _FUNCTIONS = {"softmax": lambda logits: logits.softmax(-1), "sigmoid": torch.sig
 
 class TimeSeriesClassificationPipeline(Pipeline):
     """
-    Classifies raw series: `pipeline("time-series-classification", model=folder, trust_remote_code=True)(series)`.
+    Classifies raw series: `pipeline("time-series-classification", model=folder)(series)`.
 
     A series is an array, a tensor or nested lists of shape `(time, channels)` in the units of the training data. The
     answer is a list of `{"label", "score"}`, best first, of which `top_k` are kept (default: all). Several series, in

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from .downsampling_primal_dual import is_dynamic, is_exporting
+
 # Narrower blocks than this spend more time on themselves than on what they hold.
 SMALLEST_BLOCK = 32
 
@@ -179,7 +181,8 @@ def sparse_softmax(
     fused: bool,
 ) -> torch.Tensor:
     """
-    Softmax attention over the keys that `pattern` keeps, renormalized over them, without a matrix of all pairs.
+    Softmax attention over the keys that `pattern` keeps, renormalized over them, without a matrix of all pairs: but
+    for a graph exported for any length, of which no blocks can be cut, and for plain operations compiled for a CPU.
 
     Args:
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
@@ -190,6 +193,17 @@ def sparse_softmax(
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`.
     """
+    is_fused = fused and (len(pattern.rules()) == 1 or (dropout == 0 and _flash_returns_logsumexp(query)))
+    # On a CPU inductor (torch 2.13) gives the plain operations wrong gradients on short sequences of many lengths.
+    is_wrong = not is_fused and query.device.type == "cpu" and torch.compiler.is_compiling()
+    if is_wrong or is_dynamic(query.shape[2]):
+        keep = dense_mask(pattern, query.shape[2], key.shape[2], query.device).expand(1, 1, -1, -1)
+        keep = keep if mask is None else keep & mask[:, None, None, :]
+        # For a query in the padding that keeps no key at all a fused softmax has no value.
+        keep = keep | ~keep.any(dim=-1, keepdim=True)
+        return nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=keep, dropout_p=dropout, scale=scaling
+        ).transpose(1, 2)
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))
     arrangements = _arrangements(pattern, query, key)
     kept = [
@@ -198,7 +212,7 @@ def sparse_softmax(
     ]
     if fused and len(arrangements) == 1:
         return _in_blocks(query, key, value, kept[0], arrangements[0], scaling, dropout)
-    if fused and dropout == 0 and _flash_returns_logsumexp(query):
+    if is_fused:
         if torch.is_autocast_enabled(query.device.type):
             # As for sdpa, which the flash kernel below is a part of.
             dtype = torch.get_autocast_dtype(query.device.type)
@@ -258,7 +272,6 @@ def _in_blocks(query, key, value, keep, arrangement: Arrangement, scaling: float
 def _flash_returns_logsumexp(query: torch.Tensor) -> bool:
     """Whether torch's flash kernel of a CPU, which returns it and takes it back in its backward, can be called."""
     # An exported graph would keep the kernel's name, or replace it by operations that return no log-sum-exp.
-    is_exporting = getattr(torch.compiler, "is_exporting", torch.compiler.is_compiling)
     return (
         query.device.type == "cpu"
         and hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")

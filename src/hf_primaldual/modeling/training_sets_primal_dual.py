@@ -9,7 +9,7 @@ from torch import nn
 from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig
-from .downsampling_primal_dual import WindowOrder, downsample, pool_tokens, window_order, with_prefix
+from .downsampling_primal_dual import WindowOrder, downsample, is_dynamic, pool_tokens, window_order, with_prefix
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
 
@@ -180,7 +180,7 @@ class DownsampledTokens(nn.Module):
 
     def _averages_whole_windows(self, lengths: tuple[int, ...], mask: torch.Tensor | None, amount: int) -> bool:
         averages = self.by_scale and self.sampling == "average" and mask is None
-        return averages and all(length % amount == 0 for length in lengths)
+        return averages and all(not is_dynamic(length) and length % amount == 0 for length in lengths)
 
     def _pattern_of(self, scale: int, grid_size, hidden_states) -> tuple[SparsePattern | None, WindowOrder | None]:
         """The pattern over keys that stand for windows, and the order in which each key's queries lie together."""

@@ -1,0 +1,120 @@
+"""Rows 8, 18, 34 and 36: float16, torch.func and the meta device, export for any length, the compiled sparse union."""
+
+import pytest
+import torch
+from torch import nn
+from torch.export import Dim, export
+from torch.utils.flop_counter import FlopCounterMode
+
+from hf_primaldual import PRESETS
+from hf_primaldual.modeling import memory_primal_dual
+from hf_primaldual.modeling.sparse_primal_dual import SparsePattern, sparse_softmax
+from tests.modeling.cases import WIDTH, right_padding
+from tests.modeling.parity import make_layer
+from tests.modeling.series import series_batch, small_model
+
+presets = pytest.mark.parametrize("preset", PRESETS)
+
+
+@presets
+@pytest.mark.parametrize("scaled", [False, True], ids=["", "scaler"])
+def test_row_08_a_training_under_float16_autocast_stays_finite(preset, scaled):
+    model = small_model(attention=preset, max_position_embeddings=32).train()
+    optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
+    scaler = torch.amp.GradScaler("cpu", enabled=scaled)
+    for _ in range(60):
+        lengths = [29, *torch.randint(4, 30, (3,)).tolist()]
+        with torch.autocast("cpu", torch.float16):
+            loss = model(**series_batch(lengths, 29)).loss
+        assert loss.isfinite()
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+@presets
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_row_08_a_model_in_float16_gives_each_row_what_it_gives_alone(preset, implementation):
+    model, batch = small_model(implementation, attention=preset).half(), series_batch()
+    values = batch["past_values"].half()
+    with torch.no_grad():
+        together = model(past_values=values, attention_mask=batch["attention_mask"]).logits
+        for row, length in enumerate((20, 13, 1, 7)):
+            alone = model(past_values=values[row : row + 1, :length]).logits[0]
+            torch.testing.assert_close(together[row], alone, rtol=0.02, atol=0.02)
+
+
+@presets
+def test_row_18_gradients_by_torch_func_on_long_sequences(preset, monkeypatch):
+    monkeypatch.setattr(memory_primal_dual, "LONG", 1)
+    layer, hidden_states = make_layer(preset).double(), torch.randn(3, 20, WIDTH, dtype=torch.float64)
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, rows):
+        return torch.func.functional_call(layer, parameters, (rows,))[0].square().sum()
+
+    expected = torch.autograd.grad(loss(parameters, hidden_states), [*parameters.values()], materialize_grads=True)
+    actual = torch.func.grad(loss)(parameters, hidden_states)
+    torch.testing.assert_close((*actual.values(),), expected)
+    by_row = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, hidden_states.unsqueeze(1))
+    torch.testing.assert_close(tuple(gradient.sum(0) for gradient in by_row.values()), expected)
+
+
+@presets
+def test_row_18_a_step_on_the_meta_device(preset):
+    model = small_model(attention=preset).to("meta").train()
+    batch = {name: value.to("meta") for name, value in series_batch().items()}
+    with FlopCounterMode(display=False) as counter:
+        model(**batch).loss.backward()
+    assert counter.get_total_flops() > 0
+    assert all(parameter.grad.is_meta for parameter in model.parameters())
+
+
+class Exported(nn.Module):
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, hidden_states, mask=None):
+        return self.layer(hidden_states, mask)[0]
+
+
+@presets
+@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+def test_row_34_an_exported_layer_takes_any_length(preset, masked):
+    layer = Exported(make_layer(preset))
+    inputs = (torch.randn(3, 12, WIDTH), right_padding(3, 12))[: 1 + masked]
+    sizes = {0: Dim("batch", min=1, max=64), 1: Dim("tokens", min=1, max=4096)}
+    program = export(layer, inputs, dynamic_shapes=(sizes,) * len(inputs), strict=False).module()
+    for batch, tokens in ((1, 1), (2, 2), (4, 7), (3, 64), (1, 111)):
+        mask = right_padding(batch, tokens) if masked else torch.ones(batch, tokens, dtype=torch.bool)
+        inputs = (torch.randn(batch, tokens, WIDTH), mask)[: 1 + masked]
+        torch.testing.assert_close(program(*inputs)[mask], layer(*inputs)[mask], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"), [({"head_points": 5}, "head_points"), ({"sampling": "random"}, "sampling")]
+)
+def test_row_34_what_cannot_be_exported_for_any_length_is_refused(fields, name):
+    layer = Exported(make_layer("sh", **fields))
+    sizes = {1: Dim("tokens", min=1, max=4096)}
+    with pytest.raises(ValueError, match=f"`{name}.*cannot be exported for any length"):
+        export(layer, (torch.randn(3, 12, WIDTH),), dynamic_shapes=(sizes,), strict=False)
+
+
+@pytest.mark.parametrize("tokens", [5, 7, 33])
+def test_row_36_the_compiler_gets_no_blocks_of_plain_operations(tokens):
+    pattern = SparsePattern(("local", "strided"), 3, 5)
+    shapes = []
+
+    def backend(graph, inputs):
+        shapes.extend(str(node.target) for node in graph.graph.nodes)
+        return graph.forward
+
+    torch._dynamo.reset()
+    states = [torch.randn(2, 3, tokens, 6, requires_grad=True) for _ in range(3)]
+    output = torch.compile(sparse_softmax, backend=backend, fullgraph=True)(*states, None, pattern, 0.4, 0.0, False)
+    assert any("scaled_dot_product_attention" in name for name in shapes)
+    torch.testing.assert_close(output, sparse_softmax(*states, None, pattern, 0.4, 0.0, False), rtol=1e-5, atol=1e-5)
