@@ -5,13 +5,18 @@ import torch
 from torch import nn
 from torch.export import Dim, export
 from torch.utils.flop_counter import FlopCounterMode
+from transformers import BertConfig, BertModel
 
 from hf_primaldual import PRESETS
+from hf_primaldual.integration import ATTENTIONS
+from hf_primaldual.integration.attention import attention_function
 from hf_primaldual.modeling import memory_primal_dual
 from hf_primaldual.modeling.sparse_primal_dual import SparsePattern, sparse_softmax
-from tests.modeling.cases import WIDTH, right_padding
+from tests.integration.reference import row_attention
+from tests.modeling.cases import WIDTH, right_padding, slow_but
 from tests.modeling.parity import make_layer
 from tests.modeling.series import series_batch, small_model
+from tests.modeling.test_parity import HALF
 
 presets = pytest.mark.parametrize("preset", PRESETS)
 
@@ -44,6 +49,61 @@ def test_row_08_a_model_in_float16_gives_each_row_what_it_gives_alone(preset, im
         for row, length in enumerate((20, 13, 1, 7)):
             alone = model(past_values=values[row : row + 1, :length]).logits[0]
             torch.testing.assert_close(together[row], alone, rtol=0.02, atol=0.02)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("dtype", HALF)
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_row_08_half_precision_through_attn_implementation(name, dtype, implementation):
+    # Twelve heads, of which the last see few keys; the formulas are told of the rounded queries, keys and values.
+    heads, tokens = 12, 40
+    scales = [1, 1, 2, 2, 3, 3, 4, 4, 5, 5, 6, 6]
+    mask = torch.arange(tokens) < torch.tensor([[tokens], [33]])
+    states = [(torch.randn(2, heads, tokens, 8) + 0.5).to(dtype) for _ in range(3)]
+    module = nn.Module()
+    module.config = BertConfig(num_attention_heads=heads)
+    module.config.primal_dual = {"head_scales": scales}
+    cotangent = torch.randn(2, tokens, heads, 8) * mask[:, :, None, None]
+
+    def results(states, attend):
+        states = [each.detach().clone().requires_grad_() for each in states]
+        output = attend(*states)
+        return output[mask], *torch.autograd.grad(output, states, cotangent.to(output.dtype))
+
+    def formulas(query, key, value):
+        how = {"statistics": (1.0, 1, 1e-5)} if "bn" in name else {}
+        rows = []
+        for row in range(2):
+            each = [
+                row_attention(query[row, head], key[row, head], value[row, head], mask[row], **how)
+                if "sh" not in name
+                else row_attention(query[row, head], key[row, head], value[row, head], mask[row], scales[head], **how)
+                for head in range(heads)
+            ]
+            rows.append(torch.stack(each, dim=1))
+        return torch.stack(rows)
+
+    def ours(query, key, value):
+        maps = implementation == "eager"
+        return attention_function(name)(module, query, key, value, mask, output_attentions=maps)[0]
+
+    expected = results([each.double() for each in states], formulas)
+    for ours_is, right in zip(results(states, ours), expected, strict=True):
+        assert (ours_is.double() - right).abs().max() <= 24 * HALF[dtype] * right.abs().max()
+
+
+@pytest.mark.parametrize("name", ATTENTIONS)
+def test_row_08_a_bert_of_12_heads_in_float16_is_finite(name):
+    fields = {"hidden_size": 48, "intermediate_size": 48, "num_hidden_layers": 2, "vocab_size": 50}
+    model = BertModel(BertConfig(num_attention_heads=12, **fields)).eval()
+    model.set_attn_implementation(name)
+    model.half()
+    mask = torch.arange(9) < torch.tensor([[9], [1], [2], [4]])
+    for maps in (False, True):
+        output = model(torch.randint(5, 50, (4, 9)), attention_mask=mask, output_attentions=maps).last_hidden_state
+        assert output.isfinite().all()
+        output.float().square().sum().backward()
+        assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
 @presets
@@ -81,7 +141,7 @@ class Exported(nn.Module):
         return self.layer(hidden_states, mask)[0]
 
 
-@presets
+@pytest.mark.parametrize("preset", slow_but("bn", "sparse-bn+sh", "linear-bn+sh", "conv1d"))
 @pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
 def test_row_34_an_exported_layer_takes_any_length(preset, masked):
     layer = Exported(make_layer(preset))
