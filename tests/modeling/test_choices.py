@@ -193,7 +193,7 @@ def test_a_query_that_has_no_feature_in_common_with_any_key_puts_out_the_bias():
 
 def test_filters_of_one_factor_are_shared_by_its_heads():
     layer = make_layer("sh", head_scales=[4, 1, 2, 4], sampling="conv")
-    shapes = {name: tuple(filters.shape) for name, filters in layer.training_set.filters.items()}
+    shapes = {name: tuple(filters.shape) for name, filters in layer.training_set.filters.named_parameters()}
     assert shapes == {"2": (2, WIDTH), "4": (4, WIDTH)}
 
 

@@ -75,7 +75,7 @@ def compare(folder: Path) -> dict:
         make_model(task, CASES["softmax"]),
         folder / "stream",
         12,
-        train=task.splits["train"].to_iterable_dataset(num_shards=6),
+        train=task.splits["train"].with_format(None).to_iterable_dataset(num_shards=6),
         max_steps=9,
     )
     trainer.train()
