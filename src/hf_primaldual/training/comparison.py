@@ -51,7 +51,7 @@ def run_comparison(
     Trains the baseline and every attention with every seed, measures what they cost, and writes the checkpoint of the
     best attention on validation with its results and card. With `args.search` it searches settings instead.
 
-    Stopped at any moment, it goes on with `args.resume`: finished runs are kept, the one that was running starts from
+    Killed in a step or while it saves, it goes on with `args.resume`: finished runs are kept, the one that was running starts from
     its last whole checkpoint and ends as if nothing had happened.
 
     Args:
