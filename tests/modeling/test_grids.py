@@ -67,7 +67,7 @@ def test_in_float32_with_eager_too(preset):
     hidden_states = make_input(None, 2, 36)
     cotangent = make_cotangent(None, hidden_states)
     actual = layer_results(layer, hidden_states, None, cotangent)
-    assert_parity(actual, reference_results(layer, hidden_states, None, cotangent), 1e-5)
+    assert_parity(actual, reference_results(layer, hidden_states, None, cotangent), 3e-5)
 
 
 @pytest.mark.parametrize(("preset", "fields"), [*SETTINGS, ("conv2d+bn", {"conv2d_reading": "grid"})])

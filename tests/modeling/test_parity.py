@@ -16,7 +16,7 @@ from tests.modeling.parity import (
 )
 
 # Where a head has few keys their variance can be tiny. Dividing by it multiplies the rounding errors of float32, those
-# of the formulas too, beyond 1e-5; float32 is therefore compared at this `bn_eps`, and the default one in float64.
+# of the formulas too, beyond 3e-5; float32 is therefore compared at this `bn_eps`, and the default one in float64.
 WELL_CONDITIONED = {"bn_eps": 0.1}
 # The relative error of a rounding.
 HALF = {torch.bfloat16: 2**-8, torch.float16: 2**-11}
@@ -49,7 +49,7 @@ def test_every_preset_is_tested():
 )
 def test_output_and_gradients_equal_the_formulas(preset, fields, implementation, mask_kind, tokens):
     layer = make_layer(preset, implementation, **WELL_CONDITIONED, **fields)
-    compare(layer, MASKS[mask_kind](3, tokens), 3, tokens, 1e-5)
+    compare(layer, MASKS[mask_kind](3, tokens), 3, tokens, 3e-5)
 
 
 @masks
@@ -65,7 +65,7 @@ def test_output_and_gradients_at_1000_tokens(preset, fields, implementation, mas
     mask = MASKS[mask_kind](2, 1000)
     if mask_kind == "padded":
         mask[1] = torch.arange(1000) < 611
-    compare(layer, mask, 2, 1000, 1e-5)
+    compare(layer, mask, 2, 1000, 3e-5)
 
 
 @pytest.mark.parametrize("tokens", [1, pytest.param(7, marks=pytest.mark.slow), 63])
@@ -82,7 +82,7 @@ def test_float64_equals_the_formulas_at_the_default_eps(preset, fields, mask_kin
 def test_default_scales_for_other_numbers_of_heads(preset, heads):
     # A width with which a head of any of these numbers has a two-dimensional shape.
     layer = make_layer(preset, heads=heads, width=48, **WELL_CONDITIONED)
-    compare(layer, MASKS["padded"](2, 21), 2, 21, 1e-5)
+    compare(layer, MASKS["padded"](2, 21), 2, 21, 3e-5)
 
 
 @back_ends
@@ -91,7 +91,7 @@ def test_default_scales_for_other_numbers_of_heads(preset, heads):
 def test_gradients_of_heads_with_one_key_at_the_default_eps(only, mask_kind, implementation):
     # Their variance is zero, and 1 / eps = 1e5 multiplies what a fused back-end's backward leaves of zero.
     layer = make_layer("bn+sh", implementation, **only)
-    compare(layer, MASKS[mask_kind](3, 63), 3, 63, 1e-5)
+    compare(layer, MASKS[mask_kind](3, 63), 3, 63, 3e-5)
 
 
 @back_ends
