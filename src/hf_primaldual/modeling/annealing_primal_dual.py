@@ -21,6 +21,9 @@ class Annealing(nn.Module):
     this module in its `modules_to_save`. It is read by calling the module.
     """
 
+    # PEFT moves it along where it merges what is no LoRA.
+    weight = None
+
     def __init__(self):
         super().__init__()
         self.register_buffer("millionths", torch.zeros((), dtype=torch.int64))
