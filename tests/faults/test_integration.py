@@ -311,6 +311,7 @@ def test_row_06_a_misspelt_setting_names_the_nearest_one():
         BERT.build(NAME, head_scale=SCALES)
 
 
+@pytest.mark.filterwarnings("ignore:.*holds settings, `primal_dual`")
 def test_row_06_settings_that_our_own_models_do_not_read_are_refused():
     config = hf_primaldual.PrimalDualTextConfig(vocab_size=9, hidden_size=8, num_attention_heads=2)
     with pytest.raises(ValueError, match="a PrimalDualTextConfig has fields of its own"):

@@ -128,6 +128,27 @@ def test_row_03_an_adapter_carries_how_far_a_conversion_has_come(tmp_path, kept)
     assert torch.equal(logits(loaded), logits(peft))
 
 
+@pytest.mark.filterwarnings("ignore:.*is saved as", "ignore:Already found a `peft_config`")
+def test_row_03_each_adapter_stands_where_it_was_trained(tmp_path):
+    model = convert(bert(), "bn+sh", head_scales=[1, 2, 4, 8])
+    softmax = logits(model)
+    peft = adapted(model)
+    trainer(peft, tmp_path / "one", callbacks=[AnnealToTarget(1.0)], max_steps=2).train()
+    expected = logits(peft)
+    assert model.annealing_progress == 1
+    peft.add_adapter("two", LoraConfig(target_modules=["v_proj"]))
+    peft.set_adapter("two")
+    assert model.annealing_progress == 0
+    keep_in_adapters(peft)
+    anneal(peft, 0.5)
+    assert model.annealing_progress == 0.5
+    with peft.disable_adapter():
+        torch.testing.assert_close(logits(peft), softmax)
+    peft.set_adapter("default")
+    assert model.annealing_progress == 1
+    assert torch.equal(logits(peft), expected)
+
+
 def test_row_03_an_adapter_without_lora_is_merged():
     model = convert(bert(), "bn+sh")
     peft = get_peft_model(model, IA3Config(target_modules=["k_proj", "fc2"], feedforward_modules=["fc2"]))
