@@ -311,6 +311,16 @@ def test_row_06_a_misspelt_setting_names_the_nearest_one():
         BERT.build(NAME, head_scale=SCALES)
 
 
+@pytest.mark.filterwarnings("ignore:.*holds settings, `primal_dual`")
+def test_row_06_settings_that_our_own_models_do_not_read_are_refused():
+    config = hf_primaldual.PrimalDualTextConfig(vocab_size=9, hidden_size=8, num_attention_heads=2)
+    with pytest.raises(ValueError, match="a PrimalDualTextConfig has fields of its own"):
+        configure(config, bn_beta=0.5)
+    config.primal_dual = {"bn_beta": 0.5}
+    with pytest.raises(ValueError, match="a PrimalDualTextConfig has fields of its own"):
+        hf_primaldual.PrimalDualTextModel(config)
+
+
 def test_row_07_an_argument_that_the_attention_does_not_honour_is_refused():
     model = BERT.build(NAME)
     with pytest.raises(ValueError, match=r"passes `attn_mask` to its attention.*if `attention_mask` was meant"):

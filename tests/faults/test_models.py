@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -32,7 +32,7 @@ from hf_primaldual import (
     PrimalDualViTForImageClassification,
     convert,
 )
-from hf_primaldual.integration.annealing import anneal
+from hf_primaldual.integration.annealing import anneal, keep_in_adapters
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 
 SHAPE = {"hidden_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "intermediate_size": 32}
@@ -128,6 +128,38 @@ def test_row_03_an_adapter_carries_how_far_a_conversion_has_come(tmp_path, kept)
     assert torch.equal(logits(loaded), logits(peft))
 
 
+@pytest.mark.filterwarnings("ignore:.*is saved as", "ignore:Already found a `peft_config`")
+def test_row_03_each_adapter_stands_where_it_was_trained(tmp_path):
+    model = convert(bert(), "bn+sh", head_scales=[1, 2, 4, 8])
+    softmax = logits(model)
+    peft = adapted(model)
+    trainer(peft, tmp_path / "one", callbacks=[AnnealToTarget(1.0)], max_steps=2).train()
+    expected = logits(peft)
+    assert model.annealing_progress == 1
+    peft.add_adapter("two", LoraConfig(target_modules=["v_proj"]))
+    peft.set_adapter("two")
+    assert model.annealing_progress == 0
+    keep_in_adapters(peft)
+    anneal(peft, 0.5)
+    assert model.annealing_progress == 0.5
+    with peft.disable_adapter():
+        torch.testing.assert_close(logits(peft), softmax)
+    peft.set_adapter("default")
+    assert model.annealing_progress == 1
+    assert torch.equal(logits(peft), expected)
+
+
+def test_row_03_an_adapter_without_lora_is_merged():
+    model = convert(bert(), "bn+sh")
+    peft = get_peft_model(model, IA3Config(target_modules=["k_proj", "fc2"], feedforward_modules=["fc2"]))
+    keep_in_adapters(peft)
+    anneal(peft.get_base_model(), 0.5)
+    expected = logits(peft)
+    merged = peft.merge_and_unload()
+    assert merged.annealing_progress == 0.5
+    torch.testing.assert_close(logits(merged), expected)
+
+
 def test_row_03_an_adapter_that_would_lose_it_is_refused(tmp_path):
     model = convert(bert(), "bn+sh")
     inject_adapter_in_model(LoraConfig(target_modules=["q_proj"]), model)
@@ -212,6 +244,13 @@ def test_row_06_a_keyword_or_entry_that_is_nearly_a_field_is_an_error_at_loading
     # What other programs write stays.
     config.write_text(config.read_text().replace("bn_bta", "of_another_program"))
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.of_another_program == 0.5
+
+
+@pytest.mark.parametrize(
+    ("make", "inputs"), [(text, X), (ts, torch.randn(4, 20, 3)), (vit, torch.randn(4, 3, 16, 16))], ids=str
+)
+def test_row_07_a_configuration_may_ask_for_tuples(make, inputs):
+    assert torch.equal(make(return_dict=False)(inputs)[0], make()(inputs).logits)
 
 
 def test_row_07_positions_are_honoured():

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.export import Dim, export
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, BertModel
@@ -122,6 +123,28 @@ def test_row_18_gradients_by_torch_func_on_long_sequences(preset, monkeypatch):
     torch.testing.assert_close(tuple(gradient.sum(0) for gradient in by_row.values()), expected)
 
 
+def test_row_18_gradients_of_each_row_of_padded_series_by_vmap():
+    model, batch = small_model(attention="bn+sh").eval(), series_batch((20, 13, 7))
+    batch["attention_mask"][2] = batch["attention_mask"][2].flip(0)
+    parameters = {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+    def loss(parameters, batch):
+        rows = {name: value.unsqueeze(0) for name, value in batch.items()}
+        return torch.func.functional_call(model, parameters, (), rows).loss
+
+    by_row = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, batch)
+    for row in range(3):
+        alone = torch.func.grad(loss)(parameters, {name: value[row] for name, value in batch.items()})
+        torch.testing.assert_close({name: value[row] for name, value in by_row.items()}, alone, rtol=1e-3, atol=1e-4)
+
+
+def test_row_18_a_step_of_fake_tensors():
+    with FakeTensorMode() as mode:
+        model = small_model(attention="bn+sh")
+        batch = {name: mode.from_tensor(value) for name, value in series_batch().items()}
+        assert model(**batch).loss.shape == ()
+
+
 @presets
 def test_row_18_a_step_on_the_meta_device(preset):
     model = small_model(attention=preset).to("meta").train()
@@ -154,13 +177,25 @@ def test_row_34_an_exported_layer_takes_any_length(preset, masked):
         torch.testing.assert_close(program(*inputs)[mask], layer(*inputs)[mask], rtol=1e-4, atol=1e-4)
 
 
+@presets
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
+def test_row_34_a_traced_layer_takes_any_length_and_padding(preset):
+    layer = Exported(make_layer(preset))
+    inputs = torch.randn(3, 12, WIDTH), torch.ones(3, 12, dtype=torch.bool)
+    traced = torch.jit.trace(layer, inputs, check_trace=False)
+    for tokens in (12, 7, 29):
+        states = torch.randn(3, tokens, WIDTH)
+        for mask in (right_padding(3, tokens), right_padding(3, tokens).flip(1)):
+            torch.testing.assert_close(traced(states, mask)[mask], layer(states, mask)[mask], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("fields", "name"), [({"head_points": 5}, "head_points"), ({"sampling": "random"}, "sampling")]
 )
 def test_row_34_what_cannot_be_exported_for_any_length_is_refused(fields, name):
     layer = Exported(make_layer("sh", **fields))
     sizes = {1: Dim("tokens", min=1, max=4096)}
-    with pytest.raises(ValueError, match=f"`{name}.*cannot be exported for any length"):
+    with pytest.raises(ValueError, match=f"`{name}.*cannot be exported or traced for any length"):
         export(layer, (torch.randn(3, 12, WIDTH),), dynamic_shapes=(sizes,), strict=False)
 
 

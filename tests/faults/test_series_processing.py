@@ -178,3 +178,19 @@ def test_row_25_trainer_with_the_extractor_alone(channels, tmp_path):
     trainer = Trainer(model, args, train_dataset=rows, eval_dataset=rows, processing_class=extractor)
     assert np.isfinite(trainer.train().training_loss)
     assert trainer.predict(rows).predictions.shape == (4, 2)
+
+
+def test_row_06_a_misspelt_keyword_of_the_extractor_names_the_nearest_one(tmp_path):
+    with pytest.raises(TypeError, match="`means`; did you mean `mean`"):
+        FeatureExtractor(means=[1.0], stds=[1.0])
+    with pytest.raises(TypeError, match="unexpected keyword argument `do_normalize`"):
+        FeatureExtractor(do_normalize=True)
+    with pytest.raises(ValueError, match="`padding_side` must be 'right' or 'left', got 'lft'"):
+        FeatureExtractor(padding_side="lft")
+    FeatureExtractor(missing_values="mean", padding_side="left").save_pretrained(tmp_path)
+    with pytest.raises(TypeError, match="`missing_value`; did you mean `missing_values`"):
+        FeatureExtractor.from_pretrained(tmp_path, missing_value="error")
+    file = tmp_path / "preprocessor_config.json"
+    file.write_text(file.read_text().replace('"padding_side"', '"of_another_program": 1, "padding_side"'))
+    loaded = FeatureExtractor.from_pretrained(tmp_path)
+    assert (loaded.of_another_program, loaded.missing_values, loaded.padding_side) == (1, "mean", "left")

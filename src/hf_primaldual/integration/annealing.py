@@ -17,10 +17,8 @@ def anneal(model: PreTrainedModel, progress: float) -> None:
     """
     _check(model)
     for module in model.modules():
-        if isinstance(module, Annealing):
-            module.set(progress)
-    for module in model.modules():
-        if isinstance(module, PrimalDualAttention):
+        if isinstance(module, PrimalDualAttention) and module.annealing is not None:
+            module.annealing(progress)
             module.follow_annealing()
 
 
@@ -51,8 +49,10 @@ def keep_in_adapters(model: PreTrainedModel) -> None:
     from peft.utils import ModulesToSaveWrapper
 
     for attention in [module for module in model.modules() if isinstance(module, PrimalDualAttention)]:
-        if isinstance(attention.annealing, Annealing):
-            attention.annealing = ModulesToSaveWrapper(attention.annealing, adapters[0])
+        if attention.annealing is not None:
+            if isinstance(attention.annealing, Annealing):
+                attention.annealing = ModulesToSaveWrapper(attention.annealing, adapters[0])
+            attention.annealing.update(adapters[0])
             attention.annealing.set_adapter(adapters[0])
             config = model.active_peft_config
             config.modules_to_save = sorted({*(config.modules_to_save or ()), "annealing"})

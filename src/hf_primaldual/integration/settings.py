@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from transformers.configuration_utils import PreTrainedConfig
 
 from ..configurations import attentions, parts
-from ..modeling.configuration_primal_dual import PRESETS, doubling_scales
+from ..modeling.configuration_primal_dual import PRESETS, PrimalDualConfig, doubling_scales
 
 # The names for `attn_implementation`, and what each is of the paper's.
 ATTENTIONS = {
@@ -160,15 +160,24 @@ def warn_of_idle_settings(config: PreTrainedConfig) -> None:
         )
 
 
+def _check_reads_settings(config: PreTrainedConfig) -> None:
+    if isinstance(config, PrimalDualConfig):
+        raise ValueError(
+            f"`primal_dual` is for models of transformers; a {type(config).__name__} has fields of its own, such as "
+            "`bn_beta` and `head_scales`, from which a model is built."
+        )
+
+
 def inherit_settings(config: PreTrainedConfig) -> None:
     """
     Gives the parts of a model that have no settings those of the whole: a part's attention reads its own.
 
     Raises:
-        ValueError: for an unknown setting, or one with a value that it can't have.
+        ValueError: for an unknown setting, one with a value that it can't have, or a model that would not read them.
     """
     if config.primal_dual is None:
         return
+    _check_reads_settings(config)
     check_settings(config.primal_dual)
     for part in _with_parts(config):
         if part.primal_dual is None:
@@ -185,9 +194,11 @@ def configure(model, **settings) -> None:
         settings: fields of [`Settings`]; `None` brings a default back where that is allowed.
 
     Raises:
-        ValueError: for an unknown setting, or one with a value that it can't have; nothing is changed then.
+        ValueError: for an unknown setting, one with a value that it can't have, or a model that would not read them;
+            nothing is changed then.
     """
     configs = _with_parts(model if isinstance(model, PreTrainedConfig) else model.config)
+    _check_reads_settings(configs[0])
     merged = [{**(config.primal_dual or {}), **settings} for config in configs]
     for one in merged:
         check_settings(one)

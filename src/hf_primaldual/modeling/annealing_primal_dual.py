@@ -18,8 +18,12 @@ class Annealing(nn.Module):
     The progress of a conversion, from 0 for softmax attention to 1 for the preset, in millionths.
 
     A buffer: whoever saves or restores the weights has it, be it Trainer's best checkpoint or an adapter that names
-    this module in its `modules_to_save`. It is read by calling the module.
+    this module in its `modules_to_save`. It is read and moved by calling the module: of several adapters each has its
+    own, and a call reaches that of the active one.
     """
+
+    # PEFT moves it along where it merges what is no LoRA.
+    weight = None
 
     def __init__(self):
         super().__init__()
@@ -33,8 +37,10 @@ class Annealing(nn.Module):
         """Moves to `progress`, cut to 0 to 1."""
         self.millionths.fill_(round(min(max(progress, 0.0), 1.0) * ARRIVED))
 
-    def forward(self) -> float | None:
-        """The progress; `None` on the meta device, which holds no numbers."""
+    def forward(self, progress: float | None = None) -> float | None:
+        """The progress, after a move to `progress` if given; `None` on the meta device, which holds no numbers."""
+        if progress is not None:
+            self.set(progress)
         return None if self.millionths.is_meta else self.millionths.item() / ARRIVED
 
 
@@ -74,9 +80,15 @@ def words_of(progress: float | None) -> str:
     return "arrived" if progress == 1 else f"{progress:.1%} of the way from softmax attention"
 
 
+def progress_of(model: nn.Module) -> float | None:
+    """How far a model has come; `None` for one that is no conversion."""
+    layers = (getattr(module, "annealing", None) for module in model.modules())
+    return next((annealing() for annealing in layers if isinstance(annealing, nn.Module)), None)
+
+
 def warn_unfinished(model: nn.Module, what: str) -> None:
     """Warns where a model is `what`, such as saved, under the name of an attention that it has not arrived at."""
-    progress = next((module() for module in model.modules() if isinstance(module, Annealing)), None)
+    progress = progress_of(model)
     if progress is not None and progress < 1:
         warnings.warn(
             f"{type(model).__name__} is {what} as `attention={model.config.attention!r}` but is {words_of(progress)}: "
@@ -85,4 +97,4 @@ def warn_unfinished(model: nn.Module, what: str) -> None:
         )
 
 
-__all__ = ["ARRIVED", "Annealing", "at_progress", "warn_unfinished", "words_of"]
+__all__ = ["ARRIVED", "Annealing", "at_progress", "progress_of", "warn_unfinished", "words_of"]

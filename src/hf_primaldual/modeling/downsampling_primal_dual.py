@@ -12,8 +12,8 @@ def is_exporting() -> bool:
 
 
 def is_dynamic(length: int) -> bool:
-    """Whether a graph is exported for any length: no branch may look at it, which would fix it."""
-    return isinstance(length, torch.SymInt) and is_exporting()
+    """Whether a graph is exported or traced for any length: no branch may look at it, which would fix it."""
+    return torch.jit.is_tracing() or (isinstance(length, torch.SymInt) and is_exporting())
 
 
 def equal_windows(states: torch.Tensor, size: int, dim: int = 1, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -107,12 +107,12 @@ def downsample(
         The points of shape `(batch, points, width)`, and which of them count, `(batch, points)`, or `None` for all.
     """
     tokens = hidden_states.shape[1]
-    if is_dynamic(tokens) and scale != 1:
+    if grid_size is None and is_dynamic(tokens) and scale != 1:
         if scale is None or sampling not in ("average", "conv"):
             what = "`head_points`" if scale is None else f"`sampling={sampling!r}`"
             raise ValueError(
-                f"{what} cannot be exported for any length: export it for a fixed one, or use `head_scales` with "
-                "`sampling='average'` or 'conv'."
+                f"{what} cannot be exported or traced for any length: export it for a fixed one, or use `head_scales` "
+                "with `sampling='average'` or 'conv'."
             )
         if mask is None:
             mask = torch.ones(hidden_states.shape[:2], dtype=torch.bool, device=hidden_states.device)

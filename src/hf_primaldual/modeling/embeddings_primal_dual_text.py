@@ -6,6 +6,7 @@ from transformers import initialization as init
 
 from .configuration_primal_dual_models import PrimalDualTextConfig
 from .layers_primal_dual import NORMS
+from .padding_primal_dual import can_look
 
 
 class PrefixToken(nn.Module):
@@ -123,7 +124,7 @@ def check_positions(
             f"`position_ids` must have shape (batch, tokens) = {(batch, length)}, got {tuple(position_ids.shape)}."
         )
     _check_range(position_ids, "position_ids", "max_position_embeddings", config.max_position_embeddings)
-    if position_ids.device.type != "cpu" or torch.compiler.is_compiling():
+    if position_ids.device.type != "cpu" or not can_look(position_ids):
         return
     real = torch.ones_like(position_ids, dtype=torch.bool) if mask is None else mask
     falls = real & (position_ids < torch.where(real, position_ids, -1).cummax(dim=1).values)
@@ -136,7 +137,7 @@ def check_positions(
 
 
 def _check_range(ids: torch.Tensor, name: str, size_name: str, size: int) -> None:
-    if ids.device.type != "cpu" or torch.compiler.is_compiling() or not ids.numel():
+    if ids.device.type != "cpu" or not can_look(ids) or not ids.numel():
         return
     lowest, highest = (bound.item() for bound in ids.aminmax())
     if lowest < 0 or highest >= size:

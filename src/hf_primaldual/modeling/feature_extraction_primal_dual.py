@@ -1,6 +1,9 @@
 """Raw series in, standardized and padded batches with their mask out."""
 
+import difflib
+import inspect
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
@@ -25,8 +28,9 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             What becomes of a NaN: `"error"`, or `"mean"`, the channel's training mean.
 
     Raises:
+        TypeError: for an unknown keyword, with the nearest one that is known.
         ValueError: for `mean` and `std` of another length than `feature_size`, a `std` that is not positive, or an
-            unknown `missing_values`.
+            unknown `missing_values` or `padding_side`.
     """
 
     model_input_names = ["past_values", "attention_mask"]
@@ -41,7 +45,12 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         missing_values: str = "error",
         **kwargs,
     ):
+        for name in kwargs:
+            if not self._knows(name):
+                raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {self._nearest_to(name)}")
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        if self.padding_side not in ("right", "left"):
+            raise ValueError(f"`padding_side` must be 'right' or 'left', got {self.padding_side!r}.")
         if missing_values not in ("error", "mean"):
             raise ValueError(f"`missing_values` must be 'error' or 'mean', got {missing_values!r}.")
         if (mean is None) != (std is None):
@@ -56,6 +65,38 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
         self.missing_values = missing_values
+
+    @classmethod
+    def _fields(cls) -> list[str]:
+        return [*inspect.signature(cls.__init__).parameters, "padding_side", "return_attention_mask"]
+
+    @classmethod
+    def _knows(cls, name: str) -> bool:
+        """Whether a name is a field, or one that transformers writes beside them."""
+        return name in (*cls._fields(), "auto_map", "feature_extractor_type", "processor_class") or name[0] == "_"
+
+    @classmethod
+    def _nearest_to(cls, name: str) -> str:
+        nearest = difflib.get_close_matches(name, cls._fields(), n=1)
+        return f"`{name}`; did you mean `{nearest[0]}`?" if nearest else f"`{name}`."
+
+    @classmethod
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs):
+        """
+        What preprocessor_config.json holds that is no field here stays an attribute, as other programs write their own
+        into it.
+
+        Raises:
+            TypeError: for a keyword or an entry that is nearly a field.
+        """
+        foreign = {name: value for name, value in feature_extractor_dict.items() if not cls._knows(name)}
+        for name in (*foreign, *kwargs):
+            if not cls._knows(name) and difflib.get_close_matches(name, cls._fields(), n=1, cutoff=0.75):
+                raise TypeError(f"{cls.__name__} does not know {cls._nearest_to(name)}")
+        known = {name: value for name, value in feature_extractor_dict.items() if name not in foreign}
+        result = super().from_dict(known, **kwargs)
+        vars(result[0] if isinstance(result, tuple) else result).update(foreign)
+        return result
 
     def fit(self, series: Iterable) -> "PrimalDualTimeSeriesFeatureExtractor":
         """

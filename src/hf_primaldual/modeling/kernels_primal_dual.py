@@ -8,6 +8,7 @@ from transformers.activations import ACT2FN
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirectional_mask_function
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
 from .transforms_primal_dual import without_autocast
 
@@ -199,7 +200,7 @@ def check_features(features: torch.Tensor, name: str) -> None:
         ValueError: for a negative feature, with which weights are no longer shares (looked at on a CPU only: on other
             devices that would wait for it).
     """
-    if features.device.type == "cpu" and not torch.compiler.is_compiling() and (features < 0).any():
+    if features.device.type == "cpu" and can_look(features) and (features < 0).any():
         raise ValueError(
             f"`feature_map={name!r}` gave {features.min().item():.3g}; a kernel's features must not be negative."
         )

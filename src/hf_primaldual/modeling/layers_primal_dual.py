@@ -8,6 +8,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_primal_dual import PrimalDualAttention
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
+from .padding_primal_dual import can_look
 from .transforms_primal_dual import token_statistics
 
 
@@ -243,7 +244,7 @@ def check_labels(labels: torch.Tensor | None, config: PrimalDualEncoderConfig, b
         raise ValueError(f"`labels` must have shape {allowed} {why}, got {tuple(labels.shape)}.")
     if problem_type == "single_label_classification" and labels.is_floating_point():
         raise ValueError(f"`labels` must be whole numbers {why}, got {labels.dtype}.")
-    if labels.device.type != "cpu" or torch.compiler.is_compiling():
+    if labels.device.type != "cpu" or not can_look(labels):
         return
     if problem_type == "single_label_classification":
         # -100 is what transformers and torch leave out of a loss.

@@ -13,7 +13,7 @@ import torch
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.modeling_utils import PreTrainedModel
 
-from .annealing_primal_dual import Annealing, warn_unfinished
+from .annealing_primal_dual import Annealing, progress_of, warn_unfinished
 from .attention_primal_dual import PrimalDualAttention
 from .configuration_primal_dual import VERSION
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
@@ -67,7 +67,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         How far a conversion has come from softmax attention, at 0, to the preset, at 1; `None` for a model that is no
         conversion.
         """
-        return next((module() for module in self.modules() if isinstance(module, Annealing)), None)
+        return progress_of(self)
 
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """

@@ -192,7 +192,9 @@ class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
         Raises:
             ValueError: as [`PrimalDualTextModel`], and for a label outside the classes (looked at on a CPU).
         """
-        outputs = self.model(input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, **kwargs)
+        outputs = self.model(
+            input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, return_dict=True, **kwargs
+        )
         check_labels(labels, self.config, len(outputs.last_hidden_state))
         pooled = self.pooler(outputs.last_hidden_state, attention_mask)
         logits = self.classifier(self.dropout(pooled))
@@ -296,7 +298,7 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
             token_type_ids = _one_batch(_filled_in(types, (input_ids, pair_input_ids), torch.zeros_like))
 
         documents = _one_batch((input_ids, pair_input_ids), self.config.pad_token_id or 0)
-        outputs = self.model(documents, attention_mask, token_type_ids, **kwargs)
+        outputs = self.model(documents, attention_mask, token_type_ids, return_dict=True, **kwargs)
         pooled, batch = self.pooler(outputs.last_hidden_state, attention_mask), input_ids.shape[0]
         logits = self.classifier(pooled[:batch], pooled[batch:])
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)

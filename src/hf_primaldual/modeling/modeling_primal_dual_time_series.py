@@ -13,7 +13,7 @@ from .configuration_primal_dual_models import PrimalDualTimeSeriesConfig
 from .keywords_primal_dual import check_keywords
 from .layers_primal_dual import build_layers, check_labels, mean_over_tokens
 from .modeling_primal_dual import PrimalDualPreTrainedModel
-from .padding_primal_dual import positions, row_starts, shift_rows
+from .padding_primal_dual import can_look, positions, row_starts, shift_rows
 from .training_sets_primal_dual import check_mask
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
         starts = row_starts(attention_mask)
         if attention_mask is not None:
             past_values = past_values.masked_fill(~attention_mask.unsqueeze(-1), 0.0)
-        if past_values.device.type == "cpu" and not torch.compiler.is_compiling():
+        if past_values.device.type == "cpu" and can_look(past_values):
             finite = torch.isfinite(past_values).all(dim=-1)
             if not finite.all():
                 row, step = (~finite).nonzero()[0].tolist()
@@ -160,7 +160,7 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
             ValueError: as [`PrimalDualTimeSeriesModel`], and for a label outside the classes (looked at on a CPU).
         """
         check_labels(labels, self.config, len(past_values))
-        outputs = self.model(past_values, attention_mask, **kwargs)
+        outputs = self.model(past_values, attention_mask, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(self._pool(outputs.last_hidden_state, attention_mask)))
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return SequenceClassifierOutput(

@@ -208,7 +208,9 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         """
         check_labels(labels, self.config, len(pixel_values))
         check_labels(distillation_targets, self.config, len(pixel_values))
-        outputs = self.model(pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, **kwargs)
+        outputs = self.model(
+            pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
+        )
         hidden_states = outputs.last_hidden_state
         prefix = self.config.num_prefix_tokens
         pooled = hidden_states[:, 0] if self.config.pooling == "cls" else hidden_states[:, prefix:].mean(dim=1)

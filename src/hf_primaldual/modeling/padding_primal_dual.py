@@ -1,6 +1,22 @@
 """Rows that do not begin with a real token: where they begin, and how they are brought there."""
 
 import torch
+from transformers.utils.import_utils import is_tracing
+
+
+def can_look(values: torch.Tensor) -> bool:
+    """
+    Whether what a tensor holds may decide what is done: not where it holds nothing (meta, fake tensors), in a graph
+    that is recorded for other values (`torch.compile`, `torch.export`, `torch.jit.trace`), or under `torch.vmap`.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    inner = values
+    while torch._C._functorch.is_functorch_wrapped_tensor(inner):
+        if torch._C._functorch.is_batchedtensor(inner):
+            return False
+        inner = torch._C._functorch.get_unwrapped(inner)
+    return not (inner.is_meta or is_tracing(inner))
 
 
 def row_starts(mask: torch.Tensor | None, prefix: int = 0) -> torch.Tensor | None:
@@ -13,14 +29,14 @@ def row_starts(mask: torch.Tensor | None, prefix: int = 0) -> torch.Tensor | Non
         prefix (`int`): tokens in front that belong to no row (CLS).
 
     Returns:
-        A `torch.LongTensor` of shape `(batch,)`; or `None` where every row begins at once. Under `torch.compile` and
-        `torch.export` the values can't be looked at, and rows are taken to begin anywhere.
+        A `torch.LongTensor` of shape `(batch,)`; or `None` where every row begins at once. Where values can't be
+        looked at, rows are taken to begin anywhere.
     """
     if mask is None or mask.shape[1] <= prefix:
         return None
     # Of equal ones argmax takes the first.
     starts = mask[:, prefix:].bool().int().argmax(dim=1)
-    if torch.compiler.is_compiling() or starts.any():
+    if not can_look(starts) or starts.any():
         return starts
     return None
 
@@ -59,4 +75,4 @@ def shift_rows(states: torch.Tensor, starts: torch.Tensor, prefix: int = 0, back
     return states.gather(1, source.view(*source.shape, *[1] * (states.ndim - 2)).expand_as(states))
 
 
-__all__ = ["positions", "row_starts", "shift_rows"]
+__all__ = ["can_look", "positions", "row_starts", "shift_rows"]

@@ -32,8 +32,8 @@ class TimeSeriesClassificationPipeline(Pipeline):
         return super().__call__(series, **kwargs)
 
     def _sanitize_parameters(self, top_k: int | None = None, function_to_apply: str | None = None):
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"`top_k` must be at least 1, got {top_k}.")
+        if top_k is not None and not (isinstance(top_k, int) and top_k >= 1):
+            raise ValueError(f"`top_k` must be at least 1, got {top_k!r}.")
         if function_to_apply not in (None, *_FUNCTIONS):
             raise ValueError(f"`function_to_apply` must be of {', '.join(_FUNCTIONS)}, got {function_to_apply!r}.")
         given = {"top_k": top_k, "function_to_apply": function_to_apply}

@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from .configuration_primal_dual import PrimalDualConfig
 from .downsampling_primal_dual import WindowOrder, downsample, is_dynamic, pool_tokens, window_order, with_prefix
+from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
 
@@ -37,8 +38,7 @@ def check_mask(
     """
     The mask as booleans, or `None` where it masks nothing.
 
-    Under `torch.compile` and `torch.export` and on the meta device there are no values to look at: the mask is kept
-    and not checked.
+    Where there are no values to look at ([`can_look`]) the mask is kept and not checked.
 
     Args:
         attention_mask (`torch.Tensor` of shape `(batch, tokens)`): 1 for a real token, 0 for padding.
@@ -54,7 +54,7 @@ def check_mask(
             f"{tuple(attention_mask.shape)}."
         )
     mask = attention_mask.to(device=hidden_states.device, dtype=torch.bool)
-    if torch.compiler.is_compiling() or mask.is_meta:
+    if not can_look(mask):
         return mask
     fewest = mask.sum(dim=1).amin()
     if fewest == mask.shape[1]:
