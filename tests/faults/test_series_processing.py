@@ -178,3 +178,46 @@ def test_row_25_trainer_with_the_extractor_alone(channels, tmp_path):
     trainer = Trainer(model, args, train_dataset=rows, eval_dataset=rows, processing_class=extractor)
     assert np.isfinite(trainer.train().training_loss)
     assert trainer.predict(rows).predictions.shape == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"feature_size": 0}, "`feature_size` must be a number of channels"),
+        ({"padding_side": "middle"}, "`padding_side` must be 'left' or 'right', got 'middle'"),
+        ({"mean": [float("nan")], "std": [1.0]}, "`mean` must be finite"),
+        ({"mean": [0.0], "std": [float("inf")]}, "`std` must be positive and finite"),
+    ],
+)
+def test_row_25_an_extractor_that_cannot_extract_is_not_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureExtractor(**settings)
+
+
+def test_row_06_a_misspelt_keyword_of_the_extractor_names_the_known_one(tmp_path):
+    for name, near in (("feature_siz", "feature_size"), ("paddin_side", "padding_side"), ("means", "mean")):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument `{name}`; did you mean `{near}`"):
+            FeatureExtractor(**{name: 1})
+    FeatureExtractor(2, padding_side="left", a_key_of_a_later_version=1).save_pretrained(tmp_path)
+    assert FeatureExtractor.from_pretrained(tmp_path).padding_side == "left"
+
+
+def test_row_22_masked_values_are_missing_and_complex_numbers_are_no_values():
+    masked = np.ma.masked_greater(np.array([[1.0], [9.0], [3.0]]), 5)
+    with pytest.raises(ValueError, match=r"Series 0 has a missing value .* at step 1"):
+        FeatureExtractor()(masked)
+    assert FeatureExtractor().fit([masked]).mean == [2.0]
+    with pytest.raises(ValueError, match=r"Series 0 must be numbers .* complex"):
+        FeatureExtractor()(np.array([1.0, 2.0j]))
+
+
+@pytest.mark.parametrize("given", [None, 3.0, (row for row in [[1.0]])])
+def test_row_25_what_is_no_series_is_named(given):
+    with pytest.raises(ValueError, match="`past_values` must be an array or a list of series, got"):
+        FeatureExtractor()(given)
+
+
+def test_row_11_no_series_at_all_are_refused_by_the_pipeline():
+    pipe = TimeSeriesClassificationPipeline(model=small_model(), feature_extractor=FeatureExtractor(CHANNELS))
+    with pytest.raises(ValueError, match="`series` must hold at least one series"):
+        pipe([])

@@ -1,5 +1,6 @@
 """Raw series in, standardized and padded batches with their mask out."""
 
+import difflib
 from collections.abc import Iterable
 
 import numpy as np
@@ -25,8 +26,9 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             What becomes of a NaN: `"error"`, or `"mean"`, the channel's training mean.
 
     Raises:
-        ValueError: for `mean` and `std` of another length than `feature_size`, a `std` that is not positive, or an
-            unknown `missing_values`.
+        ValueError: for no channel, `mean` and `std` of another length than `feature_size`, a `mean` not finite,
+            a `std` that is not positive, or an unknown `missing_values` or `padding_side`.
+        TypeError: for a misspelt keyword, with the one that is near.
     """
 
     model_input_names = ["past_values", "attention_mask"]
@@ -42,6 +44,20 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         **kwargs,
     ):
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
+        # All else passes: a saved one holds entries of transformers, of any version.
+        known = [*self.__dict__, "mean", "std", "missing_values"]
+        known = [name for name in known if name not in kwargs]
+        for name in kwargs:
+            if name not in ("padding_side", "return_attention_mask") and (
+                near := difflib.get_close_matches(name, known, 1, 0.8)
+            ):
+                raise TypeError(
+                    f"{type(self).__name__} got an unexpected keyword argument `{name}`; did you mean `{near[0]}`?"
+                )
+        if feature_size < 1:
+            raise ValueError(f"`feature_size` must be a number of channels, at least 1, got {feature_size}.")
+        if self.padding_side not in ("left", "right"):
+            raise ValueError(f"`padding_side` must be 'left' or 'right', got {self.padding_side!r}.")
         if missing_values not in ("error", "mean"):
             raise ValueError(f"`missing_values` must be 'error' or 'mean', got {missing_values!r}.")
         if (mean is None) != (std is None):
@@ -51,8 +67,10 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
                 f"`mean` and `std` must hold one entry for each of the {feature_size} channels, got {len(mean)} and "
                 f"{len(std)}."
             )
-        if std is not None and not all(deviation > 0 for deviation in std):
-            raise ValueError(f"`std` must be positive, got {list(std)}.")
+        if std is not None and not all(0 < deviation < np.inf for deviation in std):
+            raise ValueError(f"`std` must be positive and finite, got {list(std)}.")
+        if mean is not None and not np.isfinite(mean).all():
+            raise ValueError(f"`mean` must be finite, got {list(mean)}.")
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
         self.missing_values = missing_values
@@ -167,6 +185,8 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     def is_single(self, past_values) -> bool:
         """Whether this is one series; else it is several of them, or none at all."""
+        if not hasattr(past_values, "__len__"):
+            raise ValueError(f"`past_values` must be an array or a list of series, got {type(past_values).__name__}.")
         depth, first = 0, past_values
         while isinstance(first, list | tuple):
             depth, first = depth + 1, first[0] if first else None
@@ -177,7 +197,12 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     def _check_series(self, series, index: int) -> np.ndarray:
         """A series as `(time, channels)`, in float64: near a large offset float32 has no room for the values."""
+        if isinstance(series, np.ma.MaskedArray):
+            # What is masked is missing.
+            series = series.astype(np.float64).filled(np.nan)
         try:
+            if np.iscomplexobj(series):
+                raise TypeError("complex numbers have two parts, which are two channels")
             values = np.asarray(series, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(

@@ -69,6 +69,12 @@ def run_comparison(
         torch.set_num_threads(args.threads)
     # Every setting is looked at before the first step is trained.
     configs = {name: task.config(name) for name in model_args.names}
+    arguments = {name: replace(args, **model_args.training_fields(name)) for name in configs}
+    with torch.device("meta"):
+        for config in configs.values():
+            _model(task, config)
+    for tokens in args.efficiency_tokens:
+        task.measured(configs[model_args.baseline], tokens)
     output = Path(args.output_dir)
     settings = {"command": command_line(argv), **_settings(task, model_args, args, configs)}
     if args.push_to_hub:
@@ -94,7 +100,7 @@ def run_comparison(
         train_run(
             task,
             configs[name],
-            replace(args, **model_args.training_fields(name)),
+            arguments[name],
             seed,
             output / "runs" / f"{name}-{seed}",
         )
