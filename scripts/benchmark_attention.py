@@ -86,7 +86,7 @@ def time_length(tokens: int, args: BenchmarkArguments) -> tuple[dict[str, Timing
 
 
 def main() -> None:
-    args = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses()[0]
+    args = HfArgumentParser(BenchmarkArguments, allow_abbrev=False).parse_args_into_dataclasses()[0]
     rows = []
     what = "inference" if args.inference else "forward and backward"
     print(

@@ -61,7 +61,7 @@ def make_call(name: str, tokens: int, args: BenchmarkArguments) -> Callable[[], 
 
 
 def main() -> None:
-    args = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses()[0]
+    args = HfArgumentParser(BenchmarkArguments, allow_abbrev=False).parse_args_into_dataclasses()[0]
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     rows = []

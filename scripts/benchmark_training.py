@@ -165,7 +165,7 @@ def print_batch(found: dict) -> None:
 
 
 def main() -> None:
-    parser = HfArgumentParser(BenchmarkArguments)
+    parser = HfArgumentParser(BenchmarkArguments, allow_abbrev=False)
     parser.add_argument("kind", choices=sorted(KINDS), help="Kind of the task.")
     parser.add_argument("recipe", help="A file of scripts/configs.")
     args, positional = parser.parse_args_into_dataclasses()

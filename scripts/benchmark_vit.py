@@ -116,7 +116,7 @@ def time_size(image_size: int, args: BenchmarkArguments) -> list[dict]:
 
 
 def main() -> None:
-    args = HfArgumentParser(BenchmarkArguments).parse_args_into_dataclasses()[0]
+    args = HfArgumentParser(BenchmarkArguments, allow_abbrev=False).parse_args_into_dataclasses()[0]
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     mode = "inference" if args.inference else "training"

@@ -35,7 +35,7 @@ class BuildArguments:
 
 
 def main(argv: list[str] | None = None) -> list[Path]:
-    (args,) = HfArgumentParser(BuildArguments).parse_args_into_dataclasses(argv)
+    (args,) = HfArgumentParser(BuildArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
     cards = Path(args.cards)
     names = args.names or sorted(path.parent.name for path in cards.glob("*/results.json"))
     built = [build(cards / name, Path(args.output_dir) / name, args.tolerance) for name in names]

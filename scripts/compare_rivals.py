@@ -239,7 +239,7 @@ def draw(results: Results, path: Path, folder: str) -> None:
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Returns the files of results that were written, or shown."""
-    (args,) = HfArgumentParser(RivalArguments).parse_args_into_dataclasses(argv)
+    (args,) = HfArgumentParser(RivalArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
     if args.show is not None:
         for path in args.show:
             results = load_results(path)

@@ -18,7 +18,9 @@ from hf_primaldual.training.runs import claim_output_folder
 
 
 def main(argv: list[str] | None = None) -> Path:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("model", help="Folder of a checkpoint, or its name on the Hub.")
     parser.add_argument("output", type=Path, help="A new or empty folder.")
     parser.add_argument("--attention", default="bn+sh", choices=sorted(PRESETS), help="The preset to arrive at.")

@@ -79,7 +79,7 @@ def draw(numbers: list[int], args: FigureArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = HfArgumentParser(FigureArguments).parse_args_into_dataclasses(argv)[0]
+    args = HfArgumentParser(FigureArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     for _, numbers in groupby(sorted(set(args.figure)), key=lambda number: FIGURES[number].baseline):

@@ -110,7 +110,7 @@ def print_comparison(args: MeasureArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = HfArgumentParser(MeasureArguments).parse_args_into_dataclasses(argv)[0]
+    args = HfArgumentParser(MeasureArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
     if args.compare is not None:
         print_comparison(args)
         return

@@ -17,7 +17,9 @@ from hf_primaldual.hub.publish import Upload, publish
 
 def build_parser() -> argparse.ArgumentParser:
     # Not transformers' parser of dataclasses: it takes longer to import than the files take to travel.
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parser.add_argument("folder", help="Checkpoint folder, as the run_*.py scripts leave it.")
     parser.add_argument("repo_id", help="owner/name")
     parser.add_argument("--private", action="store_true", help="Make a new repository private.")

@@ -64,7 +64,7 @@ def draw_image(args: ShowArguments):
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = HfArgumentParser(ShowArguments).parse_args_into_dataclasses(argv)[0]
+    args = HfArgumentParser(ShowArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
     figure = draw_series(args) if args.image is None else draw_image(args)
     figure.savefig(args.plot, dpi=150)
     print(f"picture: {args.plot}")

@@ -40,7 +40,7 @@ def print_layer(layer: DualVariables, tolerance: float) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = HfArgumentParser(DualArguments).parse_args_into_dataclasses(argv)[0]
+    args = HfArgumentParser(DualArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
     model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint)
     feature_extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint)
     series = load_uea(args.dataset, args.data_folder)["test"].with_format("numpy")[args.index]["past_values"]

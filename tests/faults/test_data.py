@@ -23,6 +23,7 @@ from hf_primaldual.training.arguments import (
     SeriesTrainingArguments,
     parse_arguments,
 )
+from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.image_arguments import ImageDataArguments, ImageModelArguments, ImageTrainingArguments
 from hf_primaldual.training.images import image_task
 from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments
@@ -88,6 +89,47 @@ per_attention: {bn: {bn_beta: "0.5", num_train_epochs: 2}}
 def test_row_26_a_setting_of_another_type_is_named(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         parsed(tmp_path, settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seeds: 1\nseeds: 2\n", r"run\.yaml cannot be read as YAML: 'seeds' is set twice\n.*line 1"),
+        ("per_attention: {bn+sh: {bn_beta: 1, bn_beta: 2}}", "'bn_beta' is set twice"),
+        ("seeds: [1\n", r"run\.yaml cannot be read as YAML"),
+        ("seed: 3", r"run\.yaml has seed \(the nearest known is seeds\)"),
+        ("per_attention: {bn+sh: {seed: 3}}", r"of bn\+sh has seed"),
+        ("per_attention: {bn+sh: {output_dir: x}}", r"of bn\+sh has output_dir"),
+        ("seeds: [0, -1]", r"`seeds` must be from 0 to 2\*\*32 - 1, got \[0, -1\]"),
+        ("threads: 0", "`threads` must be at least 1, got 0"),
+        ("per_device_eval_batch_size: 0", "`per_device_eval_batch_size` must be at least 1, got 0"),
+        ("max_steps_per_series: 0", "`max_steps_per_series` must be at least 1, got 0"),
+        ("efficiency_tokens: [8, 0]", r"`efficiency_tokens` must be numbers of at least 1, got \[8, 0\]"),
+        ("num_train_epochs: 0", "`num_train_epochs` must be positive, got 0.0"),
+        ("num_train_epochs: .nan", "`num_train_epochs` must be positive, got nan"),
+        ("learning_rate: .nan", "`learning_rate` must be a number of at least 0, got nan"),
+    ],
+)
+def test_row_26_a_file_that_says_what_cannot_be_is_refused_before_anything_is_read(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        parsed(tmp_path, text)
+
+
+def test_row_26_the_settings_of_every_attention_are_looked_at_before_the_first_is_trained(tmp_path):
+    for own, message in (({"dropout": 2}, "dropout probability"), ({"learning_rate": -1}, "`learning_rate` must be")):
+        _, model, args = parsed(tmp_path, {"per_attention": {"bn+sh": own}, "report_to": "none", "use_cpu": True})
+        task = prepare_series(DatasetDict(train=series(), test=series()), {"name": "toy"}, model)
+        with pytest.raises(ValueError, match=message):
+            run_comparison(task, model, args, [])
+        assert not (tmp_path / "settings.json").exists()
+    with pytest.raises(ValueError, match="`max_steps_per_series` must be at least 4, the longest series, got 3"):
+        prepare_series(DatasetDict(train=series(), test=series()), {}, SeriesModelArguments(), 3)
+
+
+@pytest.mark.parametrize("flags", [["--see", "3"], ["--overwrit"], ["--num_hid", "1"], ["--seed", "3"], ["--seed=3"]])
+def test_row_26_a_flag_is_written_in_full(tmp_path, flags):
+    with pytest.raises(ValueError, match=r"the command line has \w+ .the nearest known is"):
+        parsed(tmp_path, {}, *flags)
 
 
 def test_row_26_an_unknown_flag_names_the_nearest(tmp_path):
@@ -199,6 +241,43 @@ def test_row_21_a_class_with_one_example_is_named(tmp_path):
         of_files(tmp_path, {**TEXTS, "label": ["yes"] * 12}, {**TEXTS, "label": ["yes"] * 12})
 
 
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("text,label,label\na,no,x\n", r"test\.csv has several columns 'label'"),
+        ("text,label\na,b,no\nc,d,yes\n", r"test\.csv has more cells in its rows than names in its header"),
+        ("text,label\na,no,\nc,yes,\n", r"test\.csv has more cells in its rows than names in its header"),
+    ],
+)
+def test_row_21_a_table_whose_cells_are_not_its_columns_is_refused(tmp_path, content, message):
+    (tmp_path / "test.csv").write_text(content)
+    args = TextDataArguments(train_file=write(tmp_path, "train", TEXTS, "csv"), test_file=str(tmp_path / "test.csv"))
+    with pytest.raises(ValueError, match=message):
+        text_task(args, TextModelArguments(hidden_size=16))
+
+
+def test_row_20_a_blank_beside_a_label_makes_no_class(tmp_path):
+    rows = {**TEXTS, "label": ["no", " yes", "no ", "yes"] * 3}
+    assert of_files(tmp_path, rows, TEXTS).class_names == ["no", "yes"]
+
+
+def test_row_20_labels_of_several_types_are_refused(tmp_path):
+    lines = "\n".join(json.dumps({"text": "a", "label": label}) for label in ["x", 1] * 6)
+    (tmp_path / "train.jsonl").write_text(lines)
+    args = TextDataArguments(train_file=str(tmp_path / "train.jsonl"), test_file=str(tmp_path / "train.jsonl"))
+    with pytest.raises(ValueError, match=r"train\.jsonl: the column 'label' is of the type .*json.*, not one class"):
+        text_task(args, TextModelArguments(hidden_size=16))
+
+
+def test_row_21_one_column_has_one_use(tmp_path):
+    for settings in ({"text_pair_column": "text"}, {"label_column": "text"}):
+        with pytest.raises(ValueError, match="`label_column` must differ, got text"):
+            of_files(tmp_path, TEXTS, **settings)
+    for name in ("max_tokens", "train_size"):
+        with pytest.raises(ValueError, match=f"`{name}` must be at least 1, got 0"):
+            TextDataArguments(**{name: 0})
+
+
 def test_row_21_a_split_without_examples_is_named(tmp_path):
     none = {"text": [], "label": []}
     for ending in ("csv", "parquet"):
@@ -216,6 +295,7 @@ def test_row_21_a_split_without_examples_is_named(tmp_path):
         ("csv", b'text,label\na,b\na,b,c,"d'),
         ("csv", b"text,label\n\xff\xfe\xfa,b\n"),
         ("json", b"{"),
+        ("jsonl", b""),
         ("jsonl", b'{"text": "a"}\nno json\n'),
         ("parquet", b"PAR1 no parquet"),
     ],
@@ -370,7 +450,7 @@ def test_row_23_the_pipeline_sees_what_training_evaluates(tmp_path, mode, size):
     files = sorted(map(str, folder.glob("test/*/*.png")))
     if mode == "I;16":
         for file in folder.glob("*/*/*.png"):
-            values = np.asarray(Pillow.open(file)).astype(np.uint16) * 200
+            values = np.asarray(Pillow.open(file)).astype(np.uint16)
             Pillow.fromarray(values).save(file)
     task = of_pictures(folder, tmp_path, "--image_size", size)
     model = task.model_class(task.config("bn+sh")).eval()
@@ -382,6 +462,31 @@ def test_row_23_the_pipeline_sees_what_training_evaluates(tmp_path, mode, size):
     for answer, row in zip(answers, logits.softmax(-1).tolist(), strict=True):
         found = {entry["label"]: entry["score"] for entry in answer}
         assert found == pytest.approx(dict(zip(task.class_names, row, strict=True)), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_row_23_pictures_that_pillow_would_clip_are_refused(tmp_path, kind):
+    folder = pictures(tmp_path / "pictures")
+    Pillow.fromarray(np.full((8, 8), 300, kind)).save(folder / "test" / "one" / "9.tiff")
+    with pytest.raises(ValueError, match=r"1 of 13 images .*9\.tiff.* would be clipped to 8 bits"):
+        of_pictures(folder, tmp_path, "--image_size", "16")
+
+
+def test_row_23_a_channel_that_is_the_same_everywhere_is_only_centred(tmp_path):
+    folder = pictures(tmp_path / "pictures", "RGB")
+    for file in folder.glob("*/*/*.png"):
+        red, green, _ = Pillow.open(file).split()
+        Pillow.merge("RGB", (red, green, Pillow.new("L", red.size))).save(file)
+    task = of_pictures(folder, tmp_path, "--image_size", "16")
+    assert task.collate(list(task.splits["test"]))["pixel_values"].isfinite().all()
+
+
+def test_row_21_images_deeper_than_one_folder_a_class_are_refused_with_what_would_do(tmp_path):
+    folder = pictures(tmp_path / "pictures")
+    (folder / "train" / "one" / "more").mkdir()
+    shutil.copy(folder / "train" / "one" / "0.png", folder / "train" / "one" / "more")
+    with pytest.raises(ValueError, match=r"gives labels by `train/CLASS/.*one level deep"):
+        of_pictures(folder, tmp_path, "--image_size", "16")
 
 
 def test_row_23_a_turned_picture_is_turned(tmp_path):

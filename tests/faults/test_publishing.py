@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from PIL import Image as Pillow
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import load_file, save_file
 
 import hf_primaldual
@@ -225,6 +227,47 @@ def test_row_27_a_short_token_is_known_by_its_name(folder):
             check_file(folder / name)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://jane:secret@example.org/x",
+        "s3://AAAA:secret@bucket",
+        "/mnt2/jane/x",
+        "/disk1/jane",
+        "/afs/example.org/user/j",
+        "/nas/jane",
+        "/share/jane/x",
+        "/local/x",
+        "/home2/jane",
+    ],
+)
+def test_row_27_other_places_and_passwords_are_private_too(value, folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "name_or_path": value}))
+    with pytest.raises(ValueError, match="it would be public"):
+        check_file(folder / "config.json")
+
+
+@pytest.mark.parametrize("key", ["wandb_api_key", "apikey", "client_secret", "huggingface_token", "authorization"])
+def test_row_27_a_secret_of_another_service_is_known_by_its_name(key, folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token": "<pad>", key: "abc"}))
+    with pytest.raises(ValueError, match=f"holds a token as '{key}'"):
+        check_file(folder / "config.json")
+
+
+def test_row_27_texts_in_a_picture_or_a_tokenizers_model_are_read(folder):
+    picture, author = folder / "learning_curves.png", PngInfo()
+    check_file(picture)
+    author.add_text("Author", "jane.doe@example.org")
+    Pillow.new("RGB", (9, 9)).save(picture, pnginfo=author)
+    with pytest.raises(ValueError, match=r"learning_curves\.png holds an e-mail address"):
+        check_file(picture)
+    (folder / "spiece.model").write_bytes(b"\x0a\x17\x00/home/jane/corpus.txt\x12")
+    with pytest.raises(ValueError, match=r"spiece\.model holds an absolute path"):
+        check_file(folder / "spiece.model")
+
+
 def test_row_28_code_that_is_not_the_packages_own_is_not_run_unasked(folder, tmp_path):
     code = folder / "layers_primal_dual.py"
     code.write_text(code.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")
@@ -272,6 +315,21 @@ def test_row_31_a_persons_own_words_pass_the_check_and_survive_whatever_writes_t
     parts = checkpoint("time-series-classification")
     save_checkpoint(folder, *parts, results, [folder / "learning_curves.png"])
     assert_kept((folder / "README.md").read_text())
+
+
+@pytest.mark.parametrize("change", [("\n", "\r\n"), ("---\n", "\ufeff---\n")], ids=["windows", "mark"])
+def test_row_31_what_an_editor_makes_of_a_file_loses_no_words(folder, change):
+    (folder / "README.md").write_bytes(edited(folder).replace(*change, -1 if "\r" in change[1] else 1).encode())
+    check_card(load_results(folder / "results.json"), (folder / "README.md").read_text())
+    assert_kept(write_card(folder).read_text())
+
+
+def test_row_31_a_section_that_is_there_twice_is_not_lost(folder):
+    card, twice = edited(folder), "<!-- own words: notes -->\nOther words.\n<!-- end of own words -->\n"
+    (folder / "README.md").write_text(card + twice)
+    with pytest.raises(ValueError, match="has the section 'notes' more than once"):
+        write_card(folder)
+    assert (folder / "README.md").read_text() == card + twice
 
 
 def test_row_31_what_is_published_has_a_persons_own_words(folder, tmp_path):

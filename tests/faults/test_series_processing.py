@@ -185,7 +185,7 @@ def test_row_06_a_misspelt_keyword_of_the_extractor_names_the_nearest_one(tmp_pa
         FeatureExtractor(means=[1.0], stds=[1.0])
     with pytest.raises(TypeError, match="unexpected keyword argument `do_normalize`"):
         FeatureExtractor(do_normalize=True)
-    with pytest.raises(ValueError, match="`padding_side` must be 'right' or 'left', got 'lft'"):
+    with pytest.raises(ValueError, match="`padding_side` must be 'left' or 'right', got 'lft'"):
         FeatureExtractor(padding_side="lft")
     FeatureExtractor(missing_values="mean", padding_side="left").save_pretrained(tmp_path)
     with pytest.raises(TypeError, match="`missing_value`; did you mean `missing_values`"):
@@ -194,3 +194,38 @@ def test_row_06_a_misspelt_keyword_of_the_extractor_names_the_nearest_one(tmp_pa
     file.write_text(file.read_text().replace('"padding_side"', '"of_another_program": 1, "padding_side"'))
     loaded = FeatureExtractor.from_pretrained(tmp_path)
     assert (loaded.of_another_program, loaded.missing_values, loaded.padding_side) == (1, "mean", "left")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"feature_size": 0}, "`feature_size` must be a number of channels"),
+        ({"padding_side": "middle"}, "`padding_side` must be 'left' or 'right', got 'middle'"),
+        ({"mean": [float("nan")], "std": [1.0]}, "`mean` must be finite"),
+        ({"mean": [0.0], "std": [float("inf")]}, "`std` must be positive and finite"),
+    ],
+)
+def test_row_25_an_extractor_that_cannot_extract_is_not_made(settings, message):
+    with pytest.raises(ValueError, match=message):
+        FeatureExtractor(**settings)
+
+
+def test_row_22_masked_values_are_missing_and_complex_numbers_are_no_values():
+    masked = np.ma.masked_greater(np.array([[1.0], [9.0], [3.0]]), 5)
+    with pytest.raises(ValueError, match=r"Series 0 has a missing value .* at step 1"):
+        FeatureExtractor()(masked)
+    assert FeatureExtractor().fit([masked]).mean == [2.0]
+    with pytest.raises(ValueError, match=r"Series 0 must be numbers .* complex"):
+        FeatureExtractor()(np.array([1.0, 2.0j]))
+
+
+@pytest.mark.parametrize("given", [None, 3.0, (row for row in [[1.0]])])
+def test_row_25_what_is_no_series_is_named(given):
+    with pytest.raises(ValueError, match="`past_values` must be an array or a list of series, got"):
+        FeatureExtractor()(given)
+
+
+def test_row_11_no_series_at_all_are_refused_by_the_pipeline():
+    pipe = TimeSeriesClassificationPipeline(model=small_model(), feature_extractor=FeatureExtractor(CHANNELS))
+    with pytest.raises(ValueError, match="`series` must hold at least one series"):
+        pipe([])

@@ -119,6 +119,8 @@ def decode_image(
         with Image.open(path if content is None else io.BytesIO(content)) as image:
             if at_least is not None:
                 image.draft(None, at_least)
+            if image.mode == "F" or (image.mode.startswith("I") and image.getextrema()[1] > 255):
+                raise ValueError(f"of mode {image.mode}, it would be clipped to 8 bits; save it with 8 bits a channel")
             return ImageOps.exif_transpose(image).convert(mode)
     # By format, Pillow raises OSError, ValueError, SyntaxError, struct.error and its own.
     except Exception as error:
@@ -189,7 +191,10 @@ def _columns(source, split, image_column: str | None, label_column: str | None) 
     label = label or next((name for name in _LABEL_NAMES if name in features), "labels")
     for argument, column in (("image_column", image), ("label_column", label)):
         if column not in features:
-            raise ValueError(f"{source} has the columns {', '.join(features)}; name the one to take by `{argument}`.")
+            raise ValueError(
+                f"{source} has the columns {', '.join(features)}; name the one to take by `{argument}`. A folder of "
+                "images gives labels by `train/CLASS/*.png`, one level deep, of two classes or more."
+            )
     return {image: "image", label: "labels"}
 
 

@@ -109,8 +109,10 @@ def _class_names(split: "Dataset", column: str, where: str) -> np.ndarray:
     import pyarrow as pa
 
     feature, values = split.features[column], column_of(split, column)
-    if pa.types.is_nested(values.type):
-        raise ValueError(f"{where}: the column {column!r} is of the type {values.type}, not one class for each row.")
+    # JSON of several types is kept as an extension of strings.
+    kind = split.features.arrow_schema.field(column).type
+    if pa.types.is_nested(values.type) or isinstance(kind, pa.BaseExtensionType):
+        raise ValueError(f"{where}: the column {column!r} is of the type {kind}, not one class for each row.")
     # Of many rows few are different.
     values = values.dictionary_encode()
     names = [_class_name(value, feature) for value in values.dictionary.to_pylist()]
@@ -125,7 +127,8 @@ def _class_name(value: Any, feature: "ClassLabel | Any") -> str | None:
         return None if value < 0 else feature.names[value] if value < len(feature.names) else str(value)
     # A column of whole numbers becomes one of fractions where one is missing.
     name = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-    return name if name.strip() else None
+    # A blank behind a comma makes no other class.
+    return name.strip() or None
 
 
 def _order(names: Iterable[str]):

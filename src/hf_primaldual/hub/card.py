@@ -56,6 +56,8 @@ def render_card(results: Mapping[str, Any], *cards: str) -> str:
         section, words = found["section"], found["words"]
         for card in cards:
             written = {one["section"]: one["words"] for one in OWN_WORDS.finditer(card)}
+            if card.count(f"<!-- own words: {section} -->") > 1:
+                raise ValueError(f"the card has the section {section!r} more than once; put all its words into one")
             # Of a card with only some of the markers a person's words would get lost.
             if section not in written and "own words" in card:
                 raise ValueError(
@@ -123,7 +125,7 @@ def write_card(folder: str | os.PathLike, results_file: str = "results.json") ->
 
 def _front(card: str) -> dict[str, Any]:
     """The metadata of a card as YAML has them."""
-    found = re.match(r"---\n(.*?)\n---\n", card, flags=re.DOTALL)
+    found = re.match(r"\ufeff?---\n(.*?)\n---\n", card, flags=re.DOTALL)
     try:
         metadata = yaml.safe_load(found[1]) if found else {}
     except yaml.YAMLError as error:
@@ -134,7 +136,7 @@ def _front(card: str) -> dict[str, Any]:
 
 
 def _body(card: str) -> str:
-    return re.sub(r"\A---\n.*?\n---\n", "", card, flags=re.DOTALL)
+    return re.sub(r"\A\ufeff?---\n.*?\n---\n", "", card, flags=re.DOTALL)
 
 
 def _with_own(metadata: ModelCardData, cards: list[dict[str, Any]]) -> ModelCardData:

@@ -34,17 +34,22 @@ PRIVATE = {
         # Not in an address, after its `://` or its host.
         r"(?<![\w.~-])(?<!:/)/(home|root|tmp|usr|[Uu]sers|var|opt|mnt|data|datasets|work|workspace|workspaces|scratch|srv"
         r"|media|content|private|Volumes|kaggle|lustre|gpfs|nfs|beegfs|fsx|efs|storage|projects?|cluster|export|net|vast"
-        r"|app|etc|run/user|dev/shm)/[\w.-]|(?<![\w/~])~([A-Za-z_][\w.-]*)?/[\w.-]|\b[A-Za-z]:[\\/]+\w"
+        r"|app|etc|run/user|dev/shm|afs|cvmfs|eos|ceph|nas|shared?|local|gscratch|dbfs|teamspace|hpc|p"
+        r"|(home|mnt|data|disk|scratch|work|nas|ssd|hdd|nvme|raid)s?\d+)/[\w.-]|(?<![\w/~])~([A-Za-z_][\w.-]*)?/[\w.-]|\b[A-Za-z]:[\\/]+\w"
     ),
     "a token": re.compile(
         r"\b(hf_(oauth_|jwt_)?[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}"
-        r"|glpat-[\w-]{20,}|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{35})"
+        r"|glpat-[\w-]{20,}|\w+://[^\s/:@]+:[^\s/@]+@|sk-[A-Za-z0-9_-]{20,}|xox[abprs]-[\w-]{10,}|A[KS]IA[A-Z0-9]{16}|AIza[\w-]{35})"
         r"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
     ),
     "an e-mail address": re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}\b"),
 }
 # What a JSON file calls a secret, be it as short as it may.
-_SECRETS = re.compile(r"((hub|auth|access|use_auth|api|hf)_)?(token|key|password|passwd|secret)", re.IGNORECASE)
+_SECRETS = re.compile(
+    r"((hub|auth|access|use_auth|api|hf|hugging_?face|github|gitlab|wandb|bearer|refresh)_)?token|key|auth(orization)?"
+    r"|([\w-]+_)?(api_?key|access_key|secret|secret_key|private_key|password|passwd|credentials)",
+    re.IGNORECASE,
+)
 # Of `annealing.millionths`: the model has become what it was to become.
 _ARRIVED = 1_000_000
 # Another processor rounds otherwise than the one that the logits were recorded on.
@@ -283,7 +288,8 @@ def check_file(path: Path) -> None:
         with safe_open(path, "np") as tensors:
             text = json.dumps(tensors.metadata() or {})
     elif path.suffix in BINARY:
-        return
+        # The texts in it: a picture may name its author, a tokenizer's model the file that it was trained on.
+        text = "\n".join(re.findall(r"[ -~]{16,}", path.read_bytes().decode("latin-1")))
     else:
         text = path.read_text(encoding="utf-8")
     check_text(path.name, text)

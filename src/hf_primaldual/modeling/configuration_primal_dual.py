@@ -2,6 +2,7 @@
 
 import copy
 import difflib
+import math
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -337,8 +338,10 @@ class PrimalDualConfig(PreTrainedConfig):
         self._validate_sparsity(kernel, training_set)
         self._validate_convolutions(transforms, training_set)
         self._validate_annealing(kernel, training_set)
-        if self.bn_eps <= 0:
-            raise ValueError(f"`bn_eps` must be positive, got {self.bn_eps}.")
+        if not 0 < self.bn_eps < math.inf:
+            raise ValueError(f"`bn_eps` must be positive and finite, got {self.bn_eps}.")
+        if not math.isfinite(self.bn_beta):
+            raise ValueError(f"`bn_beta` must be a finite number, got {self.bn_beta}.")
         if not 0 <= self.bn_scaling <= 1:
             raise ValueError(f"`bn_scaling` must be true, false or a number from 0 to 1, got {self.bn_scaling}.")
         if self.num_prefix_tokens < 0:

@@ -29,8 +29,8 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     Raises:
         TypeError: for an unknown keyword, with the nearest one that is known.
-        ValueError: for `mean` and `std` of another length than `feature_size`, a `std` that is not positive, or an
-            unknown `missing_values` or `padding_side`.
+        ValueError: for no channel, `mean` and `std` of another length than `feature_size`, a `mean` not finite,
+            a `std` that is not positive, or an unknown `missing_values` or `padding_side`.
     """
 
     model_input_names = ["past_values", "attention_mask"]
@@ -49,8 +49,10 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             if not self._knows(name):
                 raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {self._nearest_to(name)}")
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
-        if self.padding_side not in ("right", "left"):
-            raise ValueError(f"`padding_side` must be 'right' or 'left', got {self.padding_side!r}.")
+        if feature_size < 1:
+            raise ValueError(f"`feature_size` must be a number of channels, at least 1, got {feature_size}.")
+        if self.padding_side not in ("left", "right"):
+            raise ValueError(f"`padding_side` must be 'left' or 'right', got {self.padding_side!r}.")
         if missing_values not in ("error", "mean"):
             raise ValueError(f"`missing_values` must be 'error' or 'mean', got {missing_values!r}.")
         if (mean is None) != (std is None):
@@ -60,8 +62,10 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
                 f"`mean` and `std` must hold one entry for each of the {feature_size} channels, got {len(mean)} and "
                 f"{len(std)}."
             )
-        if std is not None and not all(deviation > 0 for deviation in std):
-            raise ValueError(f"`std` must be positive, got {list(std)}.")
+        if std is not None and not all(0 < deviation < np.inf for deviation in std):
+            raise ValueError(f"`std` must be positive and finite, got {list(std)}.")
+        if mean is not None and not np.isfinite(mean).all():
+            raise ValueError(f"`mean` must be finite, got {list(mean)}.")
         self.mean = None if mean is None else [float(value) for value in mean]
         self.std = None if std is None else [float(value) for value in std]
         self.missing_values = missing_values
@@ -208,6 +212,8 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     def is_single(self, past_values) -> bool:
         """Whether this is one series; else it is several of them, or none at all."""
+        if not hasattr(past_values, "__len__"):
+            raise ValueError(f"`past_values` must be an array or a list of series, got {type(past_values).__name__}.")
         depth, first = 0, past_values
         while isinstance(first, list | tuple):
             depth, first = depth + 1, first[0] if first else None
@@ -218,7 +224,12 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     def _check_series(self, series, index: int) -> np.ndarray:
         """A series as `(time, channels)`, in float64: near a large offset float32 has no room for the values."""
+        if isinstance(series, np.ma.MaskedArray):
+            # What is masked is missing.
+            series = series.astype(np.float64).filled(np.nan)
         try:
+            if np.iscomplexobj(series):
+                raise TypeError("complex numbers have two parts, which are two channels")
             values = np.asarray(series, dtype=np.float64)
         except (TypeError, ValueError) as error:
             raise ValueError(

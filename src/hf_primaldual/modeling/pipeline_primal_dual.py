@@ -25,6 +25,8 @@ class TimeSeriesClassificationPipeline(Pipeline):
 
     def __call__(self, series, **kwargs):
         if isinstance(series, list | tuple) or hasattr(series, "ndim"):
+            if not len(series):
+                raise ValueError("`series` must hold at least one series, got none.")
             # One series by itself, several as a list: what a pipeline tells apart by.
             single = self.feature_extractor.is_single(series)
             answers = super().__call__([series] if single else list(series), **kwargs)

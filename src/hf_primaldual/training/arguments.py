@@ -23,6 +23,8 @@ from hf_primaldual import PRESETS
 
 # What a comparison is told of its model that is not a field of the model's configuration.
 _OF_THE_COMPARISON = ("attention", "baseline", "per_attention")
+# What a comparison sets for each of its runs.
+_OF_A_RUN = ("resume_from_checkpoint", "run_name", "seed")
 
 
 def _names(arguments: type) -> set[str]:
@@ -42,6 +44,39 @@ def refuse_unknown(names: Iterable[Any], known: Iterable[str], where: str) -> No
             f"{name} (the nearest known is {near})" for name, near in zip(unknown, nearest, strict=True)
         )
         raise ValueError(f"{where} has {listed}, unknown here; --help lists what is known.")
+
+
+def refuse_below_one(arguments: Any, *names: str) -> None:
+    """
+    Raises:
+        ValueError: for a setting of these names that is given and below 1.
+    """
+    for name in names:
+        value = getattr(arguments, name)
+        if value is not None and value < 1:
+            raise ValueError(f"`{name}` must be at least 1, got {value}.")
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping that has a key twice, of which YAML would keep the last."""
+
+    def construct_mapping(self, node, deep=False):
+        names = [key.value for key, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} is set twice", problem_mark=node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def _read_settings(path: str) -> dict[str, Any]:
+    """The settings of a YAML file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            settings = yaml.load(file, _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(settings, dict | None):
+        raise ValueError(f"{path} must hold a mapping, `name: value` on each line, got {settings!r}.")
+    return settings or {}
 
 
 def mapping(name: str, value: Any) -> dict:
@@ -154,7 +189,7 @@ class AttentionArguments:
         self.per_attention = mapping("per_attention", self.per_attention)
         refuse_unknown(self.per_attention, self.names, "`per_attention`")
         types = (type(self), TrainingArguments)
-        known = set().union(*map(_names, types)) - set(_OF_THE_COMPARISON)
+        known = set().union(*map(_names, types)) - {*_OF_THE_COMPARISON, *_OF_A_RUN, "output_dir", "push_to_hub"}
         self.per_attention = {
             name: typed_settings(mapping(f"per_attention.{name}", own), types, known, f"`per_attention` of {name}")
             for name, own in self.per_attention.items()
@@ -256,6 +291,8 @@ class ComparisonArguments(TrainingArguments):
             raise ValueError(f"`optimizer` must be radam or trainer, got {self.optimizer!r}.")
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise ValueError(f"`seeds` must name at least one seed and each once, got {self.seeds}.")
+        if min(self.seeds) < 0 or max(self.seeds) >= 2**32:
+            raise ValueError(f"`seeds` must be from 0 to 2**32 - 1, got {self.seeds}.")
         if self.overwrite and self.resume:
             raise ValueError("`overwrite` replaces the run that `resume` would go on with; pass one of them.")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
@@ -264,8 +301,13 @@ class ComparisonArguments(TrainingArguments):
         is_sharded = self.fsdp or self.deepspeed or any(strtobool(os.environ.get(name, "0")) for name in sharding)
         if self.ema_decay is not None and is_sharded:
             raise ValueError("`ema_decay` averages whole weights, which FSDP and DeepSpeed shard; train without it.")
-        if self.search is not None and self.search < 1:
-            raise ValueError(f"`search` must be a number of trials, at least 1, got {self.search}.")
+        refuse_below_one(self, "search", "threads", "per_device_train_batch_size", "per_device_eval_batch_size")
+        if not 0 <= self.learning_rate < float("inf"):
+            raise ValueError(f"`learning_rate` must be a number of at least 0, got {self.learning_rate}.")
+        if not self.num_train_epochs > 0 and self.max_steps <= 0:
+            raise ValueError(f"`num_train_epochs` must be positive, got {self.num_train_epochs}.")
+        if min(self.efficiency_tokens, default=1) < 1:
+            raise ValueError(f"`efficiency_tokens` must be numbers of at least 1, got {self.efficiency_tokens}.")
         self.search_space = mapping("search_space", self.search_space)
 
     def _join_processes(self) -> None:
@@ -310,6 +352,7 @@ class SeriesDataArguments:
     )
 
     def __post_init__(self):
+        refuse_below_one(self, "max_steps_per_series")
         if self.missing_values not in ("error", "mean"):
             raise ValueError(f"`missing_values` must be error or mean, got {self.missing_values!r}.")
 
@@ -353,19 +396,18 @@ def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
         ValueError: for a setting or a flag that no dataclass has, or a setting that its flag would not take.
     """
     argv = sys.argv[1:] if argv is None else argv
-    parser = HfArgumentParser(dataclass_types)
-    known = set().union(*map(_names, dataclass_types))
+    # An abbreviation would be taken for whatever begins like it.
+    parser = HfArgumentParser(dataclass_types, allow_abbrev=False)
+    known = set().union(*map(_names, dataclass_types)) - set(_OF_A_RUN)
     if argv and argv[0].endswith((".yaml", ".yml")):
-        with open(argv[0], encoding="utf-8") as file:
-            settings = yaml.safe_load(file) or {}
-        if not isinstance(settings, dict):
-            raise ValueError(f"{argv[0]} must hold a mapping, `name: value` on each line, got {settings!r}.")
-        parser.set_defaults(**typed_settings(settings, dataclass_types, known, argv[0]))
+        parser.set_defaults(**typed_settings(_read_settings(argv[0]), dataclass_types, known, argv[0]))
         argv = argv[1:]
     unread = parser.parse_known_args(argv)[1]
     # Behind an unknown flag come its values.
     flags = [word.partition("=")[0][2:].replace("-", "_") for word in unread if word.startswith("--")]
     refuse_unknown(flags or unread, known, "the command line")
+    given = [word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")]
+    refuse_unknown(set(given).intersection(_OF_A_RUN), known, "the command line")
     return parser.parse_args_into_dataclasses(argv)
 
 
@@ -377,6 +419,7 @@ __all__ = [
     "SeriesTrainingArguments",
     "mapping",
     "parse_arguments",
+    "refuse_below_one",
     "refuse_unknown",
     "typed_settings",
 ]

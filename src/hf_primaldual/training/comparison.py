@@ -51,8 +51,8 @@ def run_comparison(
     Trains the baseline and every attention with every seed, measures what they cost, and writes the checkpoint of the
     best attention on validation with its results and card. With `args.search` it searches settings instead.
 
-    Killed in a step or while it saves, it goes on with `args.resume`: finished runs are kept, the one that was running starts from
-    its last whole checkpoint and ends as if nothing had happened.
+    Killed in a step or while it saves, it goes on with `args.resume`: finished runs are kept, the one that was running
+    starts from its last whole checkpoint and ends as if nothing had happened.
 
     Args:
         argv: the command's arguments, for the record; by default those of this process.
@@ -69,6 +69,12 @@ def run_comparison(
         torch.set_num_threads(args.threads)
     # Every setting is looked at before the first step is trained.
     configs = {name: task.config(name) for name in model_args.names}
+    arguments = {name: replace(args, **model_args.training_fields(name)) for name in configs}
+    with torch.device("meta"):
+        for config in configs.values():
+            _model(task, config)
+    for tokens in args.efficiency_tokens:
+        task.measured(configs[model_args.baseline], tokens)
     output = Path(args.output_dir)
     settings = {"command": command_line(argv), **_settings(task, model_args, args, configs)}
     if args.push_to_hub:
@@ -94,7 +100,7 @@ def run_comparison(
         train_run(
             task,
             configs[name],
-            replace(args, **model_args.training_fields(name)),
+            arguments[name],
             seed,
             output / "runs" / f"{name}-{seed}",
         )

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .arguments import AttentionArguments, ComparisonArguments
+from .arguments import AttentionArguments, ComparisonArguments, refuse_below_one
 from .augmentation import AugmentationArguments
 
 
@@ -68,6 +68,7 @@ class ImageModelArguments(AttentionArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        refuse_below_one(self, "image_size", "patch_size")
         if self.teacher is not None and not self.distillation_head:
             raise ValueError("`teacher` teaches a head of its own: set `distillation_token` and `distillation_head`.")
         if self.num_channels != 3:

@@ -299,7 +299,9 @@ def _moments(train: Dataset) -> tuple[list[float], list[float]]:
     """Mean and deviation of each channel over the first images, values from 0 to 1."""
     first = train.take(min(len(train), 10_000))["pixels"]
     pixels = np.stack([np.frombuffer(image, np.uint8).reshape(_CHANNELS, -1) for image in first]) / 255
-    return pixels.mean((0, 2)).tolist(), pixels.std((0, 2)).tolist()
+    std = pixels.std((0, 2))
+    # A channel that is the same everywhere is only centred.
+    return pixels.mean((0, 2)).tolist(), np.where(std > 0, std, 1.0).tolist()
 
 
 __all__ = [

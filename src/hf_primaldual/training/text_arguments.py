@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from .arguments import AttentionArguments, ComparisonArguments
+from .arguments import AttentionArguments, ComparisonArguments, refuse_below_one
 
 
 @dataclass
@@ -51,6 +51,9 @@ class TextDataArguments:
         default=0.1,
         metadata={"help": "Share of the training set, cut out by class for data without a validation set."},
     )
+
+    def __post_init__(self):
+        refuse_below_one(self, "max_tokens", "train_size", "validation_size", "test_size")
 
 
 @dataclass

@@ -231,8 +231,9 @@ def _load_hub(args: TextDataArguments) -> TextSource:
 def _read(where: str, *args, **options) -> Any:
     try:
         return load_dataset(*args, **options)
-    except (DatasetGenerationError, ValueError) as error:
-        raise ValueError(f"{where} cannot be read: {error.__cause__ or error}") from error
+    # `datasets` looks for the first row of JSON, and stops.
+    except (DatasetGenerationError, ValueError, StopIteration) as error:
+        raise ValueError(f"{where} cannot be read: {error.__cause__ or str(error) or 'it is empty'}") from error
 
 
 def _load_files(args: TextDataArguments) -> TextSource:
@@ -250,8 +251,18 @@ def _load_files(args: TextDataArguments) -> TextSource:
     splits = DatasetDict()
     for split, file in files.items():
         splits[split] = _read(file, _READERS[suffix], data_files={split: file}, split=split, **options)
+        if "converters" in options:
+            _check_header(file, splits[split].column_names, (*_text_columns(args), args.label_column))
     described = {"name": Path(args.train_file).stem}
     return _from_columns(args, splits, described, "local files", files)
+
+
+def _check_header(file: str, names: list[str], wanted: tuple[str, ...]) -> None:
+    """pandas numbers columns of one name, and takes the first for an index where the header lacks a name."""
+    if "__index_level_0__" in names:
+        raise ValueError(f"{file} has more cells in its rows than names in its header; put quotes around commas.")
+    if twice := [name for name in wanted if f"{name}.1" in names]:
+        raise ValueError(f"{file} has several columns {twice[0]!r}; name each once.")
 
 
 def _text_columns(args: TextDataArguments) -> tuple[str, ...]:
@@ -266,8 +277,11 @@ def _from_columns(
     files: dict[str, str] | None = None,
 ) -> TextSource:
     splits, columns = _chosen(splits, where), _text_columns(args)
+    named = (*columns, args.label_column)
+    if len(set(named)) < len(named):
+        raise ValueError(f"`text_column`, `text_pair_column` and `label_column` must differ, got {', '.join(named)}.")
     for name, split in splits.items():
-        for column in (*columns, args.label_column):
+        for column in named:
             if column not in split.column_names:
                 place = (files or {}).get(name, f"the {name} set of {where}")
                 raise ValueError(f"{place} has no column {column!r}; it has {', '.join(split.column_names)}.")

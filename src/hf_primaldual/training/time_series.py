@@ -115,6 +115,8 @@ def prepare_series(
     counts = [pc.min_max(pc.list_value_length(column)).as_py() for column in columns.values()]
     lengths = (min(count["min"] for count in counts), max(count["max"] for count in counts))
     positions = max_steps_per_series or lengths[1]
+    if positions < lengths[1]:
+        raise ValueError(f"`max_steps_per_series` must be at least {lengths[1]}, the longest series, got {positions}.")
     settings = {"max_position_embeddings": positions, "missing_values": missing_values}
     if "validation" not in splits:
         splits = cut_validation(splits, validation_share)
