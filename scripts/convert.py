@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> Path:
         ("preprocessor_config.json", AutoImageProcessor),
     ):
         if cached_file(args.model, file, _raise_exceptions_for_missing_entries=False) is not None:
-            processor.from_pretrained(args.model).save_pretrained(output)
+            processor.from_pretrained(args.model, trust_remote_code=False).save_pretrained(output)
             print(f"saved with it: what {processor.__name__} loads")
     print(f"checkpoint: {output}")
     return output

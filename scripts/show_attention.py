@@ -41,8 +41,8 @@ class ShowArguments:
 
 
 def draw_series(args: ShowArguments):
-    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint)
-    extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint, trust_remote_code=False)
+    extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint, trust_remote_code=False)
     series = load_uea(args.dataset, args.data_folder)["test"].with_format("numpy")[args.index]["past_values"]
     layers = attention_maps(model, extractor(series, return_tensors="pt"))
     title = f"series {args.index} of {args.dataset}, {model.config.attention}"
@@ -52,8 +52,8 @@ def draw_series(args: ShowArguments):
 def draw_image(args: ShowArguments):
     from PIL import Image
 
-    model = AutoModelForImageClassification.from_pretrained(args.checkpoint)
-    processor = AutoImageProcessor.from_pretrained(args.checkpoint)
+    model = AutoModelForImageClassification.from_pretrained(args.checkpoint, trust_remote_code=False)
+    processor = AutoImageProcessor.from_pretrained(args.checkpoint, trust_remote_code=False)
     mode = "L" if model.config.num_channels == 1 else "RGB"
     pixels = processor(Image.open(args.image).convert(mode), return_tensors="pt")["pixel_values"]
     layers = attention_maps(model, {"pixel_values": pixels})

@@ -41,8 +41,8 @@ def print_layer(layer: DualVariables, tolerance: float) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = HfArgumentParser(DualArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
-    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint)
-    feature_extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint)
+    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint, trust_remote_code=False)
+    feature_extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint, trust_remote_code=False)
     series = load_uea(args.dataset, args.data_folder)["test"].with_format("numpy")[args.index]["past_values"]
     layers = dual_variables(model, feature_extractor(series, return_tensors="pt"))
     print(

@@ -268,6 +268,20 @@ def test_row_27_texts_in_a_picture_or_a_tokenizers_model_are_read(folder):
         check_file(folder / "spiece.model")
 
 
+@pytest.mark.parametrize(
+    "arguments", [["show_dual_variables.py"], ["show_attention.py", "--dataset=X", "--plot=x.png"]]
+)
+def test_row_28_a_script_asks_nobody_whether_to_run_foreign_code(arguments, folder):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "model_type": "strange"}))
+    code = folder / "modeling_primal_dual.py"
+    code.write_text(code.read_text() + f"\nopen({str(folder / 'ran')!r}, 'w')\n")
+    command = [sys.executable, str(ROOT / "scripts" / arguments[0]), "--checkpoint", str(folder), *arguments[1:]]
+    ended = subprocess.run(command, input="y\n" * 9, capture_output=True, text=True, check=False)
+    assert "Please pass the argument `trust_remote_code=True`" in ended.stderr
+    assert not (folder / "ran").exists()
+
+
 def test_row_28_code_that_is_not_the_packages_own_is_not_run_unasked(folder, tmp_path):
     code = folder / "layers_primal_dual.py"
     code.write_text(code.read_text() + f"\nopen({str(tmp_path / 'ran')!r}, 'w')\n")

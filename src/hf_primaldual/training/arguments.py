@@ -24,7 +24,7 @@ from hf_primaldual import PRESETS
 # What a comparison is told of its model that is not a field of the model's configuration.
 _OF_THE_COMPARISON = ("attention", "baseline", "per_attention")
 # What a comparison sets for each of its runs.
-_OF_A_RUN = ("resume_from_checkpoint", "run_name", "seed")
+OF_A_RUN = ("resume_from_checkpoint", "run_name", "seed")
 
 
 def _names(arguments: type) -> set[str]:
@@ -189,7 +189,7 @@ class AttentionArguments:
         self.per_attention = mapping("per_attention", self.per_attention)
         refuse_unknown(self.per_attention, self.names, "`per_attention`")
         types = (type(self), TrainingArguments)
-        known = set().union(*map(_names, types)) - {*_OF_THE_COMPARISON, *_OF_A_RUN, "output_dir", "push_to_hub"}
+        known = set().union(*map(_names, types)) - {*_OF_THE_COMPARISON, *OF_A_RUN, "output_dir", "push_to_hub"}
         self.per_attention = {
             name: typed_settings(mapping(f"per_attention.{name}", own), types, known, f"`per_attention` of {name}")
             for name, own in self.per_attention.items()
@@ -398,7 +398,7 @@ def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
     argv = sys.argv[1:] if argv is None else argv
     # An abbreviation would be taken for whatever begins like it.
     parser = HfArgumentParser(dataclass_types, allow_abbrev=False)
-    known = set().union(*map(_names, dataclass_types)) - set(_OF_A_RUN)
+    known = set().union(*map(_names, dataclass_types)) - set(OF_A_RUN)
     if argv and argv[0].endswith((".yaml", ".yml")):
         parser.set_defaults(**typed_settings(_read_settings(argv[0]), dataclass_types, known, argv[0]))
         argv = argv[1:]
@@ -407,11 +407,12 @@ def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
     flags = [word.partition("=")[0][2:].replace("-", "_") for word in unread if word.startswith("--")]
     refuse_unknown(flags or unread, known, "the command line")
     given = [word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")]
-    refuse_unknown(set(given).intersection(_OF_A_RUN), known, "the command line")
+    refuse_unknown(set(given).intersection(OF_A_RUN), known, "the command line")
     return parser.parse_args_into_dataclasses(argv)
 
 
 __all__ = [
+    "OF_A_RUN",
     "AttentionArguments",
     "ComparisonArguments",
     "SeriesDataArguments",

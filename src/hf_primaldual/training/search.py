@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 from hf_primaldual import PRESETS
 from hf_primaldual.hub.results import write_atomically
 
-from .arguments import refuse_unknown, typed_settings
+from .arguments import OF_A_RUN, refuse_unknown, typed_settings
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -155,7 +155,7 @@ class _Study:
 
 def _checked(space: Space, attention: str, model_args: "AttentionArguments") -> Space:
     own, trainers = set(model_args.config_fields(attention)), set(TrainingArguments.__dataclass_fields__)
-    refuse_unknown(space, own | trainers, f"`search_space`, for {attention},")
+    refuse_unknown(space, (own | trainers) - set(OF_A_RUN), f"`search_space`, for {attention},")
     types = (type(model_args), TrainingArguments)
     known = set().union(*(kind.__dataclass_fields__ for kind in types))
     typed = {}
