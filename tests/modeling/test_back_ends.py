@@ -4,6 +4,7 @@ from torch import nn
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from hf_primaldual.modeling.padding_primal_dual import row_starts, shift_rows
 from tests.modeling.cases import (
     HEADS,
     MASKS,
@@ -144,6 +145,15 @@ def test_an_unknown_back_end_is_refused():
         make_layer("bn+sh", "nonsense")(torch.randn(2, 9, WIDTH))
 
 
+def groups_of(layer, hidden_states, mask):
+    """Heads with their points, as the maps have them: tokens where they lie, windows from a row's first real token."""
+    starts = row_starts(mask) if layer.turns_rows else None
+    turned = [states if starts is None else shift_rows(states, starts) for states in (hidden_states, mask)]
+    for group in layer.training_set(*turned):
+        is_tokens = group.points.shape[1] == hidden_states.shape[1]
+        yield group._replace(points=hidden_states, mask=mask) if is_tokens else group
+
+
 @pytest.mark.parametrize("mask_kind", MASKS)
 @pytest.mark.parametrize(("preset", "fields", "implementation"), settings_by_back_end())
 def test_attention_maps(preset, fields, mask_kind, implementation):
@@ -157,7 +167,7 @@ def test_attention_maps(preset, fields, mask_kind, implementation):
         counts = mask
     torch.testing.assert_close(output[counts], layer(hidden_states, mask)[0][counts], rtol=1e-4, atol=1e-4)
 
-    groups = layer.training_set(hidden_states, mask)
+    groups = list(groups_of(layer, hidden_states, mask))
     assert isinstance(maps, torch.Tensor) == (len(groups) == 1)
     assert len(maps) == (batch if len(groups) == 1 else HEADS)
     for group in groups:
@@ -204,7 +214,7 @@ def test_linear_attention_is_its_maps_times_the_values(preset, fields, mask_kind
     hidden_states = make_input(mask, 2, 20)
     output, maps = layer(hidden_states, mask, output_attentions=True)
     values = torch.empty(2, 20, HEADS, WIDTH // HEADS)
-    for group in layer.training_set(hidden_states, mask):
+    for group in groups_of(layer, hidden_states, mask):
         for head in group.heads:
             weights = maps[head] if isinstance(maps, tuple) else maps[:, head]
             value = layer.v_proj(group.points).unflatten(-1, (HEADS, -1))[:, :, head]

@@ -53,14 +53,17 @@ def attention_activation_bytes(
             kept += queries + 2 * keys
         return _FLOAT * batch * kept
     kept += 2 * queries + 2 * keys
-    # Of the keys only the centred ones are kept, of the queries those before normalization is folded into them too.
+    # Of what is folded into queries and keys, the queries before it and the centred keys are kept too.
     folds = bool(transforms) and transforms[-1] == "bn"
-    kept += queries * (transforms.count("bn") - int(folds and is_long))
+    kept += queries * (transforms.count("bn") - int(folds and is_long)) + keys * int(folds and not is_long)
     if attn_implementation == PLAIN:
         kept += sum(_map(group, tokens) for group in groups)
+        if folds and is_long:
+            # The product keeps them scaled, the fold as it made them.
+            kept += queries
         if "bn" in transforms and batch > 1:
             # Several sequences are copied into the layout of the product, and are kept as they were too.
-            kept += keys + (queries if folds and is_long else 0)
+            kept += keys
         return _FLOAT * batch * kept
     kept += heads * tokens
     if len(groups) > 1 and not is_long:

@@ -195,7 +195,7 @@ class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
         outputs = self.model(
             input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, return_dict=True, **kwargs
         )
-        check_labels(labels, self.config, len(outputs.last_hidden_state))
+        check_labels(labels, self.config, outputs.last_hidden_state.shape[0])
         pooled = self.pooler(outputs.last_hidden_state, attention_mask)
         logits = self.classifier(self.dropout(pooled))
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
@@ -286,7 +286,7 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
                 f"`input_ids` and `pair_input_ids` must hold as many documents, got {input_ids.shape[0]} and "
                 f"{pair_input_ids.shape[0]}."
             )
-        check_labels(labels, self.config, len(input_ids))
+        check_labels(labels, self.config, input_ids.shape[0])
         masks = attention_mask, pair_attention_mask
         if masks != (None, None) or input_ids.shape != pair_input_ids.shape:
             masks = _filled_in(masks, (input_ids, pair_input_ids), torch.ones_like)

@@ -159,7 +159,7 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         Raises:
             ValueError: as [`PrimalDualTimeSeriesModel`], and for a label outside the classes (looked at on a CPU).
         """
-        check_labels(labels, self.config, len(past_values))
+        check_labels(labels, self.config, past_values.shape[0])
         outputs = self.model(past_values, attention_mask, return_dict=True, **kwargs)
         logits = self.classifier(self.dropout(self._pool(outputs.last_hidden_state, attention_mask)))
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)

@@ -206,8 +206,8 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         Raises:
             ValueError: as [`PrimalDualViTModel`], and for a label outside the classes (looked at on a CPU).
         """
-        check_labels(labels, self.config, len(pixel_values))
-        check_labels(distillation_targets, self.config, len(pixel_values))
+        check_labels(labels, self.config, pixel_values.shape[0])
+        check_labels(distillation_targets, self.config, pixel_values.shape[0])
         outputs = self.model(
             pixel_values, interpolate_pos_encoding=interpolate_pos_encoding, return_dict=True, **kwargs
         )
