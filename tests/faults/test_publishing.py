@@ -20,6 +20,7 @@ from hf_primaldual.hub.checkpoint import save_checkpoint, write_record
 from hf_primaldual.hub.checks import check, check_arrived, check_file, check_loading
 from hf_primaldual.hub.publish import _addressed
 from hf_primaldual.hub.results import TASKS, load_results, save_results
+from hf_primaldual.modeling.annealing_primal_dual import ARRIVED, Annealing
 from hf_primaldual.training.arguments import (
     SeriesDataArguments,
     SeriesModelArguments,
@@ -508,8 +509,8 @@ def test_row_05_a_model_on_its_way_from_softmax_is_neither_saved_nor_published(f
     with pytest.raises(ValueError, match="still is softmax to 100 %"):
         check(folder)
     model, extractor = checkpoint("time-series-classification")
-    model.config.annealed, model.annealing = True, torch.nn.Module()
-    model.annealing.register_buffer("millionths", torch.tensor(5))
+    model.config.annealed, model.annealing = True, Annealing()
+    model.annealing(5 / ARRIVED)
     results = load_results(folder / "results.json")
     with pytest.raises(ValueError, match=r"still is softmax to 100 % \(annealing\.millionths is 5 of 1000000\)"):
         save_checkpoint(folder.parent / "saved", model, extractor, results, [folder / "learning_curves.png"])

@@ -149,3 +149,5 @@ if __name__ == "__main__":
     folder, jobs = Path(sys.argv[1]), {"compare": compare, "die": die, "hang": hang, "fail_saving": fail_saving}
     for job in sys.argv[2:]:
         torch.save(jobs[job](folder), folder / f"{job}-{RANK}.pt")
+    # Threads of gloo that still run when a process ends may abort it.
+    torch.distributed.destroy_process_group()
