@@ -241,7 +241,7 @@ def test_row_06_a_keyword_or_entry_that_is_nearly_a_field_is_an_error_at_loading
         AutoModelForSequenceClassification.from_pretrained(tmp_path, head_scale=[1, 1, 1, 1])
     config = tmp_path / "config.json"
     config.write_text(config.read_text().replace('"attention": "bn+sh"', '"attention": "bn+sh", "bn_bta": 0.5'))
-    with pytest.raises(ValueError, match="`bn_bta`; did you mean `bn_beta`"):
+    with pytest.raises(TypeError, match="`bn_bta`; did you mean `bn_beta`"):
         AutoModelForSequenceClassification.from_pretrained(tmp_path)
     # What other programs write stays.
     config.write_text(config.read_text().replace("bn_bta", "of_another_program"))

@@ -1,13 +1,13 @@
 """Attention-BN and Attention-SH as attention functions, of the signature that transformers' models call."""
 
 from collections.abc import Callable
-from difflib import get_close_matches
 
 import torch
 from torch import nn
 
 from ..modeling.configuration_primal_dual import AttentionChoices
 from ..modeling.downsampling_primal_dual import pool_tokens
+from ..modeling.keywords_primal_dual import nearest_to
 from ..modeling.padding_primal_dual import row_starts, shift_rows
 from ..modeling.transforms_primal_dual import fold_batch_norm, without_autocast
 from .layouts import token_layout
@@ -52,10 +52,10 @@ def check_self_attention(module: nn.Module, query: torch.Tensor, key: torch.Tens
         )
     for unknown, value in kwargs.items():
         if value is not None and unknown not in HARMLESS:
-            near = get_close_matches(unknown, (*HARMLESS, "attention_mask", "output_attentions"), n=1)
+            near = nearest_to(unknown, (*HARMLESS, "attention_mask", "output_attentions"))
             raise ValueError(
                 f"{name} passes `{unknown}` to its attention, which the primal-dual attentions can't honour; "
-                + (f"if `{near[0]}` was meant, write that, else " if near else "")
+                + (f"if `{near}` was meant, write that, else " if near else "")
                 + "use `attn_implementation='sdpa'`."
             )
 

@@ -1,13 +1,13 @@
 """The settings that an unmodified model's configuration carries for the attention functions."""
 
 import warnings
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from transformers.configuration_utils import PreTrainedConfig
 
 from ..configurations import attentions, parts
 from ..modeling.configuration_primal_dual import PRESETS, PrimalDualConfig, doubling_scales
+from ..modeling.keywords_primal_dual import nearest_to
 
 # The names for `attn_implementation`, and what each is of the paper's.
 ATTENTIONS = {
@@ -124,10 +124,10 @@ def check_settings(settings: Any) -> Settings:
         raise ValueError(f"`primal_dual` must be a dictionary of settings, got {settings!r}.")
     for name, value in settings.items():
         if name not in _ALLOWED:
-            near = get_close_matches(str(name), _ALLOWED, n=1)
+            near = nearest_to(str(name), _ALLOWED)
             raise ValueError(
                 f"`primal_dual` has no setting {name!r}; it may hold {', '.join(_ALLOWED)}."
-                + (f" Did you mean {near[0]!r}?" if near else "")
+                + (f" Did you mean {near!r}?" if near else "")
             )
         words, is_allowed = _ALLOWED[name]
         if not is_allowed(value):

@@ -1,7 +1,6 @@
 """The three choices that make an attention, the paper's presets of them, and the configuration of a layer."""
 
 import copy
-import difflib
 import math
 import re
 from collections.abc import Iterable, Iterator
@@ -11,6 +10,8 @@ from typing import Any, NamedTuple
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
+
+from .keywords_primal_dual import refuse_near_misses, unexpected
 
 # The version of hf_primaldual that this file is of, which travels with checkpoints to where the package is not.
 VERSION = "0.1.0"
@@ -226,7 +227,7 @@ class PrimalDualConfig(PreTrainedConfig):
         """
         for name in names:
             if not cls._knows(name):
-                raise TypeError(f"{cls.__name__} got an unexpected keyword argument {cls._nearest_to(name)}")
+                raise TypeError(f"{cls.__name__} got {unexpected(name, cls._names())}")
 
     @classmethod
     def _knows(cls, name: str) -> bool:
@@ -236,11 +237,6 @@ class PrimalDualConfig(PreTrainedConfig):
     @classmethod
     def _names(cls) -> list[str]:
         return [field.name for field in fields(cls)]
-
-    @classmethod
-    def _nearest_to(cls, name: str) -> str:
-        nearest = difflib.get_close_matches(name, cls._names(), n=1)
-        return f"`{name}`; did you mean `{nearest[0]}`?" if nearest else f"`{name}`."
 
     def attention_fields(self) -> dict[str, Any]:
         """The fields that decide what an attention layer answers."""
@@ -292,18 +288,14 @@ class PrimalDualConfig(PreTrainedConfig):
         What a config.json holds that is no field here stays an attribute, as other programs write their own into it.
 
         Raises:
-            TypeError: for a keyword that is nearly a field.
-            ValueError: for an entry of config.json that is nearly a field, or that only a newer version of the package
-                knows, which saved it; ignored, either might change what the model computes.
+            TypeError: for a keyword or an entry of config.json that is nearly a field.
+            ValueError: for an entry that only a newer version of the package knows, which saved it.
         """
         saved = config_dict.get("hf_primaldual_version")
         foreign = {name: value for name, value in config_dict.items() if not cls._knows(name)}
         if foreign and _is_newer(saved):
             raise ValueError(f"config.json holds {', '.join(foreign)}, which are not known here. {_needs(saved)}")
-        for names, error in ((foreign, ValueError), (kwargs, TypeError)):
-            for name in names:
-                if not cls._knows(name) and difflib.get_close_matches(name, cls._names(), n=1, cutoff=0.85):
-                    raise error(f"{cls.__name__} does not know {cls._nearest_to(name)}")
+        refuse_near_misses(cls, (*foreign, *kwargs), cls._knows, cls._names())
         config_dict = {name: value for name, value in config_dict.items() if name not in foreign}
         return_unused = kwargs.pop("return_unused_kwargs", False)
         config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)

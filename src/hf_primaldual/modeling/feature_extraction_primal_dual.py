@@ -1,6 +1,5 @@
 """Raw series in, standardized and padded batches with their mask out."""
 
-import difflib
 import inspect
 from collections.abc import Iterable
 from typing import Any
@@ -8,6 +7,8 @@ from typing import Any
 import numpy as np
 from transformers.feature_extraction_sequence_utils import SequenceFeatureExtractor
 from transformers.feature_extraction_utils import BatchFeature
+
+from .keywords_primal_dual import refuse_near_misses, unexpected
 
 
 class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
@@ -47,7 +48,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
     ):
         for name in kwargs:
             if not self._knows(name):
-                raise TypeError(f"{type(self).__name__} got an unexpected keyword argument {self._nearest_to(name)}")
+                raise TypeError(f"{type(self).__name__} got {unexpected(name, self._fields())}")
         super().__init__(feature_size, sampling_rate, padding_value, **kwargs)
         if feature_size < 1:
             raise ValueError(f"`feature_size` must be a number of channels, at least 1, got {feature_size}.")
@@ -80,11 +81,6 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         return name in (*cls._fields(), "auto_map", "feature_extractor_type", "processor_class") or name[0] == "_"
 
     @classmethod
-    def _nearest_to(cls, name: str) -> str:
-        nearest = difflib.get_close_matches(name, cls._fields(), n=1)
-        return f"`{name}`; did you mean `{nearest[0]}`?" if nearest else f"`{name}`."
-
-    @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs):
         """
         What preprocessor_config.json holds that is no field here stays an attribute, as other programs write their own
@@ -94,9 +90,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             TypeError: for a keyword or an entry that is nearly a field.
         """
         foreign = {name: value for name, value in feature_extractor_dict.items() if not cls._knows(name)}
-        for name in (*foreign, *kwargs):
-            if not cls._knows(name) and difflib.get_close_matches(name, cls._fields(), n=1, cutoff=0.75):
-                raise TypeError(f"{cls.__name__} does not know {cls._nearest_to(name)}")
+        refuse_near_misses(cls, (*foreign, *kwargs), cls._knows, cls._fields())
         known = {name: value for name, value in feature_extractor_dict.items() if name not in foreign}
         result = super().from_dict(known, **kwargs)
         vars(result[0] if isinstance(result, tuple) else result).update(foreign)

@@ -3,7 +3,6 @@
 import argparse
 import dataclasses
 import datetime
-import difflib
 import json
 import os
 import sys
@@ -20,6 +19,7 @@ from transformers.hf_argparser import string_to_bool
 from transformers.utils import strtobool
 
 from hf_primaldual import PRESETS
+from hf_primaldual.modeling.keywords_primal_dual import nearest_to
 
 # What a comparison is told of its model that is not a field of the model's configuration.
 _OF_THE_COMPARISON = ("attention", "baseline", "per_attention")
@@ -39,7 +39,7 @@ def refuse_unknown(names: Iterable[Any], known: Iterable[str], where: str) -> No
     known = sorted(known)
     unknown = [str(name) for name in names if name not in known]
     if unknown:
-        nearest = [difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0] for name in unknown]
+        nearest = [nearest_to(name, known, cutoff=0.0) for name in unknown]
         listed = ", ".join(
             f"{name} (the nearest known is {near})" for name, near in zip(unknown, nearest, strict=True)
         )
