@@ -165,12 +165,13 @@ def test_row_25_what_cannot_be_padded_is_named():
             extractor.pad(nothing)
 
 
+@pytest.mark.parametrize("label", [int, np.int64, torch.tensor])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_row_25_trainer_with_the_extractor_alone(channels, tmp_path):
+def test_row_25_trainer_with_the_extractor_alone(channels, label, tmp_path):
     raw = [rng.normal(5, 2, (length, channels)) for length in (5, 9, 2, 7)]
     extractor = FeatureExtractor(channels).fit(raw)
     values = [extractor([series], return_tensors="np")["past_values"][0] for series in raw]
-    rows = [{"past_values": series, "labels": index % 2} for index, series in enumerate(values)]
+    rows = [{"past_values": series, "labels": label(index % 2)} for index, series in enumerate(values)]
     args = TrainingArguments(
         tmp_path, per_device_train_batch_size=2, num_train_epochs=1, use_cpu=True, report_to="none", save_strategy="no"
     )

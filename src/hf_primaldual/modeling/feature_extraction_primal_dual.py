@@ -190,7 +190,11 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         if isinstance(processed_features, list | tuple):
             names = processed_features[0] if processed_features else ()
             processed_features = {name: [features[name] for features in processed_features] for name in names}
-        features = dict(processed_features)
+        # transformers finds no length of a number inside of a tensor, as labels are.
+        features = {
+            name: [value.tolist() if hasattr(value, "tolist") and name != "past_values" else value for value in values]
+            for name, values in processed_features.items()
+        }
         series = [self._check_series(values, index) for index, values in enumerate(features.get("past_values", ()))]
         if not series:
             raise ValueError("`past_values` must hold at least one series, got none.")
