@@ -24,11 +24,9 @@ from hf_primaldual.training.arguments import (
     parse_arguments,
 )
 from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.image_arguments import ImageDataArguments, ImageModelArguments, ImageTrainingArguments
-from hf_primaldual.training.images import image_task
+from hf_primaldual.training.images import ImageDataArguments, ImageModelArguments, ImageTrainingArguments, image_task
 from hf_primaldual.training.search import _checked
-from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments
-from hf_primaldual.training.texts import text_task
+from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, text_task
 from hf_primaldual.training.time_series import prepare_series, series_task
 from tests.modeling.isolated import run_isolated
 
