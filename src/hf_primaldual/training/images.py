@@ -16,17 +16,7 @@ from hf_primaldual.data import decode_image, describe_fashion_mnist, load_fashio
 from hf_primaldual.data.splits import cut_validation, draw
 
 from .arguments import ComparisonArguments
-from .augmentation import (
-    AugmentationArguments,
-    Mixup,
-    RandAugment,
-    RepeatedSampler,
-    random_erasing,
-    random_flip,
-    random_resized_crop,
-    random_shift,
-    soft_target_cross_entropy,
-)
+from .augmentation import Augmentation, AugmentationArguments, RepeatedSampler, soft_target_cross_entropy
 from .distillation import distillation_loss
 from .image_arguments import ImageDataArguments, ImageModelArguments
 from .task import EXAMPLE_ID, Task, with_ids
@@ -60,9 +50,9 @@ class ImageCollator:
     def __post_init__(self):
         self._mean = torch.tensor(self.processor.image_mean)
         self._std = torch.tensor(self.processor.image_std)
+        moments = self.processor.image_mean, self.processor.image_std
         args = self.augmentation
-        self._rand_augment = RandAugment(args.rand_augment, self._mean) if args and args.rand_augment else None
-        self._mix = Mixup(args, self.classes) if args and _softens(args) else None
+        self._augment = None if args is None else Augmentation(args, self.size, self.classes, *moments)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if self.augmentation is None or self.clock is None:
@@ -75,17 +65,9 @@ class ImageCollator:
     def _batch(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         labels = torch.tensor([int(example["labels"]) for example in examples])
         images = self._images(examples)
-        if self.augmentation and self.augmentation.random_shift:
-            images = random_shift(images, self.augmentation.random_shift)
-        if self.augmentation and self.augmentation.horizontal_flip:
-            images = random_flip(images, self.augmentation.horizontal_flip)
-        if self._rand_augment:
-            images = torch.stack([self._rand_augment(image) for image in images])
+        if self._augment:
+            images, labels = self._augment(images, labels)
         images = (images - self._mean[:, None, None]) / self._std[:, None, None]
-        if self.augmentation and self.augmentation.random_erasing:
-            images = random_erasing(images, self.augmentation.random_erasing)
-        if self._mix:
-            images, labels = self._mix(images, labels)
         return {"pixel_values": images, "labels": labels}
 
     def _images(self, examples: list[dict[str, Any]]) -> torch.Tensor:
@@ -97,14 +79,14 @@ class ImageCollator:
             images = torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
             if crop is None:
                 return images
-            return torch.stack([random_resized_crop(image, (self.size, self.size), crop) for image in images])
+            return torch.stack([self._augment.crop(image) for image in images])
         images = []
         for example in examples:
             image = decode_image(example["image"])
             if crop is None:
                 image = image.resize((self.size, self.size), self.processor.resample)
             pixels = torch.from_numpy(_channels_first(image)) / 255
-            images.append(pixels if crop is None else random_resized_crop(pixels, (self.size, self.size), crop))
+            images.append(pixels if crop is None else self._augment.crop(pixels))
         return torch.stack(images)
 
 
@@ -166,8 +148,11 @@ def image_task(data_args: ImageDataArguments, model_args: ImageModelArguments, a
         splits = cut_validation(splits, data_args.validation_share)
     task = prepare_images(splits, source, data_args, model_args)
     task.settings |= {"train_examples": data_args.train_examples, "validation_share": data_args.validation_share}
+    smoothing = args.label_smoothing_factor
     if model_args.teacher is not None:
-        task.compute_loss = distillation_loss(model_args.teacher, len(task.class_names), task.processor)
+        task.compute_loss = distillation_loss(model_args.teacher, len(task.class_names), task.processor, smoothing)
+    elif data_args.mixes:
+        task.compute_loss = partial(soft_target_cross_entropy, label_smoothing=smoothing)
     if data_args.streaming:
         task.splits["train"] = task.splits["train"].shuffle(seed=args.seeds[0], buffer_size=data_args.shuffle_buffer)
     else:
@@ -226,15 +211,11 @@ def prepare_images(
         processor=processor,
         collate=collate,
         collate_train=replace(collate, augmentation=augmentation),
-        compute_loss=soft_target_cross_entropy if _softens(augmentation) else None,
+        compute_loss=soft_target_cross_entropy if augmentation.mixes else None,
         lengths=(patches, patches),
         settings={name: getattr(augmentation, name) for name in AugmentationArguments.__dataclass_fields__},
         model_args=model_args,
     )
-
-
-def _softens(args: AugmentationArguments) -> bool:
-    return bool(args.mixup or args.cutmix or args.label_smoothing)
 
 
 def _load(args: ImageDataArguments) -> tuple[Any, dict[str, Any]]:
