@@ -26,12 +26,12 @@ TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "in
 DIGITS = {"dataset": "digits", "image_size": 8, "patch_size": 2}
 QUIET = {"threads": 1, "seeds": 0, "disable_tqdm": "true", "learning_rate": 0.003}
 RECIPE = {
-    "rand_augment": "rand-m9-mstd0.5-inc1",
+    "rand_augment": "2 9",
     "random_erasing": 0.25,
     "horizontal_flip": 0.5,
     "mixup": 0.8,
     "cutmix": 1.0,
-    "label_smoothing": 0.1,
+    "label_smoothing_factor": 0.1,
     "repeated_augmentation": 3,
 }
 
@@ -235,7 +235,7 @@ def test_the_imagenet_recipe_is_that_of_deit():
     recipe = Path(script.__file__).parent / "configs" / "imagenet_deit_tiny.yaml"
     # bfloat16 needs a GPU.
     data_args, model_args, args = parse_arguments(*TYPES, argv=[str(recipe), "--bf16", "false"])
-    assert (data_args.mixup, data_args.cutmix, data_args.label_smoothing) == (0.8, 1.0, 0.1)
+    assert (data_args.mixup, data_args.cutmix, args.label_smoothing_factor) == (0.8, 1.0, 0.1)
     assert (data_args.random_erasing, data_args.repeated_augmentation) == (0.25, 3)
     assert args.learning_rate == 5e-4 * 1024 / 512
     assert args.get_warmup_steps(300_000) == pytest.approx(5_000, abs=1)

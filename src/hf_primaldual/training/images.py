@@ -18,17 +18,7 @@ from hf_primaldual.data import decode_image, load_images
 from hf_primaldual.data.splits import cut_validation, draw
 
 from .arguments import AttentionArguments, ComparisonArguments, refuse_below_one
-from .augmentation import (
-    AugmentationArguments,
-    Mixup,
-    RandAugment,
-    RepeatedSampler,
-    random_erasing,
-    random_flip,
-    random_resized_crop,
-    random_shift,
-    soft_target_cross_entropy,
-)
+from .augmentation import Augmentation, AugmentationArguments, RepeatedSampler, soft_target_cross_entropy
 from .distillation import distillation_loss
 from .task import EXAMPLE_ID, Task, with_ids
 
@@ -141,17 +131,9 @@ class ImageCollator:
 
     processor: BaseImageProcessor
     size: int
-    classes: int
-    augmentation: AugmentationArguments | None = None
+    augmentation: Augmentation | None = None
     clock: torch.Tensor | None = None
     process: int = 0
-
-    def __post_init__(self):
-        self._mean = torch.tensor(self.processor.image_mean)
-        self._std = torch.tensor(self.processor.image_std)
-        args = self.augmentation
-        self._rand_augment = RandAugment(args.rand_augment, self._mean) if args and args.rand_augment else None
-        self._mix = Mixup(args, self.classes) if args and _softens(args) else None
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if self.augmentation is None or self.clock is None:
@@ -164,18 +146,12 @@ class ImageCollator:
     def _batch(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         labels = torch.tensor([int(example["labels"]) for example in examples])
         images = self._images(examples)
-        if self.augmentation and self.augmentation.random_shift:
-            images = random_shift(images, self.augmentation.random_shift)
-        if self.augmentation and self.augmentation.horizontal_flip:
-            images = random_flip(images, self.augmentation.horizontal_flip)
-        if self._rand_augment:
-            images = torch.stack([self._rand_augment(image) for image in images])
-        images = (images - self._mean[:, None, None]) / self._std[:, None, None]
-        if self.augmentation and self.augmentation.random_erasing:
-            images = random_erasing(images, self.augmentation.random_erasing)
-        if self._mix:
-            images, labels = self._mix(images, labels)
-        return {"pixel_values": images, "labels": labels}
+        if self.augmentation:
+            images, labels = self.augmentation(images, labels)
+        mean, std = (
+            torch.tensor(moment)[:, None, None] for moment in (self.processor.image_mean, self.processor.image_std)
+        )
+        return {"pixel_values": (images - mean) / std, "labels": labels}
 
     def _images(self, examples: list[dict[str, Any]]) -> torch.Tensor:
         """(batch, 3, size, size), values from 0 to 1."""
@@ -183,13 +159,13 @@ class ImageCollator:
             joined = bytearray(b"".join(example["pixels"] for example in examples))
             shape = (len(examples), _CHANNELS, self.size, self.size)
             return torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
-        images, crop = [], self.augmentation.crop_scale if self.augmentation else None
+        images, crops = [], self.augmentation is not None and self.augmentation.args.crop_scale is not None
         for example in examples:
             image = decode_image(example["image"])
-            if crop is None:
+            if not crops:
                 image = image.resize((self.size, self.size), self.processor.resample)
             pixels = torch.from_numpy(_channels_first(image)) / 255
-            images.append(pixels if crop is None else random_resized_crop(pixels, (self.size, self.size), crop))
+            images.append(self.augmentation.crop(pixels) if crops else pixels)
         return torch.stack(images)
 
 
@@ -263,8 +239,9 @@ def image_task(
         processor.image_mean, processor.image_std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     splits = with_ids(splits)
 
-    collate = ImageCollator(processor, size, len(class_names))
-    collate_train, sampler = replace(collate, augmentation=data_args), None
+    collate, sampler = ImageCollator(processor, size), None
+    augmentation = Augmentation(data_args, size, len(class_names), processor.image_mean, processor.image_std)
+    collate_train = replace(collate, augmentation=augmentation)
     if data_args.streaming:
         splits["train"] = splits["train"].shuffle(seed=args.seeds[0], buffer_size=data_args.shuffle_buffer)
     else:
@@ -278,9 +255,11 @@ def image_task(
             processes=args.world_size,
             clock=clock,
         )
-    compute_loss = soft_target_cross_entropy if _softens(data_args) else None
+    compute_loss, smoothing = None, args.label_smoothing_factor
     if args.teacher is not None:
-        compute_loss = distillation_loss(args.teacher, len(class_names), processor)
+        compute_loss = distillation_loss(args.teacher, len(class_names), processor, smoothing)
+    elif data_args.mixes:
+        compute_loss = partial(soft_target_cross_entropy, label_smoothing=smoothing)
     settings = {name: getattr(data_args, name) for name in AugmentationArguments.__dataclass_fields__}
     settings |= {"train_examples": data_args.train_examples, "validation_share": data_args.validation_share}
     patches = (size // model_args.patch_size) ** 2
@@ -297,10 +276,6 @@ def image_task(
         train_sampler=sampler,
         compute_loss=compute_loss,
     )
-
-
-def _softens(args: AugmentationArguments) -> bool:
-    return bool(args.mixup or args.cutmix or args.label_smoothing)
 
 
 def _load(args: ImageDataArguments, sources: Mapping[str, Loader]) -> tuple[Any, dict[str, Any]]:
