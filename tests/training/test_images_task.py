@@ -161,20 +161,6 @@ def test_targets_of_training_are_soft_and_those_of_evaluation_are_classes(tmp_pa
     assert not torch.equal(train["pixel_values"], plain["pixel_values"])
 
 
-def test_the_collator_prepares_images_as_the_saved_processor_does(tmp_path, colour_folder):
-    for size in (16, 80):
-        # Decoded once up to 64 pixels, and in every batch above.
-        settings = {"dataset": colour_folder, "image_size": size, "patch_size": 8}
-        task = image_task(*arguments(tmp_path, **settings))
-        assert ("pixels" in task.splits["test"].column_names) == (size == 16)
-        files = sorted(colour_folder.glob("test/*/*.png"))
-        images = [Pillow.open(file) for file in files]
-        expected = task.processor(images, return_tensors="pt")["pixel_values"]
-        batch = task.collate(list(task.splits["test"]))
-        torch.testing.assert_close(batch["pixel_values"], expected, atol=1e-5, rtol=1e-4)
-        assert batch["labels"].tolist() == [int(file.parent.name[-1]) for file in files]
-
-
 def test_a_stream_is_trained_on_for_a_number_of_steps(tmp_path, colour_folder):
     settings = {"dataset": colour_folder, "image_size": 16, "patch_size": 8, "streaming": "true"}
     with pytest.raises(ValueError, match="`streaming` needs `max_steps`"):
@@ -220,7 +206,6 @@ def test_measured_images_have_the_asked_patches(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"num_channels": 1}, "`num_channels` must be 3, got 1: .* grey ones are trained on as colour too"),
         ({"streaming": "true", "train_examples": 5}, "`train_examples` draws by class"),
         ({"streaming": "true", "repeated_augmentation": 3}, "`repeated_augmentation` draws from the whole"),
         ({"mixup_switch": 2}, "`mixup_switch` must be a probability"),
