@@ -26,7 +26,7 @@ from hf_primaldual.training.arguments import (
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.image_arguments import ImageDataArguments, ImageModelArguments, ImageTrainingArguments
 from hf_primaldual.training.images import image_task
-from hf_primaldual.training.search import _checked
+from hf_primaldual.training.search import checked_space
 from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments
 from hf_primaldual.training.texts import text_task
 from hf_primaldual.training.time_series import prepare_series, series_task
@@ -139,7 +139,7 @@ def test_row_26_an_unknown_flag_names_the_nearest(tmp_path):
     with pytest.raises(ValueError, match=r"`per_attention` must be a mapping, as a flag in JSON, got '{bn'"):
         parsed(tmp_path, {}, "--per_attention", "{bn")
     with pytest.raises(ValueError, match=r"`search_space`, for bn\+sh, has seed"):
-        _checked({"seed": [1, 2]}, "bn+sh", SeriesModelArguments())
+        checked_space({"seed": [1, 2]}, "bn+sh", SeriesModelArguments())
     space = json.dumps({"bn_beta": ["x"]})
     assert parsed(tmp_path, {}, "--search_space", space)[2].search_space == {"bn_beta": ["x"]}
 

@@ -21,8 +21,8 @@ from transformers import (
 from hf_primaldual import PrimalDualTextForDocumentMatching
 from hf_primaldual.data import load_listops
 from hf_primaldual.training.arguments import parse_arguments
-from hf_primaldual.training.checkpoints import last_whole_checkpoint
 from hf_primaldual.training.comparison import build_trainer
+from hf_primaldual.training.runs import last_checkpoint
 from hf_primaldual.training.samplers import LengthSampler
 from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
 from hf_primaldual.training.text_sources import digest, listops_tokenizer, pixel_tokenizer
@@ -317,7 +317,7 @@ def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path)
         trainer = build_trainer(task, task.config("bn+sh"), args, 0, folder)
         if stop_after is not None:
             trainer.add_callback(PowerCut(stop_after))
-        last = last_whole_checkpoint(folder)
+        last = last_checkpoint(folder)
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
         return trainer.model.state_dict()
 
@@ -325,7 +325,7 @@ def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path)
     # In the second of three epochs of five steps.
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "cut", stop_after=8)
-    assert last_whole_checkpoint(tmp_path / "cut").name == "checkpoint-6"
+    assert last_checkpoint(tmp_path / "cut").name == "checkpoint-6"
     for name, weights in train(tmp_path / "cut").items():
         assert torch.equal(weights, whole[name]), name
 

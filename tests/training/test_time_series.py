@@ -46,9 +46,8 @@ def test_the_folder_is_self_contained_and_nothing_else_is_left(finished):
 
 def test_a_finished_comparison_is_not_trained_again(finished, script, capsys):
     before = (finished / "results.json").read_bytes()
-    assert (
-        script.main([*QUICK, *SMALL, "--threads", "1", "--output_dir", str(finished.parent), "--resume"]) == finished
-    )
+    again = ["--output_dir", str(finished.parent), "--resume_from_checkpoint"]
+    assert script.main([*QUICK, *SMALL, "--threads", "1", *again]) == finished
     assert "nothing is left to do" in capsys.readouterr().out
     assert (finished / "results.json").read_bytes() == before
 
