@@ -29,8 +29,7 @@ from hf_primaldual.training.arguments import (
 )
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.runs import claim_output_folder
-from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
-from hf_primaldual.training.texts import text_task
+from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
 from hf_primaldual.training.time_series import series_task
 from tests.hub.checkpoints import ready_checkpoint
 from tests.hub.loopback.client import Client
