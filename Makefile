@@ -45,7 +45,7 @@ tables: $(TIMESTAMP) data
 
 SERIES := japanese_vowels basic_motions gun_point italy_power_demand arrow_head
 TEXTS := listops_lite newsgroups_1024
-TABLE := --resume true --results_dir results/training
+TABLE := --resume_from_checkpoint true --results_dir results/training
 
 ## Convert MiniLM and fine-tune it on 20 Newsgroups beside softmax: most of an hour on one core, and a wheel of 84 MB.
 convert-demo: $(TIMESTAMP)

@@ -38,7 +38,7 @@ def test_the_folder_is_self_contained_and_nothing_else_is_left(finished):
 
 def test_a_folder_that_holds_a_run_is_not_trained_into(finished, capsys):
     before = (finished / "results.json").read_bytes()
-    assert script.main([*FLAGS, str(finished.parent), "--resume"]) == finished
+    assert script.main([*FLAGS, str(finished.parent), "--resume_from_checkpoint"]) == finished
     assert "nothing is left to do" in capsys.readouterr().out
     with pytest.raises(FileExistsError, match="--overwrite"):
         script.main([*FLAGS, str(finished.parent)])
