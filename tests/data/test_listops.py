@@ -47,7 +47,7 @@ def depth_and_arguments(input_ids: list[int]) -> tuple[int, list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "number", "share"), [(LISTOPS, 500, 0.17), (LISTOPS_LITE, 5000, 0.115)], ids=["full", "lite"]
+    ("spec", "number", "share"), [(LISTOPS, 200, 0.17), (LISTOPS_LITE, 4000, 0.115)], ids=["full", "lite"]
 )
 def test_expressions_are_those_of_the_specification(spec, number, share):
     examples = draw(spec, number)

@@ -48,7 +48,7 @@ def arguments(output, **settings):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     output = tmp_path_factory.mktemp("run") / "out"
-    return script.main(flags(output, num_train_epochs=2, per_device_train_batch_size=16, drop_path_rate=0.1))
+    return script.main(flags(output, train_examples=300, num_train_epochs=1, drop_path_rate=0.1))
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_the_checkpoint_classifies_images_as_the_results_say(finished):
     assert results["task"] == "image-classification"
     assert [run["attention"] for run in results["runs"]] == ["softmax", "bn+sh"]
     dataset = results["dataset"]
-    assert (dataset["train"], dataset["validation"], dataset["test"]) == (1293, 144, 360)
+    assert (dataset["train"], dataset["validation"], dataset["test"]) == (270, 30, 360)
     assert (dataset["channels"], dataset["image_size"], dataset["classes"]) == (3, [8, 8], 10)
 
     # The images as a user has them: the last fifth of the digits, in grey.
@@ -89,8 +89,7 @@ def test_the_checkpoint_classifies_images_as_the_results_say(finished):
     assert predicted == [model.config.id2label[index] for index in logits[:20].argmax(-1).tolist()]
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_resumed_run_augments_as_the_whole_one_did(tmp_path, workers):
+def test_a_resumed_run_augments_as_the_whole_one_did(tmp_path):
     once = {"load_best_model_at_end": "false", "eval_strategy": "no", "save_strategy": "steps"}
     # One epoch has three steps; the run is stopped in the middle of the first and at the end of it.
     settings = {
@@ -100,7 +99,8 @@ def test_a_resumed_run_augments_as_the_whole_one_did(tmp_path, workers):
         "save_steps": 1,
         "save_total_limit": 9,
     }
-    settings |= {"dataloader_num_workers": workers}
+    # Workers have random states of their own.
+    settings |= {"dataloader_num_workers": 1}
     data_args, model_args, args = arguments(tmp_path, **RECIPE, **once, **settings)
     task = image_task(data_args, model_args, args)
 
