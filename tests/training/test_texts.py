@@ -106,7 +106,10 @@ def test_files_of_texts(files):
     # "bad film " and "good film " with 19 letters, and the end of a text.
     assert task.lengths == (10, 30)
     assert task.config("softmax").max_position_embeddings == 30
-    assert prepare(**files, text_column="review", label_column="stars", max_tokens=12).lengths == (10, 12)
+    columns = {"text_column": "review", "label_column": "stars"}
+    assert prepare(**files, **columns, max_tokens=12).lengths == (10, 12)
+    first, second = (prepare(**files, **columns, train_size=8, subset_seed=seed) for seed in (0, 1))
+    assert list(first.splits["train"]["length"]) != list(second.splits["train"]["length"])
 
 
 def test_chosen_newsgroups(tmp_path):
@@ -124,30 +127,6 @@ def test_chosen_newsgroups(tmp_path):
         prepare(**of_folder, classes=["sci.x", "sci.med"])
     with pytest.raises(ValueError, match="`classes` must name at least two classes"):
         prepare(**of_folder, classes=["sci.med"])
-
-
-def test_published_files_of_long_range_arena(tmp_path):
-    lines = "".join(f"{index % 2}.0\t{index}\t{index + 1}\tb'text {index}'\tb'other'\n" for index in range(10))
-    for name in ("train", "eval", "test"):
-        (tmp_path / f"new_aan_pairs.{name}.tsv").write_text(lines)
-    task = prepare(task="retrieval", data_folder=str(tmp_path))
-    assert (task.kind, task.source["name"], task.lengths) == ("document-matching", "aan", (6, 7))
-    assert task.sizes == {"train": 10, "validation": 10, "test": 10}
-
-    for place in ("train/neg", "train/pos", "test/neg", "test/pos"):
-        (tmp_path / place).mkdir(parents=True)
-        for number in range(10):
-            (tmp_path / place / f"{number}.txt").write_text(f"{place[-3:]} {number}")
-    task = prepare(task="text", data_folder=str(tmp_path), validation_share=0.2)
-    assert (task.sizes, task.lengths) == ({"train": 16, "validation": 4, "test": 20}, (6, 6))
-
-    records = np.random.default_rng(0).integers(0, 256, (20, 3073), dtype=np.uint8)
-    records[:, 0] = np.arange(20) % 2
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        (tmp_path / f"{name}.bin").write_bytes(records.tobytes())
-    (tmp_path / "batches.meta.txt").write_text("cat\ndog\n")
-    task = prepare(task="image", data_folder=str(tmp_path))
-    assert (task.sizes, task.lengths) == ({"train": 90, "validation": 10, "test": 20}, (1024, 1024))
 
 
 def test_images_are_sequences_of_grey_values():
