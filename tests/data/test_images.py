@@ -102,10 +102,15 @@ def test_a_stream_is_cut_by_a_hash(folder, parquet, layout_of):
     # In whatever order, the same images.
     assert rows(data["validation"].shuffle(seed=1, buffer_size=10)) == validation
     assert rows(data["test"]) == rows(whole["test"])
+    other = load_images(root, streaming=True, test_split="validation", validation_share=0.3, seed=1)
+    assert rows(other["validation"]) != validation
 
 
 def test_parquet_files(parquet, layout):
     root, expected = parquet(), load_images(layout)
+    # The split is told by the file's name, or by its folder's.
+    (root / "val").mkdir()
+    (root / "validation-00000-of-00001.parquet").rename(root / "val" / "0.parquet")
     data, streamed = load_images(root), load_images(root, streaming=True)
     for name in expected:
         assert rows(data[name]) == rows(streamed[name]) == rows(expected[name])

@@ -34,28 +34,17 @@ def posts(tmp_path):
 
 def test_newsgroups_are_labels_texts_and_names(posts):
     splits = load_newsgroups(posts())
-    label = splits["train"].features["label"]
-    assert label.names == ["rec.autos", "sci.med", "sci.space"]
+    assert splits["test"].features["label"].names == ["rec.autos", "sci.med", "sci.space"]
     # A line that lacks its label or its text, as the published files have them, is skipped.
-    assert list(zip(label.int2str(splits["train"]["label"]), splits["train"]["text"], strict=True)) == [
-        ("sci.space", "the moon rises"),
-        ("rec.autos", "a car"),
-        ("sci.med", "café"),
-    ]
-    assert splits["test"].to_dict() == {"text": ["another car"], "label": [0]}
+    assert splits["train"].to_dict() == {"text": ["the moon rises", "a car", "café"], "label": [2, 0, 1]}
     source = describe_newsgroups(posts())
-    assert (source["name"], source["source"], set(source["sha256"])) == (
-        "20newsgroups",
-        "20 Newsgroups, a local folder",
-        {"train", "test"},
-    )
+    assert (source["source"], set(source["sha256"])) == ("20 Newsgroups, a local folder", {"train", "test"})
 
 
 @pytest.mark.parametrize(
     ("train", "message"),
     [
         ("", r"train\.tab:1: the header is \[''\], expected \['Category', 'Text'\]"),
-        ("a\tb\n" + TRAIN, r"train\.tab:1: the header is \['a', 'b'\]"),
         (HEADER, r"train\.tab:3: no text after the header"),
         (HEADER + "sci.med\ta\tb\n", r"train\.tab:4: 3 columns, expected a label and a text"),
         (HEADER + "sci.med\t\udcff\n", r"train\.tab: the file is not UTF-8"),
@@ -130,10 +119,8 @@ def test_fashion_mnist_is_read_pixel_by_pixel(clothes):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("images-idx3", b"PK", r"train-images-idx3-ubyte\.gz: no whole gzip file"),
         ("images-idx3", idx(np.zeros((3, 28, 28), np.uint8))[:-20], r"-ubyte\.gz: no whole gzip file"),
         ("images-idx3", idx(np.zeros(4, np.uint8), kind=13), "it starts with '00000d01'"),
-        ("images-idx3", gzip.compress(b""), "it starts with ''"),
         ("images-idx3", gzip.compress(b"\0\0\x08\x03\0"), "it starts with '00000803'"),
         ("images-idx3", gzip.compress(b"\0\0\x08\x01\0\0\0\x04abc"), r"3 values, but declares \(4,"),
         ("labels-idx1", idx(np.uint8([1])), r"\(1,\) labels do not fit the \(3, 28"),

@@ -90,7 +90,6 @@ def test_series_is_what_the_file_says(index):
     ("name", "rows", "shape", "classes"),
     [
         ("BasicMotions", (40, 40), (100, 6), 4),
-        ("ItalyPowerDemand", (67, 1029), (24, 1), 2),
         ("UnitTest", (20, 22), (24, 1), 2),  # commented with `%`, and names its problem twice
     ],
 )
@@ -103,12 +102,6 @@ def test_other_series_of_the_wheel(name, rows, shape, classes):
 
 def test_dimensions_are_counted_where_the_header_does_not_say():
     assert read_ts(aeon_file("JapaneseVowels", "TRAIN").with_name("JapaneseVowels_eq_TRAIN.ts")).channels == 12
-
-
-@pytest.mark.parametrize("name", ["Covid3Month", "CardanoSentiment"])
-def test_regression_series_of_the_wheel_are_refused(name):
-    with pytest.raises(ValueError, match=r"TRAIN\.ts:\d+: a regression"):
-        load_uea(name)
 
 
 def test_the_wheel_is_asked_for_and_its_files_are_the_recorded_ones(monkeypatch):
@@ -161,24 +154,13 @@ def test_cache_is_used_again_and_dropped_with_the_file(archive, monkeypatch):
     assert load_uea("Toy", folder)["train"].cache_files == edited["train"].cache_files
 
 
-@pytest.mark.parametrize(
-    ("test", "message"),
-    [
-        (
-            HEADER.replace("left right", "left up") + "1:2:up\n",
-            r"Toy_TEST\.ts: its classes are left, up, .*TRAIN\.ts are left, right",
-        ),
-        (
-            "@classLabel true left right\n@data\n1,2:left\n",
-            r"Toy_TEST\.ts: its series have 1 dimensions, .*TRAIN\.ts have 2",
-        ),
-        (HEADER + "1:2:left\n1:x:left\n", r"Toy_TEST\.ts:11: 'x' in dimension 2 is no number"),
-    ],
-    ids=["classes", "dimensions", "series"],
-)
-def test_files_of_a_task_must_agree(archive, test, message):
-    with pytest.raises(ValueError, match=message):
-        load_uea("Toy", archive(test=test))
+def test_files_of_a_task_must_agree(archive):
+    with pytest.raises(ValueError, match=r"Toy_TEST\.ts: its classes are left, up, .*TRAIN\.ts are left, right"):
+        load_uea("Toy", archive(test=HEADER.replace("left right", "left up") + "1:2:up\n"))
+    with pytest.raises(ValueError, match=r"Toy_TEST\.ts: its series have 1 dimensions, .*TRAIN\.ts have 2"):
+        load_uea("Toy", archive(test="@classLabel true left right\n@data\n1,2:left\n"))
+    with pytest.raises(ValueError, match=r"Toy_TEST\.ts:11: 'x' in dimension 2 is no number"):
+        load_uea("Toy", archive(test=HEADER + "1:2:left\n1:x:left\n"))
 
 
 def test_folder_without_the_task(archive, tmp_path):
@@ -248,11 +230,7 @@ BROKEN = {
     "no flag": (header(missing="@missing maybe"), 4, "@missing is 'maybe', expected true or false"),
     "no count": (header(dimensions="@dimensions -2"), 6, "@dimensions is '-2', expected a positive whole number"),
     "unknown directive": (header(dimensions="@dimenson 2"), 6, "unknown directive @dimenson, expected one of"),
-    "repeated, contradicting": (
-        header(missing="@dimension 3") + ROWS,
-        6,
-        "@dimensions contradicts a line above",
-    ),
+    "contradicting": (header(missing="@dimension 3"), 6, "@dimensions contradicts a line above"),
     "univariate and two": (header(univariate="@univariate true"), 9, "`@univariate true` and `@dimensions 2`"),
     "not the declared length": ("@seriesLength 4\n" + EQUAL + ROWS, 11, "length 3, but @seriesLength declares 4"),
     "unequal lengths": (EQUAL + ROWS, 11, "length 2, but @equalLength is true and the first series has 3"),

@@ -206,20 +206,17 @@ def test_row_21_all_that_is_wrong_is_told_at_once(tmp_path):
     pairs = {**TEXTS, "other": ["x"] * 12}
     train = changed(changed(pairs, "other", {2: " ", 3: None}), "label", {0: "", 6: " "})
     test = changed(pairs, "label", {1: "perhaps", 5: "perhaps", 7: "never"})
-    with pytest.raises(ValueError) as error:
+    message = (
+        r"train.csv: 2 of 12 texts are empty in 'other' \(rows 2, 3.*train.csv: 2 of 12 labels are missing \(rows "
+    )
+    message += r"0, 6.*test.csv: 3 of 12 .* that train lacks: 'never' \(1\), 'perhaps' \(2\) \(rows 1, 5, 7"
+    with refused(message):
         of_files(tmp_path, train, test, text_pair_column="other")
-    for part in (
-        "train.csv: 2 of 12 texts are empty in 'other' (rows 2, 3",
-        "train.csv: 2 of 12 labels are missing (rows 0, 6",
-        "test.csv: 3 of 12 examples are of classes that train lacks: 'never' (1), 'perhaps' (2) (rows 1, 5, 7",
-    ):
-        assert part in str(error.value), part
-
-
-def test_row_21_texts_of_digits_are_texts(tmp_path):
-    rows = {**TEXTS, "text": ["007", "1e3", "None", "NA"] * 3}
-    task = of_files(tmp_path, rows, rows)
-    assert task.processor.decode(task.splits["test"][0]["input_ids"], skip_special_tokens=True) == "007"
+    # Digits and words for nothing are texts.
+    for first in (["007", "1e3"], ["None", "NA"]):
+        rows = {**TEXTS, "text": first * 6}
+        task = of_files(tmp_path, rows, rows)
+        assert task.processor.decode(task.splits["test"][0]["input_ids"], skip_special_tokens=True) == first[0]
 
 
 @pytest.mark.parametrize(
@@ -230,7 +227,7 @@ def test_row_21_texts_of_digits_are_texts(tmp_path):
         ({"label": ["yes"] * 12}, {"label": ["yes"] * 12}, "csv", {}, r"train\.csv has one class alone, 'yes'"),
         ({}, {}, "csv", {"text_pair_column": "text"}, "`label_column` must differ, got text"),
         ({}, {}, "csv", {"label_column": "stars"}, r"train\.csv has no column 'stars'; it has text, label"),
-        ({}, {"text": [], "label": []}, "parquet", {}, r"test\.parquet (is empty|cannot be read)"),
+        ({}, {"text": [], "label": []}, "parquet", {}, r"test\.parquet cannot be read"),
         (
             {"label": ["no", "yes", "so"] * 4},
             {"label": ["so"] * 12},
@@ -364,7 +361,7 @@ def of_pictures(folder, size: int = 16):
     return image_task(*parse_arguments(*types, argv=[*argv, "--image_size", str(size)]))
 
 
-@pytest.mark.parametrize(("mode", "size"), [("L", 80), ("1", 16), ("P", 80), ("RGBA", 16), ("I;16", 16)])
+@pytest.mark.parametrize(("mode", "size"), [("L", 80), ("P", 16), ("RGBA", 80), ("I;16", 16)])
 def test_row_23_the_pipeline_sees_what_training_evaluates(pictures, tmp_path, mode, size):
     def change(image, file):
         return Pillow.fromarray(np.asarray(image).astype(np.uint16)) if mode == "I;16" else image.convert(mode)
@@ -393,18 +390,14 @@ def test_row_23_pictures_that_pillow_would_clip_are_refused(pictures, kind):
         of_pictures(folder)
 
 
-def test_row_23_a_channel_that_is_the_same_everywhere_is_only_centred(pictures):
-    folder = pictures(lambda image, file: Pillow.merge("RGB", (image, image, Pillow.new("L", image.size))))
-    task = of_pictures(folder)
-    assert task.collate(list(task.splits["test"]))["pixel_values"].isfinite().all()
-
-
 def test_row_23_a_turned_picture_is_turned(pictures):
     exif = Pillow.Exif()
     exif[0x0112] = 6
 
     def turned(image, file):
-        image.resize((16, 12)).convert("RGB").save(file.with_suffix(".jpg"), exif=exif)
+        # One channel is the same everywhere, and only centred.
+        image = Pillow.merge("RGB", (image, image, Pillow.new("L", image.size))).resize((16, 12))
+        image.save(file.with_suffix(".jpg"), exif=exif)
 
     folder = pictures(turned)
     task = of_pictures(folder)
@@ -415,20 +408,10 @@ def test_row_23_a_turned_picture_is_turned(pictures):
 
 def test_row_21_images_that_cannot_be_read_are_told_at_once(pictures):
     folder = pictures()
-    for name, content in (("train/one/0", b"no image"), ("train/two/3", b""), ("test/one/2", None)):
-        file = folder / f"{name}.png"
-        file.write_bytes(file.read_bytes()[:60] if content is None else content)
-    with pytest.raises(ValueError) as error:
+    (folder / "train/one/0.png").write_bytes(b"no image")
+    (folder / "test/one/2.png").write_bytes((folder / "test/one/2.png").read_bytes()[:60])
+    with refused(r"(?s)1 of 30 images .*train/one/0.png: no readable image.*1 of 12 .*test/one/2.png: no readable"):
         of_pictures(folder, 80)
-    for part in (
-        "the train set of",
-        "2 of 30 images cannot be read",
-        "train/one/0.png: no readable image",
-        "train/two/3.png: no readable image",
-        "1 of 12 images cannot be read",
-        "test/one/2.png: no readable image",
-    ):
-        assert part in str(error.value), part
 
 
 def test_row_21_images_of_parquet_files_are_looked_at(tmp_path):
@@ -439,15 +422,10 @@ def test_row_21_images_of_parquet_files_are_looked_at(tmp_path):
     wrong = [None, {"bytes": b"x", "path": None}, *cells[2:]]
     labels = ["a", None, "", "c", *["a", "b"] * 3]
     Dataset.from_dict({"image": wrong, "label": labels}).to_parquet(tmp_path / "test.parquet")
-    with pytest.raises(ValueError) as error:
+    message = r"2 of 10 images cannot be read, such as there is no image and an image of 1 bytes.*\(rows 0, 1.*"
+    message += r"2 of 10 labels are missing \(rows 1, 2.*1 of 10 .* classes that train lacks: 'c' \(1\) \(row 3"
+    with refused(message):
         of_pictures(tmp_path)
-    for part in (
-        "2 of 10 images cannot be read, such as there is no image and an image of 1 bytes",
-        "rows 0, 1, counted from 0",
-        "2 of 10 labels are missing (rows 1, 2",
-        "1 of 10 examples are of classes that train lacks: 'c' (1) (row 3",
-    ):
-        assert part in str(error.value), part
 
 
 def test_row_21_folders_that_are_no_classes_are_named(pictures):

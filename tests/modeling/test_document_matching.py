@@ -8,13 +8,11 @@ from torch import nn
 from transformers import AutoModel, AutoModelForSequenceClassification
 
 from hf_primaldual import (
-    PRESETS,
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTextModel,
 )
 from tests.modeling.texts import (
-    LONGEST,
     TOKENS,
     WIDTH,
     document_batch,
@@ -48,7 +46,7 @@ def test_the_head_sees_both_documents_their_product_and_their_difference():
 
 
 @pytest.mark.parametrize("fields", [{}, {"prepend_cls": True, "pooling": "cls"}], ids=["mean", "cls"])
-@pytest.mark.parametrize("preset", [name for name in PRESETS if name in ("bn+sh", "linear-bn+sh", "sparse-sh")])
+@pytest.mark.parametrize("preset", ["bn+sh", "linear-bn+sh"])
 def test_padding_of_either_document_changes_neither_answers_nor_gradients(preset, fields):
     model, batch = small_matcher(attention=preset, bn_eps=0.1, **fields).train(), document_batch()
     outputs = model(**batch)
@@ -114,27 +112,18 @@ IDS = torch.ones(4, 16, dtype=torch.long)
     ("changes", "message"),
     [
         ({"pair_input_ids": None}, "`pair_input_ids` must be given: documents are matched in pairs, got None"),
-        ({"input_ids": None}, "`input_ids` must be given"),
         (
             {"pair_input_ids": IDS[:3], "pair_attention_mask": IDS[:3]},
             "`input_ids` and `pair_input_ids` must hold as many documents, got 4 and 3",
         ),
         ({"pair_input_ids": IDS * TOKENS}, "`pair_input_ids` must lie in 0 to 39"),
         (
-            {"pair_input_ids": torch.ones(4, LONGEST + 1, dtype=torch.long)},
-            "`pair_input_ids` must have shape (batch, tokens) with 1 to `max_position_embeddings` = 64",
-        ),
-        (
             {"pair_attention_mask": IDS * torch.tensor([1, 1, 0, 1])[:, None]},
             "`pair_attention_mask` must keep at least one token in every row, got only padding in rows [2]",
         ),
-        (
-            {"pair_attention_mask": IDS[:, 1:]},
-            "`pair_attention_mask` must have shape (batch, tokens) = (4, 16), got (4, 15)",
-        ),
         ({"labels": torch.full((4,), 2)}, "`labels` must lie in 0 to 1"),
     ],
-    ids=["no partner", "no first", "fewer", "vocabulary", "too long", "padding", "mask", "labels"],
+    ids=["no partner", "fewer", "vocabulary", "padding", "labels"],
 )
 def test_what_it_refuses(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -179,7 +179,8 @@ def test_batches_of_like_length(tmp_path):
     batches = lengths[first[:4992]].reshape(-1, 16)
     assert lengths.sum() / len(lengths) / batches.max(1).mean() > 0.9
     # Neither short nor long texts come first.
-    assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.2
+    for part in (batches, batches[:50]):
+        assert abs(np.corrcoef(np.arange(len(part)), part.mean(1))[0, 1]) < 0.5
     sampler.set_epoch(1)
     assert list(sampler) != first
     torch.manual_seed(4)
