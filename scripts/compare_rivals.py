@@ -29,9 +29,9 @@ from rivals.models import IMAGE_MODELS, TEXT_MODELS, Build, Shape
 from rivals.report import format_table, picture_name, plot_results, put_into
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
+from sources.fashion_mnist import FASHION_MNIST_CLASSES
 from transformers import HfArgumentParser
 
-from hf_primaldual.data.fashion_mnist import FASHION_MNIST_CLASSES
 from hf_primaldual.measure import environment
 from hf_primaldual.measure.plots import write_pictures
 

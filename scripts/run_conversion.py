@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from sources.minilm import MINILM_SHA256, minilm_folder
+from sources.newsgroups import describe_newsgroups, load_newsgroups
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from hf_primaldual.data import describe_newsgroups, load_newsgroups, minilm_folder
-from hf_primaldual.data.minilm import MINILM_SHA256
 from hf_primaldual.measure import environment
 from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.conversion import (
