@@ -31,6 +31,7 @@ def trainer(folder):
         save_total_limit=None,
         load_best_model_at_end=False,
         disable_tqdm=True,
+        ema_decay=0.5,
     )
     return ComparisonTrainer(
         convert(bert, attention="bn+sh", head_scales=[1, 1, 2, 2]),
@@ -38,7 +39,6 @@ def trainer(folder):
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[AnnealToTarget(steps=6)],
-        ema_decay=0.5,
     )
 
 
