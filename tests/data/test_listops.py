@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hf_primaldual.data import LISTOPS, LISTOPS_LITE, LISTOPS_VOCABULARY, ListOpsSpec, load_listops, load_listops_files
-from hf_primaldual.data.listops import evaluate_listops, generate_listops, read_listops
+from hf_primaldual.data.listops import generate_listops, read_listops
 
 HEADER = "Source\tTarget\r\n"
 LINES = "( ( ( [MAX 4 ) 3 ) ] )\t4\r\n( ( ( [SM 9 ) ( ( ( [MED 3 ) 8 ) ] ) ) ] )\t4\r\n"
@@ -47,14 +47,7 @@ def depth_and_arguments(input_ids: list[int]) -> tuple[int, list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("expression", "value"), [("[MED 4 3 ]", 3), ("[SM 9 8 7 ]", 4), ("[MAX 2 9 [MIN 4 7 ] 0 ]", 9)]
-)
-def test_values_by_hand(expression, value):
-    assert evaluate_listops(tokens(expression)) == value
-
-
-@pytest.mark.parametrize(
-    ("spec", "number", "share"), [(LISTOPS, 500, 0.17), (LISTOPS_LITE, 5000, 0.115)], ids=["full", "lite"]
+    ("spec", "number", "share"), [(LISTOPS, 200, 0.17), (LISTOPS_LITE, 4000, 0.115)], ids=["full", "lite"]
 )
 def test_expressions_are_those_of_the_specification(spec, number, share):
     examples = draw(spec, number)
@@ -129,7 +122,6 @@ def test_released_files(tmp_path):
     ("content", "message"),
     [
         ("", r"basic\.tsv:1: the header is None"),
-        ("a\tb\n", r"basic\.tsv:1: the header is \['a', 'b'\]"),
         (HEADER + "[MAX 1 2 ]\n", r"basic\.tsv:2: 1 columns"),
         (HEADER + "( [MAX 12 ] )\t2\n", r"basic\.tsv:2: 12, expected symbols of ListOps"),
         (HEADER + LINES + "( )\t2\n", r"basic\.tsv:4: nothing, expected symbols of ListOps"),

@@ -7,6 +7,14 @@ import pytest
 from PIL import Image
 
 from hf_primaldual.data import load_cifar10, load_imdb, load_pathfinder_images, load_retrieval
+from hf_primaldual.training.text_sources import TextDataArguments, load_source
+
+
+def source(task: str, folder) -> tuple:
+    """What a `--task` takes from a folder."""
+    found = load_source(TextDataArguments(task=task, data_folder=str(folder)))
+    return found.splits["train"].to_dict(), found.columns, found.described["name"], found.max_tokens
+
 
 CLASSES = ["airplane", "automobile", "bird"]
 
@@ -31,6 +39,7 @@ def test_reviews(imdb):
         "labels": [0, 0, 1, 1],
     }
     assert splits["test"]["text"][0] == "test neg 0 é"
+    assert source("text", imdb) == (splits["train"].to_dict(), ("text",), "imdb", 4000)
     # As long as before: only its time tells that a review has changed.
     path = imdb / "train/neg/0_7.txt"
     path.write_text("TRAIN neg 0 é", encoding="utf-8")
@@ -68,6 +77,7 @@ def test_pairs_of_papers(pairs):
         "text2": ["it's", "it's\tb"],
         "labels": [0, 1],
     }
+    assert source("retrieval", pairs()) == (splits["train"].to_dict(), ("text1", "text2"), "aan", 4000)
 
 
 @pytest.mark.parametrize(
@@ -104,6 +114,7 @@ def test_cifar_in_grey(cifar):
     assert {name: len(split) for name, split in splits.items()} == {"train": 10, "test": 2}
     assert splits["train"].features["labels"].names == CLASSES
     assert splits["train"]["labels"][:2] == [1, 2]
+    assert source("image", folder) == (splits["train"].to_dict(), ("input_ids",), "cifar10-grey", 1024)
     # The weights of television's grey, which TensorFlow and Pillow share.
     expected = images[-1] @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(np.array(splits["test"]["input_ids"][:]), expected.reshape(2, 1024), atol=1)
@@ -139,8 +150,7 @@ def test_published_pathfinder_images(pathfinder):
     assert sorted(row["input_ids"][0] for row in rows) == sorted([*range(10), *range(20, 30), *range(100, 110)])
     assert all(row["labels"] == row["input_ids"][0] % 2 for row in rows)
     assert {len(row["input_ids"]) for row in rows} == {1024}
-    again = load_pathfinder_images(pathfinder)
-    assert again["test"].to_dict() == splits["test"].to_dict()
+    assert source("pathfinder", pathfinder) == (splits["train"].to_dict(), ("input_ids",), "pathfinder32", 1024)
     assert load_pathfinder_images(pathfinder, seed=1)["test"].to_dict() != splits["test"].to_dict()
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 
 from hf_primaldual.data import PATHFINDER, PATHFINDER_LITE, PathfinderSpec, load_pathfinder
-from hf_primaldual.data.pathfinder import Brushes, Contour, Occupied, draw_pathfinder, generate_pathfinder
+from hf_primaldual.data.pathfinder import Brushes, Contour, draw_pathfinder, generate_pathfinder
 
 SIZES = (12, 4, 4)
 
@@ -70,7 +70,7 @@ def test_without_distractors_a_label_tells_whether_the_discs_are_connected():
 def test_a_contour_turns_gently_and_keeps_its_dashes_apart():
     brushes, rng, turns = Brushes(), random.Random("turns"), []
     for _ in range(100):
-        contour, occupied = Contour(brushes, (16, 16), rng.randrange(360)), Occupied(brushes.taken, brushes.near)
+        contour, occupied = Contour(brushes, (16, 16), rng.randrange(360)), brushes.edge.copy()
         directions = [contour.direction]
         while len(directions) < 8 and contour.grow(occupied, rng):
             directions.append(contour.direction)

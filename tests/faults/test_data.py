@@ -1,7 +1,6 @@
 """Data and settings as users bring them: rows 20 to 23 and 26 of the faults, and what is looked at before training."""
 
 import io
-import json
 import shutil
 
 import numpy as np
@@ -31,7 +30,6 @@ from hf_primaldual.training.images import (
 )
 from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, text_task
 from hf_primaldual.training.time_series import prepare_series, series_task
-from tests.modeling.isolated import run_isolated
 
 SERIES = (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments)
 
@@ -66,30 +64,24 @@ per_attention: {bn: {bn_beta: "0.5", num_train_epochs: 2}}
     ("settings", "message"),
     [
         ({"num_train_epochs": [3]}, r"run\.yaml: `num_train_epochs` must be a number, got \[3\]"),
-        ({"bn_beta": "x"}, "`bn_beta` must be a number, got 'x'"),
         ({"bn_beta": True}, "`bn_beta` must be a number, got True"),
-        ({"bn_beta": None}, "`bn_beta` must be a number, got None"),
         ({"hidden_size": 32.5}, "`hidden_size` must be a whole number, got 32.5"),
         ({"seeds": [[1]]}, r"`seeds` must be a list, each a whole number, got \[\[1\]\]"),
         ({"bn_scaling": 2}, "`bn_scaling` must be true or false, got 2"),
-        ({"dataset": {"a": 1}}, "`dataset` must be text, got {'a': 1}"),
         ({"optim": "adamm"}, "`optim` must be one of adamw_torch.*, got 'adamm'"),
         ({"per_attention": {"bn+sh": {"bn_beta": "x"}}}, r"`per_attention` of bn\+sh: `bn_beta` must be a number"),
         ({"per_attention": {"bn+sh": 1}}, r"per_attention.bn\+sh` must be a mapping.*got 1"),
         ({"search_space": [1]}, r"`search_space` must be text or a mapping or null, got \[1\]"),
         ("- seeds\n", r"run\.yaml must hold a mapping"),
-        ({"hiden_size": 3}, r"run\.yaml has hiden_size \(the nearest known is hidden_size\)"),
         ({"per_attention": {"bn+sh": {"bn_betta": 1}}}, r"of bn\+sh has bn_betta \(the nearest known is bn_beta\)"),
         ({"per_attention": {"bn-sh": {}}}, r"`per_attention` has bn-sh \(the nearest known is bn\+sh\)"),
         ("per_attention: {bn+sh: {bn_beta: 1, bn_beta: 2}}", "cannot be read as YAML: 'bn_beta' is set twice"),
         ("seeds: [1\n", r"run\.yaml cannot be read as YAML"),
         ("seed: 3", r"run\.yaml has seed \(the nearest known is seeds\)"),
-        ("per_attention: {bn+sh: {output_dir: x}}", r"of bn\+sh has output_dir"),
         ("seeds: [0, -1]", r"`seeds` must be from 0 to 2\*\*32 - 1, got \[0, -1\]"),
         ("threads: 0", "`threads` must be at least 1, got 0"),
         ("max_steps_per_series: 0", "`max_steps_per_series` must be at least 1, got 0"),
         ("efficiency_tokens: [8, 0]", r"`efficiency_tokens` must be numbers of at least 1, got \[8, 0\]"),
-        ("num_train_epochs: .nan", "`num_train_epochs` must be positive, got nan"),
         ("learning_rate: .nan", "`learning_rate` must be a number of at least 0, got nan"),
     ],
 )
@@ -113,7 +105,6 @@ def test_row_26_the_settings_of_every_attention_are_looked_at_before_the_first_i
     ("flags", "message"),
     [
         (["--overwrit"], r"the command line has \w+ .the nearest known is"),
-        (["--num_hid", "1"], r"the command line has \w+ .the nearest known is"),
         (["--seed=3"], r"the command line has \w+ .the nearest known is"),
         (["--hiden_size", "3"], r"the command line has hiden_size \(the nearest known is hidden_size\)"),
         (["--per_attention", "{bn"], r"`per_attention` must be a mapping, as a flag in JSON, got '{bn'"),
@@ -178,8 +169,13 @@ def test_row_20_a_missing_label_in_a_folder_is_no_class(tmp_path, labels):
     rows = {"text": TEXTS["text"], "label": labels * 6}
     for split in ("train", "test"):
         write(tmp_path, split, rows, "parquet")
-    names = of_texts(dataset=str(tmp_path)).class_names
+    task = of_texts(dataset=str(tmp_path), train_size=6)
+    names, sizes = task.class_names, {"train": 6, "validation": 3, "test": 12}
+    assert (task.sizes, task.settings["validation_share"]) == (sizes, 0.25)
     assert names == sorted(str(int(name)) if isinstance(name, float) else str(name) for name in labels)
+    write(tmp_path, "validation", rows, "parquet")
+    task = of_texts(dataset=str(tmp_path))
+    assert (task.sizes, task.settings.get("validation_share")) == (dict.fromkeys(sizes, 12), None)
     write(tmp_path, "validation", changed(rows, "label", {0: None, 11: None}), "parquet")
     with refused(r"the validation set: 2 of 12 labels are missing \(rows 0, 11"):
         of_texts(dataset=str(tmp_path))
@@ -233,9 +229,7 @@ def test_row_21_texts_of_digits_are_texts(tmp_path):
         ({"label": ["no", "yes", "so"] + ["no"] * 9}, {}, "csv", {}, "2 of its 3 classes have one .*: 'so', 'yes'"),
         ({"label": ["yes"] * 12}, {"label": ["yes"] * 12}, "csv", {}, r"train\.csv has one class alone, 'yes'"),
         ({}, {}, "csv", {"text_pair_column": "text"}, "`label_column` must differ, got text"),
-        ({}, {}, "csv", {"label_column": "text"}, "`label_column` must differ, got text"),
         ({}, {}, "csv", {"label_column": "stars"}, r"train\.csv has no column 'stars'; it has text, label"),
-        ({}, {"text": [], "label": []}, "csv", {}, r"test\.csv cannot be read"),
         ({}, {"text": [], "label": []}, "parquet", {}, r"test\.parquet (is empty|cannot be read)"),
         (
             {"label": ["no", "yes", "so"] * 4},
@@ -266,11 +260,9 @@ def test_row_21_what_cannot_be_trained_on_is_named(tmp_path, train, test, ending
     [
         ("csv", b"text,label,label\na,no,x\n", r"test\.csv has several columns 'label'"),
         ("csv", b"text,label\na,b,no\nc,d,yes\n", r"test\.csv has more cells in its rows than names in its header"),
-        ("csv", b"text,label\na,no,\nc,yes,\n", r"test\.csv has more cells in its rows than names in its header"),
         ("csv", b"", r"test\.csv cannot be read: "),
         ("csv", b'text,label\na,b\na,b,c,"d', r"test\.csv cannot be read: "),
         ("csv", b"text,label\n\xff\xfe\xfa,b\n", r"test\.csv cannot be read: "),
-        ("jsonl", b"", r"test\.jsonl cannot be read: "),
         ("jsonl", b'{"text": "a"}\nno json\n', r"test\.jsonl cannot be read: "),
         ("parquet", b"PAR1 no parquet", r"test\.parquet cannot be read: "),
     ],
@@ -297,8 +289,9 @@ def with_cell(row: int, value) -> list:
     return values
 
 
-@pytest.mark.parametrize("value", [None, float("nan")])
-@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize(
+    ("split", "value"), [("train", None), ("validation", float("nan")), ("test", None), ("test", float("nan"))]
+)
 def test_row_22_missing_values_of_any_split_stop_before_training(split, value):
     splits = DatasetDict({name: series() for name in ("train", "validation", "test")})
     splits[split] = series(with_cell(3, value))
@@ -371,14 +364,6 @@ def of_pictures(folder, size: int = 16):
     return image_task(*parse_arguments(*types, argv=[*argv, "--image_size", str(size)]))
 
 
-CARD = """
-import json
-from transformers import pipeline
-classify = pipeline("image-classification", model=sys.argv[1], trust_remote_code=True)
-print(json.dumps({file: classify(file) for file in sys.argv[2:]}))
-"""
-
-
 @pytest.mark.parametrize(("mode", "size"), [("L", 80), ("1", 16), ("P", 80), ("RGBA", 16), ("I;16", 16)])
 def test_row_23_the_pipeline_sees_what_training_evaluates(pictures, tmp_path, mode, size):
     def change(image, file):
@@ -396,10 +381,8 @@ def test_row_23_the_pipeline_sees_what_training_evaluates(pictures, tmp_path, mo
     for answer, row in zip(answers, logits.softmax(-1).tolist(), strict=True):
         found = {entry["label"]: entry["score"] for entry in answer}
         assert found == pytest.approx(dict(zip(task.class_names, row, strict=True)), abs=1e-5)
-    if mode == "L":
-        # The card's two lines answer the same without the package.
-        printed = run_isolated(CARD, tmp_path, tmp_path / "model", *files)
-        assert json.loads(printed.strip().splitlines()[-1]) == dict(zip(files, answers, strict=True))
+    with refused(r"`num_channels` must be 3, got 1: .* grey ones are trained on"):
+        ImageModelArguments(num_channels=1)
 
 
 @pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
@@ -428,11 +411,6 @@ def test_row_23_a_turned_picture_is_turned(pictures):
     images = [load_image(str(file)) for file in sorted(folder.glob("test/*/*.jpg"))]
     expected = task.processor(images, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(task.collate(list(task.splits["test"]))["pixel_values"], expected, atol=1e-5, rtol=1e-4)
-
-
-def test_row_23_grey_alone_is_refused_before_training():
-    with refused(r"`num_channels` must be 3, got 1: .* grey ones are trained on"):
-        ImageModelArguments(num_channels=1)
 
 
 def test_row_21_images_that_cannot_be_read_are_told_at_once(pictures):

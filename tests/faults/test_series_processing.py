@@ -17,8 +17,8 @@ FORMS = {"array": np.asarray, "lists": np.ndarray.tolist, "tensor": torch.from_n
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("values", [1e6 + rng.normal(0, 0.01, 200), TIMES], ids=["offset", "times"])
-def test_row_09_small_changes_on_a_large_offset_are_kept(values, form):
+def test_row_09_small_changes_on_a_large_offset_are_kept(form):
+    values = 1e6 + np.random.default_rng(0).normal(0, 0.01, 200)
     series = form(values[:, None])
     found = FeatureExtractor().fit([series])([series], return_tensors="np")["past_values"][0, :, 0]
     np.testing.assert_allclose(found, (values - values.mean()) / values.std(), atol=1e-4)
@@ -95,9 +95,16 @@ def test_row_11_what_is_no_series_is_named_by_the_pipeline():
         classify([])
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("side", ["right", "left"])
-@pytest.mark.parametrize("shape", ["(time,)", "(time, 1)", "(time, 3)"])
+@pytest.mark.parametrize(
+    ("shape", "side", "form"),
+    [
+        ("(time,)", "right", torch.from_numpy),
+        ("(time,)", "left", np.ndarray.tolist),
+        ("(time, 1)", "left", np.asarray),
+        ("(time, 3)", "right", np.ndarray.tolist),
+        ("(time, 3)", "left", torch.from_numpy),
+    ],
+)
 def test_row_25_ragged_series_are_padded(shape, side, form):
     channels = 3 if "3" in shape else 1
     raw = [rng.normal(5, 2, (length, channels)) for length in (5, 9, 2)]

@@ -71,14 +71,13 @@ def test_equal_seeds_give_equal_runs_and_the_test_set_is_read_once_in_each(finis
         return evaluate(self, eval_dataset, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "evaluate", watch)
-    again = script.main([*FLAGS, str(tmp_path / "again")])
-    # Two epochs and the best one on 8 validation series, then once on the 40 test series; two attentions and seeds.
-    assert evaluated == [8, 8, 8, 40] * 4
+    again = script.main([*FLAGS, str(tmp_path / "again"), "--seeds", "1"])
+    # Two epochs and the best one on 8 validation series, then once on the 40 test series; for two attentions.
+    assert evaluated == [8, 8, 8, 40] * 2
     first, second = (json.loads((folder / "results.json").read_text())["runs"] for folder in (finished, again))
-    for run in (*first, *second):
-        del run["train_seconds"]
-    assert first == second
-    assert (finished / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
+    alike = ("attention", "validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "best_epoch")
+    first = [[run[key] for key in alike] for run in first if run["seed"] == 1]
+    assert first == [[run[key] for key in alike] for run in second]
 
 
 def test_an_impossible_setting_stops_before_training_and_leaves_no_folder(tmp_path):

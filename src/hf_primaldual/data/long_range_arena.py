@@ -1,7 +1,8 @@
 """Readers for the published files of Long Range Arena (Tay et al., 2021): Text, Retrieval, Image and Pathfinder.
 
 Nothing is downloaded, and no pickle is opened. What was read once lies in the cache of `datasets`, keyed by the files'
-names, sizes and times. ListOps is read by `load_listops`.
+names, sizes and times. A file that is missing is a `FileNotFoundError`, one that breaks the format a `ValueError` that
+starts with its path, and with the line where there are lines. ListOps has a file of its own.
 """
 
 import ast
@@ -35,10 +36,6 @@ def load_imdb(folder: str | PathLike) -> DatasetDict:
     Returns:
         Splits `train` and `test` with the columns `text` and `labels`, a `ClassLabel` of `neg` and `pos`. Long Range
         Arena itself has no validation set either.
-
-    Raises:
-        FileNotFoundError: One of `train/neg`, `train/pos`, `test/neg` and `test/pos` is missing or empty.
-        ValueError: A file is not UTF-8; the message starts with its path.
     """
     paths = {
         split: [path for name in _IMDB_CLASSES for path in _listed(Path(folder) / split / name, "*.txt")]
@@ -57,10 +54,6 @@ def load_retrieval(folder: str | PathLike) -> DatasetDict:
     Returns:
         Splits `train`, `validation` and `test` with the columns `text1`, `text2` and `labels`, a `ClassLabel` of
         `unrelated` and `cited`.
-
-    Raises:
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: A line breaks the format. The message starts with `path:line`.
     """
     paths = {split: [_file(folder, name)] for split, name in _RETRIEVAL.items()}
     texts = {"text1": Value("string"), "text2": Value("string")}
@@ -75,10 +68,6 @@ def load_cifar10(folder: str | PathLike) -> DatasetDict:
     Returns:
         Splits `train` and `test` with the columns `input_ids`, the 1024 grey values row by row, and `labels`. Long
         Range Arena takes a tenth of `train` for validation.
-
-    Raises:
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: A file is not whole, or a label is not among the classes. The message starts with its path.
     """
     names = _file(folder, "batches.meta.txt").read_text(encoding="utf-8").split()
     paths = {split: [_file(folder, name) for name in files] for split, files in _CIFAR.items()}
@@ -98,10 +87,6 @@ def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> DatasetDict
     Returns:
         Splits `train`, `validation` and `test` with the columns `input_ids`, the grey values row by row, and `labels`,
         a `ClassLabel` of `different` and `same`.
-
-    Raises:
-        FileNotFoundError: The folder holds no metadata, or lacks an image that they name.
-        ValueError: A line of metadata breaks the format, or images differ in size. The message starts with the path.
     """
     from PIL import Image
 

@@ -18,6 +18,7 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from datasets import ClassLabel, DatasetDict, Features, List, Value
@@ -85,24 +86,24 @@ def draw_pathfinder(spec: PathfinderSpec, rng: random.Random) -> dict | None:
     brushes = _brushes()
     contours = _seeds(brushes, rng)
     # Each contour's map lacks its own latest dash, which the next one would touch.
-    maps = [Occupied(brushes.taken, brushes.near) for _ in contours]
+    maps = [brushes.edge.copy() for _ in contours]
     for own, contour in enumerate(contours):
-        maps[1 - own].add(contour.dashes[-1])
-    if maps[1].crossed_by(contours[1].dashes[-1]):
+        _occupy(maps[1 - own], contour.dashes[-1])
+    if _crosses(maps[1], contours[1].dashes[-1]):
         return None
     for _ in range(spec.contour_length - 1):
         for own, contour in enumerate(contours):
             if not contour.grow(maps[own], rng):
                 return None
-            maps[1 - own].add(contour.dashes[-1])
+            _occupy(maps[1 - own], contour.dashes[-1])
     image = brushes.empty()
     for contour in contours:
         contour.paint(image, CONTOUR_CONTRAST)
     # Together they lack nothing.
-    occupied = maps[0].joined(maps[1])
+    occupied = np.maximum(*maps)
     for _ in range(spec.distractors):
         for _ in range(_TRIES_OF_A_DISTRACTOR):
-            trial = Occupied(occupied.taken, occupied.near)
+            trial = occupied.copy()
             distractor = _distractor(brushes, trial, rng)
             if distractor is not None:
                 distractor.paint(image, DISTRACTOR_CONTRAST)
@@ -120,39 +121,37 @@ def _seeds(brushes: "Brushes", rng: random.Random) -> list["Contour"]:
     low, high = 2 * SEED_DISTANCE, SIZE - 2 * SEED_DISTANCE
     row, column = rng.randrange(low, high), rng.randrange(low, high)
     direction = rng.random() * 2 * math.pi
-    other = (
-        round(row + SEED_DISTANCE * math.sin(direction)),
-        round(column + SEED_DISTANCE * math.cos(direction)),
-    )
+    other = round(row + SEED_DISTANCE * math.sin(direction)), round(column + SEED_DISTANCE * math.cos(direction))
     return [Contour(brushes, place, rng.randrange(360)) for place in ((row, column), other)]
 
 
-def _distractor(brushes: "Brushes", occupied: "Occupied", rng: random.Random) -> "Contour | None":
+def _distractor(brushes: "Brushes", occupied: np.ndarray, rng: random.Random) -> "Contour | None":
     """A contour that starts on a free point and is added to `occupied`, or None where it found no way."""
-    free = np.argwhere(brushes.inside(occupied.near) < 0.3)
+    free = np.argwhere(brushes.inside(occupied[1]) < 0.3)
     if not len(free):
         return None
     contour = Contour(brushes, tuple(free[rng.randrange(len(free))].tolist()), rng.randrange(360))
-    if occupied.crossed_by(contour.dashes[-1]):
+    if _crosses(occupied, contour.dashes[-1]):
         return None
     for _ in range(DISTRACTOR_LENGTH - 1):
         if not contour.grow(occupied, rng):
             return None
-    occupied.add(contour.dashes[-1])
+    _occupy(occupied, contour.dashes[-1])
     return contour
 
 
-@dataclass(frozen=True)
-class Dash:
+class Dash(NamedTuple):
     """
-    The grey values of one dash, around the end at which it is put down.
-
-    `line` is what is painted, `taken` that with its margin, `near` that with the margin of another dash.
+    The grey values of one dash, around the end at which it is put down: what is painted; and two maps, (2, height,
+    width), of the points that it takes with its margin, and of those that are near, with the margin of another dash.
     """
 
     line: np.ndarray
-    taken: np.ndarray
-    near: np.ndarray
+    maps: np.ndarray
+
+
+Put = tuple[Dash, tuple[int, int]]
+"""A dash at its place."""
 
 
 class Brushes:
@@ -183,10 +182,9 @@ class Brushes:
         radius = MARKER_RADIUS * ANTIALIAS
         self.disc = self._shrink(lambda draw, center: draw.circle((center, center), radius, fill=255))
         # Outside of the image and on its padding everything counts as taken.
-        self.taken = self.empty() + 1
-        edge = self.half + PADDING
-        self.taken[edge:-edge, edge:-edge] = 0
-        self.near = _dilate(self.taken, MARGIN)
+        taken, width = self.empty() + 1, self.half + PADDING
+        taken[width:-width, width:-width] = 0
+        self.edge = np.stack((taken, _dilate(taken, MARGIN)))
         self._dashes = {}
 
     def dash(self, direction: int) -> Dash:
@@ -212,7 +210,7 @@ class Brushes:
             draw.line([(center, center), end], fill=255, width=width)
 
         taken = self._shrink(line, MARGIN * ANTIALIAS)
-        return Dash(self._shrink(line), taken, _dilate(taken, MARGIN))
+        return Dash(self._shrink(line), np.stack((taken, _dilate(taken, MARGIN))))
 
     def _shrink(self, paint, margin: int = 0) -> np.ndarray:
         """What `paint` draws `antialias` times as large, made wider by `margin` there, at its own size."""
@@ -227,28 +225,6 @@ class Brushes:
         return np.asarray(image) / 255
 
 
-class Occupied:
-    """Which points dashes have taken, as shares of a pixel, and which are too near to them; at first the edge."""
-
-    def __init__(self, taken: np.ndarray, near: np.ndarray):
-        self.taken, self.near = taken.copy(), near.copy()
-
-    def add(self, put: tuple[Dash, tuple[int, int]]) -> None:
-        """Takes the points of a dash at its place."""
-        dash, place = put
-        _stamp(self.taken, dash.taken, place)
-        _stamp(self.near, dash.near, place)
-
-    def crossed_by(self, put: tuple[Dash, tuple[int, int]]) -> bool:
-        """Whether a dash at its place would lie on what is taken."""
-        dash, place = put
-        return bool((_window(self.taken, dash.taken, place) + dash.taken).max() >= _CROSSING)
-
-    def joined(self, other: "Occupied") -> "Occupied":
-        """A map of what either has taken."""
-        return Occupied(np.maximum(self.taken, other.taken), np.maximum(self.near, other.near))
-
-
 class Contour:
     """A row of dashes, that grows at its `head`."""
 
@@ -258,22 +234,22 @@ class Contour:
         self.dashes = [(brushes.dash(direction), start)]
         self._around = start
 
-    def grow(self, occupied: Occupied, rng: random.Random) -> bool:
+    def grow(self, occupied: np.ndarray, rng: random.Random) -> bool:
         """
         Adds a dash, and to `occupied`, which lacks the contour's latest dash, that one. False where there is no way.
         """
         brushes = self.brushes
         around = _moved(self._around, brushes.steps[self.direction])
         rows, columns = brushes.ring_rows + around[0], brushes.ring_columns + around[1]
-        sums = np.cumsum((1 - occupied.near[rows, columns]) * brushes.weights[self.direction])
+        sums = np.cumsum((1 - occupied[1, rows, columns]) * brushes.weights[self.direction])
         if sums[-1] < 1e-4:
             return False
         for _ in range(_TRIES_OF_A_DASH):
             point = int(np.searchsorted(sums, rng.random() * sums[-1], side="right"))
             head = _moved(around, brushes.ring[point])
             put = (brushes.dash(360 + point), head)
-            if not occupied.crossed_by(put):
-                occupied.add(self.dashes[-1])
+            if not _crosses(occupied, put):
+                _occupy(occupied, self.dashes[-1])
                 self.dashes.append(put)
                 self.head, self.direction, self._around = head, 360 + point, around
                 return True
@@ -292,9 +268,21 @@ def _moved(place: tuple[int, int], step: np.ndarray) -> tuple[int, int]:
     return place[0] + int(step[0]), place[1] + int(step[1])
 
 
+def _occupy(occupied: np.ndarray, put: Put) -> None:
+    """Takes the points of a dash in a map (2, height, width) of those that are taken, and of those that are near."""
+    dash, place = put
+    _stamp(occupied, dash.maps, place)
+
+
+def _crosses(occupied: np.ndarray, put: Put) -> bool:
+    """Whether a dash would lie on what is taken."""
+    dash, place = put
+    return bool((_window(occupied[0], dash.maps[0], place) + dash.maps[0]).max() >= _CROSSING)
+
+
 def _window(image: np.ndarray, stamp: np.ndarray, place: tuple[int, int]) -> np.ndarray:
     """The part of an image with its edge that a stamp around `place` covers."""
-    return image[place[0] : place[0] + stamp.shape[0], place[1] : place[1] + stamp.shape[1]]
+    return image[..., place[0] : place[0] + stamp.shape[-2], place[1] : place[1] + stamp.shape[-1]]
 
 
 def _stamp(image: np.ndarray, stamp: np.ndarray, place: tuple[int, int]) -> None:

@@ -131,16 +131,9 @@ class ImageCollator:
 
     processor: BaseImageProcessor
     size: int
-    classes: int
-    augmentation: AugmentationArguments | None = None
+    augmentation: Augmentation | None = None
     clock: torch.Tensor | None = None
     process: int = 0
-
-    def __post_init__(self):
-        moments = self.processor.image_mean, self.processor.image_std
-        self._mean, self._std = (torch.tensor(moment)[:, None, None] for moment in moments)
-        args = self.augmentation
-        self._augment = None if args is None else Augmentation(args, self.size, self.classes, *moments)
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if self.augmentation is None or self.clock is None:
@@ -153,9 +146,12 @@ class ImageCollator:
     def _batch(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         labels = torch.tensor([int(example["labels"]) for example in examples])
         images = self._images(examples)
-        if self._augment:
-            images, labels = self._augment(images, labels)
-        return {"pixel_values": (images - self._mean) / self._std, "labels": labels}
+        if self.augmentation:
+            images, labels = self.augmentation(images, labels)
+        mean, std = (
+            torch.tensor(moment)[:, None, None] for moment in (self.processor.image_mean, self.processor.image_std)
+        )
+        return {"pixel_values": (images - mean) / std, "labels": labels}
 
     def _images(self, examples: list[dict[str, Any]]) -> torch.Tensor:
         """(batch, 3, size, size), values from 0 to 1."""
@@ -163,13 +159,13 @@ class ImageCollator:
             joined = bytearray(b"".join(example["pixels"] for example in examples))
             shape = (len(examples), _CHANNELS, self.size, self.size)
             return torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
-        images, crop = [], self.augmentation.crop_scale if self.augmentation else None
+        images, crops = [], self.augmentation is not None and self.augmentation.args.crop_scale is not None
         for example in examples:
             image = decode_image(example["image"])
-            if crop is None:
+            if not crops:
                 image = image.resize((self.size, self.size), self.processor.resample)
             pixels = torch.from_numpy(_channels_first(image)) / 255
-            images.append(pixels if crop is None else self._augment.crop(pixels))
+            images.append(self.augmentation.crop(pixels) if crops else pixels)
         return torch.stack(images)
 
 
@@ -243,8 +239,9 @@ def image_task(
         processor.image_mean, processor.image_std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
     splits = with_ids(splits)
 
-    collate = ImageCollator(processor, size, len(class_names))
-    collate_train, sampler = replace(collate, augmentation=data_args), None
+    collate, sampler = ImageCollator(processor, size), None
+    augmentation = Augmentation(data_args, size, len(class_names), processor.image_mean, processor.image_std)
+    collate_train = replace(collate, augmentation=augmentation)
     if data_args.streaming:
         splits["train"] = splits["train"].shuffle(seed=args.seeds[0], buffer_size=data_args.shuffle_buffer)
     else:
@@ -258,7 +255,7 @@ def image_task(
             processes=args.world_size,
             clock=clock,
         )
-    smoothing, compute_loss = args.label_smoothing_factor, None
+    compute_loss, smoothing = None, args.label_smoothing_factor
     if args.teacher is not None:
         compute_loss = distillation_loss(args.teacher, len(class_names), processor, smoothing)
     elif data_args.mixes:
