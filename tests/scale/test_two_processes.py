@@ -110,6 +110,7 @@ def assert_ended_together(ended, at, folder, *said):
 def test_row_35_a_save_that_fails_in_one_process_ends_all_at_once_and_keeps_the_last_checkpoint(ended, folder):
     said = "the disk is full: checkpoint checkpoint-2 could not be written by process 1"
     assert_ended_together(*ended, folder, "rank      : 1", said)
+    assert (folder / "counted").read_text() == "False"
     assert last_checkpoint(folder / "run").name == "checkpoint-1"
 
 

@@ -58,11 +58,14 @@ def fail_saving(task, folder: Path) -> None:
     settings = {"save_strategy": "steps", "save_steps": 1}
     trainer = make_trainer(task, make_model(task, CASES["softmax"]), folder / "run", BATCH_OF_EACH, **settings)
 
-    def write(*arguments, write=trainer._save_rng_state):
+    def write(checkpoint, write=trainer._save_rng_state):
         if trainer.state.global_step == 2 and RANK == 1:
+            # Time for the other process to make the checkpoint count, which it must not.
+            time.sleep(2)
+            (folder / "counted").write_text(str(Path(checkpoint, "trainer_state.json").exists()))
             (folder / "failed-at").write_text(str(time.time()))
             raise OSError(errno.ENOSPC, "No space left on device")
-        write(*arguments)
+        write(checkpoint)
 
     trainer._save_rng_state = write
     trainer.train()
