@@ -96,25 +96,23 @@ def training_step(
     model: nn.Module,
     inputs: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer | None = None,
-    scalar: Callable[[Any], torch.Tensor] | None = None,
 ) -> Callable[[], None]:
     """
-    A call that makes one training step from gradients of None: forward, backward, and the optimizer's if there is one.
+    A call that makes one training step from gradients of None: forward, backward (from `scalar_of` the output), and
+    the optimizer's if there is one.
 
     Args:
         model: In the mode that it is to run in.
         inputs: Keyword arguments.
         optimizer: Of its parameters.
-        scalar: From the output to what the backward starts from; by default `scalar_of`.
     """
-    scalar = scalar or scalar_of
-    differentiated = [tensor for tensor in inputs.values() if isinstance(tensor, torch.Tensor) and tensor.requires_grad]
+    tensors = [each for each in inputs.values() if isinstance(each, torch.Tensor) and each.requires_grad]
 
     def step():
         model.zero_grad(set_to_none=True)
-        for tensor in differentiated:
+        for tensor in tensors:
             tensor.grad = None
-        scalar(model(**inputs)).backward()
+        scalar_of(model(**inputs)).backward()
         if optimizer is not None:
             optimizer.step()
 

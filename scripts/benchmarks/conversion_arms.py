@@ -1,6 +1,7 @@
-"""A converted checkpoint fine-tuned on texts: directly, and by way of softmax; beside softmax with the same seeds."""
+"""A converted checkpoint fine-tuned on texts: directly, and by way of softmax; compared with softmax, seed by seed."""
 
 import copy
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from datasets import DatasetDict
 from sklearn.linear_model import LogisticRegression
+from timing import time_rows
 from transformers import (
     AutoModel,
     DataCollatorWithPadding,
@@ -22,9 +24,8 @@ from transformers import (
 )
 
 from hf_primaldual import PRESETS, AnnealToTarget, PrimalDualTextForSequenceClassification, convert
-from hf_primaldual.measure import interleaved, median_of_ratios, ratio_of_medians
-
-from .metrics import compute_accuracy
+from hf_primaldual.measure import training_step
+from hf_primaldual.training.metrics import compute_accuracy
 
 # What a linear classifier of frozen features is regularized by, chosen on validation.
 INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
@@ -113,6 +114,12 @@ class PreparedTexts:
         """Pads the documents of a batch to its longest."""
         return DataCollatorWithPadding(self.tokenizer)
 
+    def batches(self, split: str, size: int) -> Iterator[dict[str, torch.Tensor]]:
+        """A split's documents in their order, without labels."""
+        for examples in self.splits[split].remove_columns("label").iter(size):
+            rows = zip(*examples.values(), strict=True)
+            yield self.collator([dict(zip(examples, row, strict=True)) for row in rows])
+
 
 def prepare_texts(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: ConversionArguments) -> PreparedTexts:
     """
@@ -169,10 +176,9 @@ def make_trainer(
 ) -> Trainer:
     """transformers' own Trainer with AdamW and a linear schedule; `training` goes to its `TrainingArguments`."""
     # A classifier that starts at random has further to go than the encoder in the same steps.
-    new = list(model.classifier.parameters())
     groups = [
         {"params": list(model.base_model.parameters())},
-        {"params": new, "lr": args.classifier_factor * learning_rate},
+        {"params": list(model.classifier.parameters()), "lr": args.classifier_factor * learning_rate},
     ]
     optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=args.weight_decay)
     settings = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
@@ -239,16 +245,13 @@ def train_arm(
             "test_loss": None,
         }
         runs.append(run)
-        if best is None or _rank(run) > _rank(best[0]):
-            best = run, trainer
-    run, trainer = best
+        rank = (run["validation_accuracy"], -run["validation_loss"])
+        if best is None or rank > best[0]:
+            best = rank, run, trainer
+    _, run, trainer = best
     test = trainer.evaluate(data.splits["test"], metric_key_prefix="test")
     run |= {"test_accuracy": test["test_accuracy"], "test_loss": test["test_loss"]}
     return runs
-
-
-def _rank(run: dict[str, Any]) -> tuple[float, float]:
-    return run["validation_accuracy"], -run["validation_loss"]
 
 
 def probe(
@@ -275,10 +278,8 @@ def probe(
 @torch.inference_mode()
 def _average_tokens(encoder: PreTrainedModel, data: PreparedTexts, split: str) -> np.ndarray:
     """The encoder's outputs averaged over real tokens, `(documents, width)`."""
-    examples = data.splits[split].remove_columns("label")
     averages = []
-    for start in range(0, len(examples), 32):
-        batch = data.collator([examples[index] for index in range(start, min(start + 32, len(examples)))])
+    for batch in data.batches(split, 32):
         hidden_states = encoder(**batch).last_hidden_state
         mask = batch["attention_mask"][..., None].to(hidden_states.dtype)
         averages.append((hidden_states * mask).sum(1) / mask.sum(1))
@@ -288,8 +289,7 @@ def _average_tokens(encoder: PreTrainedModel, data: PreparedTexts, split: str) -
 @torch.inference_mode()
 def parity(name: str | Path, data: PreparedTexts, target: dict[str, Any], documents: int = 16) -> dict[str, float]:
     """Largest difference between the checkpoint's own hidden states and those of its conversions before training."""
-    examples = data.splits["validation"].remove_columns("label")
-    batch = data.collator([examples[index] for index in range(min(documents, len(examples)))])
+    batch = next(data.batches("validation", documents))
     original = AutoModel.from_pretrained(name).eval()(**batch).last_hidden_state
     real = batch["attention_mask"].bool()
     converted = {
@@ -311,56 +311,22 @@ def time_steps(
     Beyond the checkpoint's positions the table is longer and random: what a step costs does not depend on weights.
 
     Args:
-        lengths: tokens per document.
-        tokens_per_step: documents in a batch are as many as give this number of tokens, at least one.
-        rounds: timed calls of each.
+        lengths: Tokens per document.
+        tokens_per_step: Documents in a batch are as many as give this number of tokens, at least one.
+        rounds: Timed calls of each.
     """
     fields = {"num_labels": 20, "pooling": "mean", "attention_probs_dropout_prob": 0.0, "identity": False}
-    configs = {
-        attention: convert(name, **fields, **choice).config
-        for attention, choice in (("softmax", {"attention": "softmax"}), (target["attention"], target))
-    }
+    choices = {"softmax": {"attention": "softmax"}, target["attention"]: target}
+    configs = {attention: convert(name, **fields, **choice).config for attention, choice in choices.items()}
     rows = []
     for tokens in lengths:
         batch = max(tokens_per_step // tokens, 1)
         ids = torch.randint(1, configs["softmax"].vocab_size, (batch, tokens))
-        labels = torch.arange(batch) % 20
-        steps = {attention: _training_step(config, ids, labels) for attention, config in configs.items()}
-        timings = interleaved(steps, rounds=rounds, warmup=1)
-        rows += [
-            {
-                "tokens": tokens,
-                "batch": batch,
-                "attention": attention,
-                "ms": timing.milliseconds(),
-                "ratio": ratio_of_medians(timings, attention, "softmax"),
-                "median_of_ratios": median_of_ratios(timings, attention, "softmax"),
-            }
-            for attention, timing in timings.items()
-        ]
+        steps = {}
+        for attention, config in configs.items():
+            config = copy.deepcopy(config)
+            config.max_position_embeddings = max(config.max_position_embeddings, tokens)
+            model = PrimalDualTextForSequenceClassification(config).train()
+            steps[attention] = training_step(model, {"input_ids": ids, "labels": torch.arange(batch) % 20})
+        rows += time_rows(steps, "softmax", rounds, {"tokens": tokens, "batch": batch})
     return rows
-
-
-def _training_step(config, ids: torch.Tensor, labels: torch.Tensor):
-    config = copy.deepcopy(config)
-    config.max_position_embeddings = max(config.max_position_embeddings, ids.shape[1])
-    model = PrimalDualTextForSequenceClassification(config).train()
-
-    def step():
-        model.zero_grad(set_to_none=True)
-        model(input_ids=ids, labels=labels).loss.backward()
-
-    return step
-
-
-__all__ = [
-    "ConversionArguments",
-    "PreparedTexts",
-    "build_model",
-    "make_trainer",
-    "parity",
-    "prepare_texts",
-    "probe",
-    "time_steps",
-    "train_arm",
-]

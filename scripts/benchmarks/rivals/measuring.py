@@ -2,22 +2,16 @@
 
 import tempfile
 import time
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from hf_primaldual.measure import efficiency_point
+from hf_primaldual.measure import efficiency_point, is_out_of_memory
 
 from .models import BASELINE, Build, Shape
 from .tasks import Task
-
-
-def autocast(device: str, dtype: str) -> AbstractContextManager:
-    """Mixed precision as Trainer's `bf16` has it, and nothing for float32."""
-    return torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32")
 
 
 def measure(
@@ -42,7 +36,8 @@ def measure(
     """
     device = inputs["labels"].device
     working, failed = {}, {}
-    with autocast(device.type, dtype):
+    # Mixed precision as Trainer's `bf16` has it.
+    with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
         for name, build in models.items():
             try:
                 model = build(shape).to(device)
@@ -64,8 +59,7 @@ def measure(
 def describe(error: Exception) -> str:
     """One line for a table."""
     text = " ".join(str(error).split())
-    no_memory = isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in text
-    return "does not fit into memory" if no_memory else f"{type(error).__name__}: {text[:160]}"
+    return "does not fit into memory" if is_out_of_memory(error) else f"{type(error).__name__}: {text[:160]}"
 
 
 def train(

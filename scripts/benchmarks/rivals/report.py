@@ -3,13 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from hf_primaldual.measure.figures import plot_pareto
+from tables import markdown_table, percent
+
+from hf_primaldual.measure.plots import plot_pareto
 
 from .models import BASELINE
 from .results import REFERENCES, Results, load_results
 
-# Between these two lines of a document.
-BEGIN, END = "<!-- tables of rivals -->", "<!-- end of tables -->"
+# Where the tables stand in a document.
+BLOCK = "tables of rivals"
 COSTS = ("parameters", "step GFLOPs", "peak MB", "step ms", "ratio", "inference ms", "ratio")
 
 
@@ -31,26 +33,15 @@ def format_table(results: Results, tokens: int) -> str:
         steps, rows = (results.settings["training"][key] for key in ("steps", "train_batch"))
         title += f"; {task['description']}, {task['train']} trained on in {steps} steps of {rows}, "
         title += f"{task[evaluated]} of {evaluated}, largest class {task['largest_class']:.1%}"
-    head = ("model", *(COSTS if costs else ()))
+    head = ["model", *(COSTS if costs else ())]
     if summary:
-        head += ("seeds", f"{evaluated} accuracy", *(f"minus {name}" for name in references))
-    rows = [head]
+        head += ["seeds", f"{evaluated} accuracy", *(f"minus {name}" for name in references)]
+    rows = []
     for name in costs | summary:
-        cells = _costs(costs.get(name), costs) if costs else ()
-        rows.append((name, *cells, *(_accuracies(summary.get(name), references) if summary else ())))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    lines = [
-        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+        cells = _costs(costs.get(name), costs) if costs else []
+        rows.append([name, *cells, *(_accuracies(summary.get(name), references) if summary else ())])
     failures = [f"- {row['model']}: {row['error']}" for row in results.failed if row["tokens"] == tokens]
-    return "\n".join(["", title, "", *lines, *([""] if failures else []), *failures, ""])
-
-
-def put_into(document: Path, files: list[Path]) -> None:
-    """Replaces what stands between `BEGIN` and `END` in a document by the tables of results files."""
-    before, rest = document.read_text(encoding="utf-8").split(BEGIN)
-    document.write_text(f"{before}{BEGIN}\n{tables(files)}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    return "\n".join(["", title, "", markdown_table(head, rows), *([""] if failures else []), *failures, ""])
 
 
 def tables(files: list[Path]) -> str:
@@ -119,33 +110,24 @@ def _baseline(models: dict[str, Any]) -> str:
     return BASELINE if BASELINE in models else next(iter(models))
 
 
-def _costs(cost: dict[str, Any] | None, costs: dict[str, dict[str, Any]]) -> tuple[str, ...]:
+def _costs(cost: dict[str, Any] | None, costs: dict[str, dict[str, Any]]) -> list[str]:
     if cost is None:
-        return ("",) * len(COSTS)
+        return [""] * len(COSTS)
     baseline = costs[_baseline(costs)]
-    cells = [
-        f"{cost['parameters']:,}",
-        f"{cost['train_step_flops'] / 1e9:.2f}",
-        f"{cost['peak_memory_bytes'] / 1e6:.1f}",
-    ]
+    cells = [f"{cost['parameters']:,}", f"{cost['train_step_flops'] / 1e9:.2f}"]
+    cells.append(f"{cost['peak_memory_bytes'] / 1e6:.1f}")
     for kind in ("train_step_ms", "inference_ms"):
         median, base = cost[kind]["median"], baseline[kind]["median"]
         cells += [f"{median:.1f}", "1" if cost is baseline else f"{median / base:.3f}"]
-    return tuple(cells)
+    return cells
 
 
-def _accuracies(row: dict[str, Any] | None, references: list[str]) -> tuple[str, ...]:
+def _accuracies(row: dict[str, Any] | None, references: list[str]) -> list[str]:
     if row is None:
-        return ("",) * (2 + len(references))
-    differences = []
+        return [""] * (2 + len(references))
+    cells = [str(row["seeds"]), percent(row["accuracy_mean"], row["accuracy_std"]) + " %"]
     for name in references:
         found = row.get(f"minus_{name}")
-        differences.append("" if found is None else _points(found["difference_mean"], found["difference_std"], "+"))
-        if found is not None and found["significant"]:
-            differences[-1] += " *"
-    return str(row["seeds"]), _points(row["accuracy_mean"], row["accuracy_std"]) + " %", *differences
-
-
-def _points(mean: float, deviation: float | None, sign: str = "") -> str:
-    text = format(100 * mean, f"{sign}.1f")
-    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
+        cell = "" if found is None else percent(found["difference_mean"], found["difference_std"], "+")
+        cells.append(f"{cell} *" if found is not None and found["significant"] else cell)
+    return cells

@@ -1,9 +1,10 @@
 """
-Attentions of this package beside those of other papers: time, FLOPs, parameters, memory and accuracy.
+Attentions of this package compared with those of other papers: time, FLOPs, parameters, memory and accuracy.
 
-    python scripts/compare_rivals.py --families text --tokens 4096 --rounds 0 --output results
-    python scripts/compare_rivals.py --families text --documents 0 --update results/rivals-text-....json
-    python scripts/compare_rivals.py --show results/rivals-text-....json --output results --document docs/rivals.md
+    python scripts/benchmarks/compare_rivals.py --families text --tokens 4096 --rounds 0 --output results
+    python scripts/benchmarks/compare_rivals.py --families text --documents 0 --update results/rivals-text-....json
+    python scripts/benchmarks/compare_rivals.py --show results/rivals-text-....json --output results \
+        --document docs/rivals.md
 
 The first measures accuracies alone, the second costs alone and keeps the file's accuracies, the third measures nothing
 and draws a file's tables and pictures again, also into a document.
@@ -14,11 +15,12 @@ are only timed. `docs/rivals.md` describes each. Ratios are of medians of interl
 softmax on sdpa. Accuracies are on 20 Newsgroups and Fashion-MNIST, of the last step, with equal settings for all;
 these were chosen with `--evaluate validation`, which reads a part of the training data and never the test set.
 
-On a CUDA device (`--device cuda --dtype bfloat16`, or scripts/benchmark_gpu.py) nothing of this has been measured yet.
+On a CUDA device (`--device cuda --dtype bfloat16`) softmax on sdpa runs FlashAttention, which is checked beforehand;
+nothing of this has been measured yet.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,9 +28,11 @@ from typing import Any
 import torch
 from rivals.measuring import describe, measure, train
 from rivals.models import IMAGE_MODELS, TEXT_MODELS, Build, Shape
-from rivals.report import format_table, picture_name, plot_results, put_into
+from rivals.report import BLOCK, format_table, picture_name, plot_results, tables
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
+from tables import replace_between
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import HfArgumentParser
 
 from hf_primaldual.data.fashion_mnist import FASHION_MNIST_CLASSES
@@ -43,17 +47,10 @@ SETTINGS = {
     "model": ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation", "dtype", "device"),
     "costs": ("batch", "rounds"),
     "training": (
-        "documents",
-        "validation_documents",
-        "test_documents",
-        "evaluate",
-        "seeds",
-        "steps",
-        "train_batch",
-        "learning_rate",
-        "groups",
+        "documents", "validation_documents", "test_documents", "evaluate", "seeds", "steps", "train_batch",
+        "learning_rate", "groups",
     ),
-}
+}  # fmt: skip
 
 
 @dataclass
@@ -93,21 +90,14 @@ class RivalArguments:
     )
 
     def __post_init__(self):
-        unknown = sorted(set(self.families) - set(FAMILIES))
-        if unknown:
-            raise ValueError(f"`families` must be among {', '.join(FAMILIES)}, got {', '.join(unknown)}.")
-        known = [name for family in self.families for name in FAMILIES[family]]
-        unknown = sorted(set(self.models or ()) - set(known))
-        if unknown:
-            raise ValueError(f"`models` names {', '.join(unknown)}; there are {', '.join(dict.fromkeys(known))}.")
-        if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"`dtype` must be float32 or bfloat16, got {self.dtype!r}.")
-        if self.device not in ("cpu", "cuda"):
-            raise ValueError(f"`device` must be cpu or cuda, got {self.device!r}.")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("`device` is cuda, but torch finds no GPU here; run on a machine with one, or pass cpu.")
-        if self.evaluate not in ("validation", "test"):
-            raise ValueError(f"`evaluate` must be validation or test, got {self.evaluate!r}.")
+        _check_among("families", self.families, FAMILIES)
+        known = {name: None for family in self.families for name in FAMILIES[family]}
+        _check_among("models", self.models or (), known)
+        _check_among("dtype", [self.dtype], ("float32", "bfloat16"))
+        _check_among("device", [self.device], ("cpu", "cuda"))
+        _check_among("evaluate", [self.evaluate], ("validation", "test"))
+        if self.device == "cuda":
+            check_flash_attention()
         if not self.rounds and not self.documents:
             raise ValueError(
                 "`rounds` and `documents` are both 0, so that there is nothing to measure; leave one out."
@@ -118,6 +108,30 @@ class RivalArguments:
             raise ValueError(f"`document` takes the tables of files that `show` names, got {self.document} alone.")
         if self.update is not None and self.output is None:
             self.output = str(Path(self.update).parent)
+
+
+def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
+    if unknown := [each for each in given if each not in known]:
+        raise ValueError(f"`{name}` must be among {', '.join(known)}, got {', '.join(unknown)}.")
+
+
+def check_flash_attention() -> None:
+    """
+    Raises:
+        ValueError: There is no GPU, or this GPU or this build of torch has no FlashAttention for bfloat16.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("`device` is cuda, but torch finds no GPU here; run on a machine with one, or pass cpu.")
+    states = torch.randn(1, 2, 64, 32, device="cuda", dtype=torch.bfloat16)
+    try:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            torch.nn.functional.scaled_dot_product_attention(states, states, states)
+    except RuntimeError as error:
+        name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+        raise ValueError(
+            f"`device`: torch {torch.__version__} has no FlashAttention in bfloat16 on {name} (compute capability "
+            f"{major}.{minor}); it needs 8.0 or newer."
+        ) from error
 
 
 def settings_of(args: RivalArguments) -> dict[str, dict[str, Any]]:
@@ -131,18 +145,9 @@ def settings_of(args: RivalArguments) -> dict[str, dict[str, Any]]:
     return settings
 
 
-def shape_of(args: RivalArguments, tokens: int, labels: int, dropout: float = 0.0) -> Shape:
-    return Shape(
-        tokens=tokens,
-        width=args.width,
-        heads=args.heads,
-        layers=args.layers,
-        intermediate=args.intermediate,
-        labels=labels,
-        vocab_size=args.vocab_size,
-        dropout=dropout,
-        attn_implementation=args.attn_implementation,
-    )
+def shape_of(args: RivalArguments, tokens: int, labels: int) -> Shape:
+    names = ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation")
+    return Shape(tokens=tokens, labels=labels, **{name: getattr(args, name) for name in names})
 
 
 def load_task(family: str, tokens: int, args: RivalArguments) -> Task:
@@ -233,8 +238,7 @@ def draw(results: Results, path: Path, folder: str) -> None:
     for tokens in results.lengths:
         picture = plot_results(results, tokens)
         if picture is not None:
-            for file in write_pictures(picture, folder, picture_name(path, tokens)):
-                print(f"written: {file}")
+            write_pictures(picture, folder, picture_name(path, tokens))
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
@@ -249,7 +253,9 @@ def main(argv: Sequence[str] | None = None) -> list[Path]:
                 draw(results, Path(path), args.output)
         files = [Path(path) for path in args.show]
         if args.document is not None:
-            put_into(Path(args.document), files)
+            document = Path(args.document)
+            text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
+            document.write_text(text, encoding="utf-8")
         return files
     if args.threads is not None:
         torch.set_num_threads(args.threads)
