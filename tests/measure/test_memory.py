@@ -66,7 +66,7 @@ def test_an_unknown_device_is_refused():
         peak_memory(lambda: None, device="meta")
 
 
-def text_model(attention="softmax", implementation="sdpa", tokens=256, width=32, heads=2):
+def text_model(attention="softmax", implementation="sdpa", tokens=256, width=32, heads=8):
     config = PrimalDualTextConfig(
         attention=attention,
         hidden_size=width,
@@ -108,7 +108,7 @@ def test_what_a_forward_keeps_is_counted_once_and_without_parameters():
 def measure_under_a_limit(queue):
     import resource
 
-    models = {name: text_model("softmax", name, tokens=2048, width=16, heads=8) for name in ("eager", "sdpa")}
+    models = {name: text_model("softmax", name, tokens=2048, width=16) for name in ("eager", "sdpa")}
     status = Path("/proc/self/status").read_text().splitlines()
     taken = 1024 * int(next(line for line in status if line.startswith("VmSize")).split()[1])
     # The maps of 8 heads take 128 MiB, twice over in a softmax.
