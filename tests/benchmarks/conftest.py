@@ -1,8 +1,8 @@
-"""Makes `scripts/` importable, as it is for the scripts themselves."""
+"""Makes `scripts/benchmarks/` importable, as it is for the programs themselves."""
 
 import sys
 from pathlib import Path
 
-SCRIPTS = str(Path(__file__).parents[2] / "scripts")
+SCRIPTS = str(Path(__file__).parents[2] / "scripts" / "benchmarks")
 if SCRIPTS not in sys.path:
     sys.path.append(SCRIPTS)

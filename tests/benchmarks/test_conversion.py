@@ -1,16 +1,12 @@
 """The comparison of conversions on a tiny BERT, the callback that anneals, and the scripts."""
 
-import importlib.util
 import json
 from pathlib import Path
 
+import conversion
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer, set_seed
-
-from hf_primaldual.integration.annealing import AnnealToTarget
-from hf_primaldual.training.conversion import (
+from conversion_arms import (
     ConversionArguments,
     build_model,
     make_trainer,
@@ -20,17 +16,14 @@ from hf_primaldual.training.conversion import (
     time_steps,
     train_arm,
 )
-from hf_primaldual.training.conversion_tables import insert_tables, summarize_arms
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
+from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer, set_seed
+
+from hf_primaldual import AnnealToTarget
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["car", "wheel", "road", "moon", "star", "orbit"]
-
-
-def load_script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +33,8 @@ def checkpoint(tmp_path_factory):
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]))
     BertTokenizer(str(folder / "vocab.txt")).save_pretrained(folder)
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=11,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        intermediate_size=32,
-        max_position_embeddings=32,
-    )
+    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
+    config = BertConfig(vocab_size=11, max_position_embeddings=32, **shape)
     BertModel(config).save_pretrained(folder)
     return folder
 
@@ -87,22 +74,18 @@ def test_validation_documents_are_none_of_the_training_documents(texts, checkpoi
     assert max(len(ids) for ids in data.splits["train"]["input_ids"]) <= args.tokens
 
 
-@pytest.mark.parametrize("name", ["train", "validation", "test"])
-def test_more_documents_than_there_are(texts, checkpoint, args, name):
-    setattr(args, f"{name}_documents", 41)
-    with pytest.raises(ValueError, match=f"`{name}_documents` must lie in 2 to 38, got 41"):
-        prepare_texts(texts, AutoTokenizer.from_pretrained(checkpoint), args)
-
-
-def test_training_and_validation_documents_are_of_the_same_set(texts, checkpoint, args):
+def test_more_documents_than_there_are(texts, checkpoint, args):
+    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     args.train_documents = 38
     with pytest.raises(ValueError, match="come from the same 40 documents, got 38 and 8"):
-        prepare_texts(texts, AutoTokenizer.from_pretrained(checkpoint), args)
+        prepare_texts(texts, tokenizer, args)
+    args.test_documents = 41
+    with pytest.raises(ValueError, match="`test_documents` must lie in 2 to 38, got 41"):
+        prepare_texts(texts, tokenizer, args)
 
 
-@pytest.mark.parametrize("arm", ["softmax", "converted", "annealed", "recentred"])
-def test_an_arm_reads_the_test_set_for_the_chosen_learning_rate_alone(checkpoint, data, args, tmp_path, arm):
-    runs = train_arm(arm, checkpoint, data, args, seed=0, learning_rates=[1e-3, 1e-2], folder=tmp_path)
+def test_an_arm_reads_the_test_set_for_the_chosen_learning_rate_alone(checkpoint, data, args, tmp_path):
+    runs = train_arm("recentred", checkpoint, data, args, seed=0, learning_rates=[1e-3, 1e-2], folder=tmp_path)
     read = [run for run in runs if run["test_accuracy"] is not None]
     assert len(runs) == 2
     assert len(read) == 1
@@ -122,17 +105,8 @@ def test_annealing_arrives_and_resumes_to_the_bit(checkpoint, data, args, tmp_pa
         set_seed(0)
         model = build_model(checkpoint, data, args.arm_fields("annealed"))
         assert model.annealing_progress == 0
-        trainer = make_trainer(
-            model,
-            data,
-            args,
-            folder,
-            0,
-            1e-2,
-            [AnnealToTarget(5)],
-            save_strategy="steps",
-            save_steps=3,
-        )
+        steps = {"save_strategy": "steps", "save_steps": 3}
+        trainer = make_trainer(model, data, args, folder, 0, 1e-2, [AnnealToTarget(5)], **steps)
         trainer.train(resume_from_checkpoint=resume)
         return model
 
@@ -176,7 +150,7 @@ def test_differences_are_paired_by_seed():
         return {"arm": arm, "seed": seed, "learning_rate": 1e-4, "validation_accuracy": 0.5, "test_accuracy": test}
 
     runs = [run("softmax", 0, 0.5), run("softmax", 0, None), run("softmax", 1, 0.7), run("annealed", 1, 0.6)]
-    summary = summarize_arms(runs)
+    summary = conversion.summarize_arms(runs)
     assert summary["softmax"]["seeds"] == 2
     assert summary["annealed"]["difference_mean"] == pytest.approx(-0.1)
     assert summary["annealed"]["difference_std"] is None
@@ -187,7 +161,7 @@ def test_differences_are_paired_by_seed():
 )
 def test_the_documents_tables_are_those_of_the_results(path):
     text = (ROOT / "docs" / "conversion.md").read_text(encoding="utf-8")
-    assert insert_tables(text, json.loads(path.read_text(encoding="utf-8"))) == text
+    assert conversion.insert_tables(text, json.loads(path.read_text(encoding="utf-8"))) == text
 
 
 def test_the_comparison_writes_its_results_and_goes_on_where_it_stopped(checkpoint, texts, tmp_path, monkeypatch):
@@ -195,18 +169,17 @@ def test_the_comparison_writes_its_results_and_goes_on_where_it_stopped(checkpoi
     for split, rows in texts.items():
         lines = [f"{names[row['label']]}\t{row['text']}\n" for row in rows]
         (tmp_path / f"20newsgroups-{split}.tab").write_text("Category\tText\nd\tstring\nclass\t\n" + "".join(lines))
-    script = load_script("run_conversion")
     flags = ["--model", str(checkpoint), "--data_folder", str(tmp_path), "--output_dir", str(tmp_path / "out")]
     flags += ["--results", str(tmp_path / "results"), "--tokens", "12", "--batch", "4", "--epochs", "1"]
     flags += ["--train_documents", "12", "--validation_documents", "8", "--test_documents", "8"]
     flags += ["--time_tokens", "8", "--time_tokens_per_step", "16", "--rounds", "1"]
-    first = json.loads(script.main([*flags, "--seeds", "0"]).read_text())
+    first = json.loads(conversion.main([*flags, "--seeds", "0"]).read_text())
     assert len(first["accuracy"]["runs"]) == 6
     assert first["accuracy"]["dataset"]["test"] == 8
     trained = []
-    train_once = script.train_arm
-    monkeypatch.setattr(script, "train_arm", lambda arm, *rest: trained.append(arm) or train_once(arm, *rest))
-    second = json.loads(script.main([*flags, "--seeds", "0", "1"]).read_text())
+    train_once = conversion.train_arm
+    monkeypatch.setattr(conversion, "train_arm", lambda arm, *rest: trained.append(arm) or train_once(arm, *rest))
+    second = json.loads(conversion.main([*flags, "--seeds", "0", "1"]).read_text())
     assert trained == ["softmax", "converted", "annealed"]
     assert second["accuracy"]["runs"][:6] == first["accuracy"]["runs"]
     assert second["accuracy"]["summary"]["annealed"]["seeds"] == 2

@@ -4,9 +4,9 @@ import dataclasses
 import time
 
 import pytest
+from training import WARMUP, measure_training
 
 from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
-from hf_primaldual.training.speed import WARMUP, measure_training
 from hf_primaldual.training.time_series import series_task
 
 WAIT = 0.02
