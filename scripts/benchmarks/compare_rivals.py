@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 from rivals.measuring import describe, measure, train
-from rivals.models import IMAGE_MODELS, TEXT_MODELS, Build, Shape
+from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape
 from rivals.report import BLOCK, format_table, picture_name, plot_results, tables
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
@@ -155,7 +155,7 @@ def load_task(family: str, tokens: int, args: RivalArguments) -> Task:
     if family == "text":
         return newsgroups(tokens, args.vocab_size, args.groups, *sizes)
     shape = shape_of(args, tokens, labels=1)
-    return fashion_pages(shape.side * shape.patch, *sizes)
+    return fashion_pages(shape.side * PATCH, *sizes)
 
 
 def timed_inputs(family: str, shape: Shape, args: RivalArguments) -> dict[str, torch.Tensor]:
@@ -164,7 +164,7 @@ def timed_inputs(family: str, shape: Shape, args: RivalArguments) -> dict[str, t
     if family == "text":
         inputs = {"input_ids": torch.randint(1, shape.vocab_size, (args.batch, shape.tokens))}
     else:
-        side = shape.side * shape.patch
+        side = shape.side * PATCH
         inputs = {"pixel_values": torch.randn(args.batch, 1, side, side)}
     inputs["labels"] = torch.arange(args.batch) % shape.labels
     return {name: tensor.to(args.device) for name, tensor in inputs.items()}
@@ -225,7 +225,7 @@ def train_all(results: Results, models: dict[str, Build], task: Task, about: dic
                 f"loss {run['loss']['first']:.2f} to {run['loss']['last']:.2f}, {run['seconds']:.0f} s",
                 flush=True,
             )
-        results.put_failed_trainings(tokens, failed)
+        results.put_failed("training", tokens, failed)
         save(results, args)
 
 

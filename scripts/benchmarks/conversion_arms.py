@@ -217,10 +217,8 @@ def train_arm(
     folder: Path,
 ) -> list[dict[str, Any]]:
     """
-    Trains an arm once for each learning rate; the best on validation reads the test set, once.
-
-    Returns:
-        The runs; `test_accuracy` and `test_loss` are None for those that were not chosen.
+    Runs of an arm, one for each learning rate; the best on validation reads the test set, once, and `test_accuracy` and
+    `test_loss` of the others are None.
     """
     runs, best = [], None
     for learning_rate in learning_rates:
@@ -308,12 +306,8 @@ def time_steps(
     """
     Forward and backward of the converted model at several lengths, interleaved with softmax on sdpa.
 
-    Beyond the checkpoint's positions the table is longer and random: what a step costs does not depend on weights.
-
-    Args:
-        lengths: Tokens per document.
-        tokens_per_step: Documents in a batch are as many as give this number of tokens, at least one.
-        rounds: Timed calls of each.
+    Documents in a batch are as many as give `tokens_per_step`, at least one. Beyond the checkpoint's positions the
+    table is longer and random: what a step costs does not depend on weights.
     """
     fields = {"num_labels": 20, "pooling": "mean", "attention_probs_dropout_prob": 0.0, "identity": False}
     choices = {"softmax": {"attention": "softmax"}, target["attention"]: target}

@@ -1,5 +1,6 @@
 """
-Other papers' attentions with the signature of `PrimalDualAttention`, so that they stand in the same encoder.
+Other papers' attentions with the signature of `PrimalDualAttention`, so that they stand in the same encoder: from
+`(batch, tokens, width)` to the same shape, and None in the place of maps.
 
 Each computes what its paper says and runs through `scaled_dot_product_attention` wherever a softmax over products
 occurs, also where the published code or transformers' is eager. `docs/rivals.md` has the citations.
@@ -37,13 +38,7 @@ def join_heads(states: torch.Tensor) -> torch.Tensor:
 class LinformerAttention(nn.Module):
     """
     Softmax attention over `points` learned mixtures of the keys and of the values: E K and F V in place of K and V,
-    with E and F of shape `(points, tokens)` shared by the heads.
-
-    Args:
-        width (`int`): of the tokens.
-        num_heads (`int`): heads.
-        tokens (`int`): the only length that it takes.
-        points (`int`): rows of E and F, `k` in the paper.
+    with E and F of shape `(points, tokens)` shared by the heads. It takes one length, `tokens`.
     """
 
     def __init__(self, width: int, num_heads: int, tokens: int, points: int = 256):
@@ -55,7 +50,6 @@ class LinformerAttention(nn.Module):
         self.value_mixture = nn.Parameter(torch.randn(points, tokens) / tokens**0.5)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *args, **kwargs):
-        """`(batch, tokens, width)` to the same shape, and None in the place of maps."""
         refuse_mask("Linformer", attention_mask)
         tokens = self.key_mixture.shape[1]
         if hidden_states.shape[1] != tokens:
@@ -70,16 +64,8 @@ class NystromAttention(NystromformerSelfAttention):
     """
     transformers' Nystromformer attention with its two large softmaxes fused: of softmax(Q K~') Z (softmax(Q~ K') V)
     both outer factors are attentions, once the small Z is multiplied to the values first. Its convolution over 65
-    tokens goes through the Fourier transform, which at thousands of tokens is faster on a CPU than `nn.Conv2d`.
-
-    Args:
-        width (`int`): of the tokens.
-        num_heads (`int`): heads.
-        tokens (`int`): the only length that it takes, a multiple of `landmarks`.
-        landmarks (`int`): segments whose means are Q~ and K~.
-
-    Raises:
-        ValueError: when `tokens` is no multiple of `landmarks`.
+    tokens goes through the Fourier transform, which at thousands of tokens is faster on a CPU than `nn.Conv2d`. It
+    takes one length, a multiple of the landmarks, the segments whose means are Q~ and K~.
     """
 
     def __init__(self, width: int, num_heads: int, tokens: int, landmarks: int = 64):
@@ -97,7 +83,6 @@ class NystromAttention(NystromformerSelfAttention):
         self.o_proj = nn.Linear(width, width)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *args, **kwargs):
-        """`(batch, tokens, width)` to the same shape, and None in the place of maps."""
         refuse_mask("Nystromformer", attention_mask)
         # Each of query and key takes the square root of the usual scaling, as in transformers' code.
         scaling = self.attention_head_size**-0.25
@@ -135,7 +120,6 @@ class FourierMixing(FNetBasicFourierTransform):
         super().__init__(FNetConfig())
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, *args, **kwargs):
-        """`(batch, tokens, width)` to the same shape, and None in the place of maps."""
         refuse_mask("FNet", attention_mask)
         # bfloat16 has no Fourier transform.
         (mixed,) = super().forward(hidden_states.float())
@@ -158,13 +142,8 @@ class WithPrefix(nn.Module):
 
 class SegformerAttention(TransformersSegformerAttention):
     """
-    transformers' SegFormer attention: keys and values from a grid that a convolution of stride `ratio` has reduced.
-
-    Args:
-        width (`int`): of the tokens.
-        num_heads (`int`): heads.
-        ratio (`int`): the reduction of height and of width.
-        prefix (`int`): tokens in front of the grid.
+    transformers' SegFormer attention: keys and values from a grid that a convolution of stride `ratio` has reduced,
+    and from the `prefix` tokens in front of it.
     """
 
     def __init__(self, width: int, num_heads: int, ratio: int, prefix: int = 1):
@@ -174,21 +153,14 @@ class SegformerAttention(TransformersSegformerAttention):
             self.sequence_reduction = WithPrefix(self.sequence_reduction, prefix)
 
     def forward(self, hidden_states: torch.Tensor, attention_mask=None, *args, grid_size: tuple[int, int], **kwargs):
-        """`(batch, prefix + patches, width)` to the same shape, and None in the place of maps."""
         refuse_mask("SegFormer", attention_mask)
         return super().forward(hidden_states, *grid_size)
 
 
 class PvtV2Attention(PvtV2SelfAttention):
     """
-    transformers' PVTv2 attention with its softmax fused: keys and values from a reduced grid.
-
-    Args:
-        width (`int`): of the tokens.
-        num_heads (`int`): heads.
-        ratio (`int`, *optional*): the reduction of height and of width, by a convolution; without it the grid is
-            averaged to 7 x 7, as in PVTv2's linear version.
-        prefix (`int`): tokens in front of the grid.
+    transformers' PVTv2 attention with its softmax fused: keys and values from a grid that a convolution of stride
+    `ratio` has reduced, or averaged to 7 x 7 without one, as in PVTv2's linear version; and from the `prefix` tokens.
     """
 
     def __init__(self, width: int, num_heads: int, ratio: int | None = None, prefix: int = 1):
@@ -197,7 +169,6 @@ class PvtV2Attention(PvtV2SelfAttention):
         self.prefix = prefix
 
     def forward(self, hidden_states: torch.Tensor, attention_mask=None, *args, grid_size: tuple[int, int], **kwargs):
-        """`(batch, prefix + patches, width)` to the same shape, and None in the place of maps."""
         refuse_mask("PVTv2", attention_mask)
         query = self.transpose_for_scores(self.query(hidden_states))
         points = torch.cat((hidden_states[:, : self.prefix], self._reduce(hidden_states, grid_size)), dim=1)

@@ -18,21 +18,11 @@ def measure(
     models: dict[str, Build], shape: Shape, inputs: dict[str, torch.Tensor], dtype: str, rounds: int
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """
-    Parameters, FLOPs, memory and time of each model at one size, timed in turn.
+    `efficiency_point` of the models that work, over softmax or, where that fails, over the first that works; and the
+    errors of the others by name.
 
-    A model that cannot be built, or whose first training step fails, be it for want of memory, is left out and named
-    with its error: that is a result too, and the others go on.
-
-    Args:
-        models: how each is built, by name.
-        shape: of all of them.
-        inputs: with `labels`, on the device to measure on.
-        dtype: `"float32"`, or `"bfloat16"` for mixed precision.
-        rounds: timed calls of each.
-
-    Returns:
-        `efficiency_point` of those that work, over softmax or, where that fails, over the first that works; and the
-        errors of the others by name.
+    A model that cannot be built, or whose first training step fails, be it for want of memory, is left out: that is a
+    result too, and the others go on. `dtype` is `"float32"`, or `"bfloat16"` for mixed precision.
     """
     device = inputs["labels"].device
     working, failed = {}, {}
@@ -74,17 +64,10 @@ def train(
     **options,
 ) -> dict[str, Any]:
     """
-    Trains one model on one seed's batches, and reads one split once, after the last step.
+    Trains one model on one seed's batches, all classes in turns, and reads one split once, after the last step.
 
-    Args:
-        build, shape: the model.
-        task: its data.
-        seed: of the weights and of the order.
-        steps: of the training.
-        batch: rows of a step, of all classes in turns (`in_turns`).
-        learning_rate: of AdamW, with a warm-up of a tenth of the steps and a cosine decay.
-        evaluate: `"validation"` or `"test"`, the split that is read.
-        options: further fields of `TrainingArguments`: `bf16`, `use_cpu`.
+    AdamW's rate has a warm-up of a tenth of the steps and a cosine decay; `options` are further fields of
+    `TrainingArguments`.
 
     Returns:
         `seed`, `steps`, `accuracy`, `loss` as means over the first and the last fifth of the training, and `seconds`

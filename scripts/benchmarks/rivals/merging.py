@@ -46,14 +46,7 @@ class Matching:
             self.place[:, prefix + 1 :: 2] = numbers[:, first_of_b : self.tokens]
 
     def merge(self, hidden_states: torch.Tensor, size: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        Args:
-            hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`).
-            size (`torch.Tensor` of shape `(batch, tokens)`): how many tokens each one stands for.
-
-        Returns:
-            The averages weighted by size, of shape `(batch, tokens - count, width)`, and their sizes.
-        """
+        """Averages weighted by `size` `(batch, tokens)`, `(batch, tokens - count, width)`, and their sizes."""
         batch, _, width = hidden_states.shape
         total = size.new_zeros(batch, self.tokens).scatter_add(1, self.place, size)
         weighted = hidden_states * size.unsqueeze(-1).to(hidden_states.dtype)
@@ -86,15 +79,9 @@ class MergedTokens:
 
 class ToMeLayer(nn.Module):
     """
-    A softmax layer of this package that merges `count` tokens between attention and feed-forward block. Attention is
-    proportional: a key that stands for s tokens counts s times.
-
-    Args:
-        layer (`PrimalDualLayer`): with softmax attention and norms before the sublayers; its weights are used.
-        merged (`MergedTokens`): shared by all layers of a model.
-        count (`int`): tokens that go.
-        prefix (`int`): tokens that never merge.
-        is_first, is_last (`bool`): the first layer starts anew, the last one restores the number of tokens.
+    A softmax layer of this package, with norms before the sublayers, that merges `count` tokens behind `prefix`
+    between attention and feed-forward block. Attention is proportional: a key that stands for s tokens counts s times.
+    `merged` is shared by all layers of a model; the first one starts it, the last one restores the number of tokens.
     """
 
     def __init__(
@@ -111,7 +98,6 @@ class ToMeLayer(nn.Module):
         self.is_last = is_last
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
-        """`(batch, tokens, width)` to `(batch, tokens - count, width)`, and to all tokens again in the last layer."""
         refuse_mask("ToMe", attention_mask)
         if self.is_first:
             self.merged.start(hidden_states)

@@ -19,14 +19,9 @@ REFERENCES = {"text": (BASELINE, "nystrom"), "image": (BASELINE, "pvtv2")}
 @dataclass
 class Results:
     """
-    Attributes:
-        family: `"text"` or `"image"`.
-        settings: by what they concern: `model`, and `costs` and `training` where these were measured, each with the
-            environment that it was measured in.
-        tasks: the data of each length, by the number of tokens as a string.
-        costs: a row for each model and length, without a seed.
-        runs: a row for each model, length and seed.
-        failed: what had an error: `part` (`"costs"` or `"training"`), length, model and error.
+    What a file holds: `settings` of the `model`, of `costs` and of the `training`, the last two with the environment
+    that they were measured in; `tasks`, the data by the number of tokens as a string; `costs`, a row for each model
+    and length; `runs`, one for each model, length and seed; and `failed`, the errors.
     """
 
     family: str
@@ -44,10 +39,8 @@ class Results:
     @property
     def summary(self) -> list[dict[str, Any]]:
         """Accuracies over the seeds, a row for each model and length."""
-        return [row for tokens in self.lengths for row in summarize(self._runs_at(tokens), REFERENCES[self.family])]
-
-    def _runs_at(self, tokens: int) -> list[dict[str, Any]]:
-        return [run for run in self.runs if run["tokens"] == tokens]
+        by_length = ([run for run in self.runs if run["tokens"] == tokens] for tokens in self.lengths)
+        return [row for runs in by_length for row in summarize(runs, REFERENCES[self.family])]
 
     def save(self, folder: str | Path) -> Path:
         """Writes JSON and CSV, named by family, type and machine; returns the JSON file."""
@@ -58,18 +51,15 @@ class Results:
     def put_costs(self, tokens: int, rows: list[dict[str, Any]], failed: dict[str, str]) -> None:
         """What the models cost at one length, in place of all that was known of it: ratios are within one run."""
         self.costs = [row for row in self.costs if row["tokens"] != tokens] + rows
-        self._put_failed("costs", tokens, failed)
+        self.put_failed("costs", tokens, failed)
 
     def put_run(self, run: dict[str, Any]) -> None:
         """A training, in place of the one with its model, length and seed."""
         self.runs = [row for row in self.runs if any(row[key] != run[key] for key in ("model", "tokens", "seed"))]
         self.runs.append(run)
 
-    def put_failed_trainings(self, tokens: int, failed: dict[str, str]) -> None:
-        """The errors of one length's trainings by model."""
-        self._put_failed("training", tokens, failed)
-
-    def _put_failed(self, part: str, tokens: int, failed: dict[str, str]) -> None:
+    def put_failed(self, part: str, tokens: int, failed: dict[str, str]) -> None:
+        """The errors of one length by model, in `"costs"` or in `"training"`."""
         self.failed = [row for row in self.failed if (row["part"], row["tokens"]) != (part, tokens)]
         self.failed += [
             {"part": part, "tokens": tokens, "model": name, "error": error} for name, error in failed.items()
@@ -133,8 +123,10 @@ def summarize(runs: list[dict[str, Any]], references: Iterable[str] = (BASELINE,
         by_model.setdefault(run["model"], []).append(run)
     seeds = {name: [run["seed"] for run in own] for name, own in by_model.items()}
     # In the words of the package's training scripts.
-    named = [{"attention": run["model"], "seed": run["seed"], "test_accuracy": run["accuracy"]} for run in runs]
-    named.sort(key=lambda run: run["seed"])
+    named = [
+        {"attention": run["model"], "seed": run["seed"], "test_accuracy": run["accuracy"]}
+        for run in sorted(runs, key=lambda run: run["seed"])
+    ]
     differences = {
         reference: compare(
             named, [name for name in by_model if name != reference and seeds[name] == seeds[reference]], reference

@@ -26,11 +26,8 @@ IMAGE = 28
 @dataclass(frozen=True)
 class Task:
     """
-    Attributes:
-        train, validation, test: with the model's input, `input_ids` or `pixel_values`, and `labels`, as tensors;
-            classes take turns. Settings are chosen on `validation`, which is cut from the training data.
-        labels: number of classes.
-        description: for the results file.
+    Splits with the model's input and `labels` as tensors, classes in turns; `validation`, on which settings are
+    chosen, is cut from the training data.
     """
 
     train: Dataset
@@ -48,12 +45,7 @@ class Task:
 
 
 def hash_grams(text: bytes, vocab_size: int) -> np.ndarray:
-    """
-    One token for each byte: the `GRAM` bytes that end with it, hashed to 1 ... `vocab_size - 1`; 0 stays padding's.
-
-    Returns:
-        `np.ndarray` of int64, as long as the text.
-    """
+    """One token for each byte: the `GRAM` bytes that end with it, hashed to 1 ... `vocab_size - 1`; 0 is padding's."""
     padded = np.frombuffer(bytes(GRAM - 1) + text, np.uint8).astype(np.uint64)
     code = np.zeros(len(text), np.uint64)
     for offset in range(GRAM):
@@ -88,14 +80,8 @@ def join_and_cut(posts: Dataset, labels: ClassLabel, groups: list[str], tokens: 
 def newsgroups(tokens: int, vocab_size: int, groups: list[str], train: int, validation: int, test: int) -> Task:
     """
     Which group a document of 20 Newsgroups is from: posts of one group joined and cut (`join_and_cut`), a token for
-    each byte (`hash_grams`).
-
-    Args:
-        tokens: bytes of a document.
-        vocab_size: of the hashed bytes.
-        groups: the classes.
-        train, test: documents at most, of all groups in equal parts.
-        validation: documents, the last ones of each group's training posts.
+    each byte (`hash_grams`). `train` and `test` are documents at most, of all groups in equal parts; those of the
+    validation are the last ones of each group's training posts.
 
     Raises:
         ValueError: a group is unknown, or has no document of this length, or none besides those of the validation.
@@ -140,11 +126,7 @@ def fashion_pages(side: int, train: int, validation: int, test: int, folder: str
     """
     Which kind of clothes a page of Fashion-MNIST shows: images of one class side by side, in their own resolution, as
     many as fit into `side` x `side` pixels; what is left at the margins is black. Each image is on one page at most.
-
-    Args:
-        side: in pixels.
-        train, validation, test: pages at most, of all classes in equal parts; the first two of training images.
-        folder: of the published files; by default where `load_fashion_mnist` looks.
+    There are as many pages at most, of all classes in equal parts, those of the validation of training images.
 
     Raises:
         ValueError: a page is smaller than an image, or a class has not enough of them for one page.
