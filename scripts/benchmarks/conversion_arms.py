@@ -217,8 +217,8 @@ def train_arm(
     folder: Path,
 ) -> list[dict[str, Any]]:
     """
-    Runs of an arm, one for each learning rate; the best on validation reads the test set, once, and `test_accuracy` and
-    `test_loss` of the others are None.
+    Runs of an arm, one for each learning rate; the best on validation reads the test set, once, and `test_accuracy`
+    and `test_loss` of the others are None.
     """
     runs, best = [], None
     for learning_rate in learning_rates:
