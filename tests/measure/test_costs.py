@@ -68,9 +68,13 @@ def test_inference_alone_may_be_measured_and_inputs_that_make_no_sense_are_refus
 
 
 def test_a_point_holds_every_model_and_the_ratios_of_each_to_the_baseline():
-    models = {attention: text_model(attention) for attention in ("bn", "softmax", "sh")}
+    models, modes = {attention: text_model(attention) for attention in ("bn", "softmax", "sh")}, set()
+    for model in models.values():
+        model.register_forward_pre_hook(lambda model, args: modes.add((model.training, torch.is_grad_enabled())))
     point = efficiency_point(models, make_inputs(models["bn"], 64, 2), "softmax", rounds=2)
     assert (point["batch"], point["tokens"]) == (2, 64)
+    # No step is made in evaluation mode.
+    assert (False, True) not in modes
     for name, model in models.items():
         assert point[name]["train_step_flops"] > 2 * point[name]["forward_flops"]
         # The gradients, which the step allocates, and what is alive besides.
