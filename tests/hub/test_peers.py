@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.hub.checkpoints import contents
 from tests.hub.loopback.client import Client
 from tests.hub.loopback.git import check_trees
 from tests.hub.loopback.server import LoopbackHub
-from tests.hub.test_faults import contents, write_model
+from tests.hub.test_uploads import write_model
 
 pytestmark = pytest.mark.hub_peers
 
@@ -32,10 +33,8 @@ def peers():
 
 
 def pulled(client: Client, repository: str, **options) -> dict[str, bytes]:
-    """The files that a client gets of a repository, without the Hub's own."""
-    files = contents(Path(client("snapshot", repo_id=repository, **options)))
-    del files[".gitattributes"]
-    return files
+    """The files that a client gets of a repository."""
+    return contents(client("api", method="snapshot_download", repo_id=repository, **options))
 
 
 def test_what_npms_client_pushes_is_what_ours_pulls(peers, tmp_path):

@@ -6,6 +6,8 @@ It reads one line of JSON for each step, `[NAME, ARGUMENTS]`, does it with huggi
 `hf_primaldual.hub.publish`, and answers with a line: `{"result": ...}` or `{"error": CLASS, "message": ...}`.
 """
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -68,72 +70,41 @@ class ClientError(Exception):
     """What went wrong in the client's process, by its class and message."""
 
 
+def _shown(done) -> dict:
+    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "url": done.url, "shown": str(done)}
+
+
 def upload(folder: str, repo_id: str, **options) -> dict:
     from hf_primaldual.hub import publish
 
-    found = sorted(path for path in Path(folder).iterdir() if path.is_file())
-    done = publish.upload(found, repo_id, **options)
-    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "url": done.url, "shown": str(done)}
+    return _shown(publish.upload(folder, repo_id, **options))
 
 
 def publish(folder: str, repo_id: str, **options) -> dict:
     from hf_primaldual.hub import publish
 
-    done = publish.publish(folder, repo_id, **options)
-    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "shown": str(done)}
-
-
-def snapshot(repo_id: str, **options) -> str:
-    import huggingface_hub
-
-    return huggingface_hub.snapshot_download(repo_id, **options)
-
-
-def pull(repo_id: str) -> str:
-    from hf_primaldual.hub.pull import pull
-
-    return str(pull(repo_id))
-
-
-def add_to_collection(title: str, repo_ids: list[str], **options) -> dict:
-    from hf_primaldual.hub.collections import add_to_collection
-
-    collection = add_to_collection(title, repo_ids, **options)
-    notes = {item.item_id: item.note for item in collection.items}
-    return {"slug": collection.slug, "url": collection.url, "notes": notes}
-
-
-def found(tags: list[str], pipeline_tag: str | None = None) -> list[str]:
-    import huggingface_hub
-
-    models = huggingface_hub.HfApi().list_models(filter=tags, pipeline_tag=pipeline_tag)
-    return [model.id for model in models]
+    return _shown(publish.publish(folder, repo_id, **options))
 
 
 def api(method: str, **arguments) -> str:
+    """A method of `HfApi`."""
     import huggingface_hub
 
     return str(getattr(huggingface_hub.HfApi(), method)(**arguments))
 
 
-def whoami() -> str:
-    import huggingface_hub
-
-    return huggingface_hub.whoami()["name"]
-
-
-def collect(repo_ids: list[str]) -> dict:
-    from hf_primaldual.hub.collect import collect, format_collected
-
-    rows = collect(repo_ids)
-    return {"rows": rows, "table": format_collected(rows)}
+def run(code: str, **names) -> str:
+    """What a piece of Python prints, as one of docs/hub.md."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "code", "exec"), names)
+    return printed.getvalue()
 
 
 def main() -> None:
     # What libraries print must not come between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    every = (upload, publish, snapshot, pull, api, whoami, collect, add_to_collection, found)
-    steps = {step.__name__: step for step in every}
+    steps = {step.__name__: step for step in (upload, publish, api, run)}
     for line in sys.stdin:
         step, arguments = json.loads(line)
         try:
