@@ -163,7 +163,7 @@ def test_row_27_a_training_publishes_no_example_of_its_data(tmp_path, monkeypatc
     for name, lines in (("train", rows), ("validation", secret), ("test", rows)):
         (tmp_path / f"{name}.csv").write_text("\n".join(["text,label", *lines]))
     files = [f"--{name}_file={tmp_path / f'{name}.csv'}" for name in ("train", "validation", "test")]
-    argv = [*files, "--attention", "bn", "--seeds", "0", "--num_train_epochs", "1", "--output_dir", "out"]
+    argv = [*files, "--attention", "bn", "--seeds", "0", "--max_steps", "1", "--output_dir", "out"]
     argv += ["--hidden_size", "8", "--intermediate_size", "8", "--num_hidden_layers", "1", "--hub_token", "hf_abc"]
     argv += ["--max_tokens", "64", "--efficiency_tokens", "8", "--report_to", "none", "--use_cpu", "true"]
     argv += ["--model_license", "mit"]
@@ -195,29 +195,14 @@ def test_row_27_a_record_of_examples_as_an_older_version_wrote_it_is_refused_and
 
 # Made here, so that no file of this repository holds one.
 TOKEN, EMAIL = "hf_" + "a1B2" * 8, "someone" + "@" + "example.org"
-PLACES = [
-    "/gpfs/jane/x",
-    "~jane/x",
-    "/mnt2/jane/x",
-    "/disk1/jane",
-    "/afs/example.org/user/j",
-    "/nas/jane",
-    "/home2/jane",
-]
-PLACES += [
-    "file:///home/me/x",
-    "a:/home/me",
-    "C:/Users/me",
-    "C:\\Users",
-    "(/workspace/x)",
-    '"/kaggle/input"',
-    "=/dev/shm/x",
-]
-PLACES += ["/share/jane/x", "/local/x"]
+PLACES = r"""
+/gpfs/jane/x ~jane/x /mnt2/jane/x /disk1/jane /afs/example.org/user/j /nas/jane /home2/jane /share/jane/x /local/x
+file:///home/me/x a:/home/me C:/Users/me C:\Users (/workspace/x) "/kaggle/input" =/dev/shm/x
+"""
 SECRETS = [TOKEN, EMAIL, "https://jane:secret@example.org/x", "s3://AAAA:secret@bucket"]
 
 
-@pytest.mark.parametrize("text", [*PLACES, *SECRETS], ids=lambda text: text.replace("/", "_"))
+@pytest.mark.parametrize("text", [*PLACES.split(), *SECRETS], ids=lambda text: text.replace("/", "_"))
 def test_row_27_what_is_private_is_found_in_whatever_form_and_a_token_is_not_shown(text):
     with pytest.raises(ValueError, match=r"in line 2.*it would be public") as caught:
         check_text("text", f"first\nthen {text} follows")
@@ -302,16 +287,26 @@ def test_row_28_a_script_asks_nobody_whether_to_run_foreign_code(folder):
     assert not (folder / "ran").exists()
 
 
+WITHOUT_THE_PACKAGE = """
+import os
+
+try:
+    import hf_primaldual
+except ModuleNotFoundError:
+    open(os.environ["RAN"], "w")
+"""
+
+
 def test_row_28_code_that_is_not_the_packages_own_is_not_run_unasked(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("RAN", str(tmp_path / "ran"))
     code, weights = folder / "layers_primal_dual.py", load_file(folder / "model.safetensors")
-    code.write_text(code.read_text() + "\nimport os\n\nopen(os.environ['RAN'], 'w')\n")
+    code.write_text(code.read_text() + WITHOUT_THE_PACKAGE)
     save_file({name: tensor + 1 for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
     for look in (check, check_loading):
         with pytest.raises(ValueError, match=r"layers_primal_dual\.py .* pass `trust_remote_code=True`"):
             look(folder)
     assert not (tmp_path / "ran").exists()
-    # Trusted it is run, and its weights are not those recorded.
+    # Trusted it is run, where the package is hidden, and its weights are not those recorded.
     with pytest.raises(ValueError, match=r"do not give the logits recorded in check\.safetensors"):
         check(folder, trust_remote_code=True)
     assert (tmp_path / "ran").exists()
@@ -342,8 +337,8 @@ def assert_kept(card: str):
 
 
 def test_row_31_a_persons_own_words_pass_the_check_and_survive_whatever_writes_the_card(folder, tmp_path):
-    edited(folder)
-    stage(check(folder), "me/model", tmp_path)
+    check_card(load_results(folder / "results.json"), edited(folder))
+    stage(sorted(folder.iterdir()), "me/model", tmp_path)
     assert_kept((tmp_path / "README.md").read_text())
     assert 'model="me/model"' in (tmp_path / "README.md").read_text()
     results = load_results(folder / "results.json")
