@@ -20,9 +20,7 @@ ROOT = Path(__file__).parents[3]
 class Client:
     """The process, seen from the test; `client("upload", folder=..., repo_id=...)` is one step."""
 
-    def __init__(
-        self, endpoint: str | None, home: Path, token: str | None = "hf_test_write", xet: bool = True, prefix=()
-    ):
+    def __init__(self, endpoint: str | None, home: Path, token: str | None = "hf_test_write", xet: bool = True):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         environment |= {"HF_HOME": str(home), "PYTHONPATH": str(ROOT / "src")}
         environment |= {} if endpoint is None else {"HF_ENDPOINT": endpoint}
@@ -30,13 +28,8 @@ class Client:
         environment |= {} if token is None else {"HF_TOKEN": token}
         environment |= {} if xet else {"HF_HUB_DISABLE_XET": "1"}
         self.environment = environment
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, __file__],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen([sys.executable, __file__], env=environment, text=True, **pipes)
 
     def __enter__(self) -> "Client":
         return self
