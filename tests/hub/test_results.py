@@ -16,10 +16,13 @@ def test_results_come_back_as_they_were_saved_and_a_failed_save_leaves_them(resu
     save_results(results, path)
     assert load_results(path) == results
     assert list(load_results(path)) == list(results)
-    before = path.read_bytes()
-    with pytest.raises(ValueError, match="nan"):
-        save_results(changed(results, ("comparisons", "bn", "difference_mean"), math.nan), path)
-    assert path.read_bytes() == before
+    before = path.read_text()
+    with pytest.raises(ValueError, match="'date' is 5"):
+        save_results(changed(results, ("date",), 5), path)
+    # Whoever reads meanwhile has the old file, whole.
+    with path.open() as reader:
+        save_results(changed(results, ("date",), "tomorrow"), path)
+        assert reader.read() == before != path.read_text()
     assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
 
 
