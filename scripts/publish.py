@@ -5,13 +5,11 @@ Checks a checkpoint folder and publishes it on the Hub in one commit. The token 
     python scripts/publish.py outputs/demo/primal-dual-japanesevowels-bn-sh me/japanese-vowels --dry_run
     python scripts/publish.py FOLDER me/name --private --revision experiment --tag v1
     python scripts/publish.py FOLDER me/name --pull_request
-    python scripts/publish.py FOLDER me/name --collection "Primal-dual attentions"
 """
 
 import argparse
 import sys
 
-from hf_primaldual.hub.collections import add_to_collection
 from hf_primaldual.hub.publish import Upload, publish
 
 
@@ -27,7 +25,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--pull_request", action="store_true", help="Open a pull request instead of committing.")
     parser.add_argument("--tag", help="Name for the commit.")
     parser.add_argument("--message", help="Of the commit. Default: the model's name.")
-    parser.add_argument("--collection", help="Title of a collection of the owner, made if absent, that it goes into.")
     parser.add_argument("--dry_run", action="store_true", help="Check, list what would happen, and send nothing.")
     parser.add_argument(
         "--delete_others", action="store_true", help="Remove files of the repository that the folder lacks."
@@ -39,15 +36,9 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> Upload:
-    parser = build_parser()
-    args = vars(parser.parse_args(argv))
-    collection = args.pop("collection")
-    if collection is not None and (args["pull_request"] or args["revision"] not in (None, "main")):
-        parser.error("--collection tells what `main` holds: leave out --pull_request and --revision")
+    args = vars(build_parser().parse_args(argv))
     upload = publish(args.pop("folder"), args.pop("repo_id"), **args)
     print(upload)
-    if collection is not None and not args["dry_run"]:
-        print(add_to_collection(collection, [upload.repo_id], private=args["private"]).url)
     return upload
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_primaldual.hub.card import write_card
+from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.hub.results import load_results, save_results, write_atomically
 
 ROOT = Path(__file__).parents[1]
@@ -24,8 +25,6 @@ is read once a run; accuracies are mean and deviation over the seeds. The differ
 p is that of a paired t-test, adjusted for the number of attentions in the table (Holm). FLOPs of the forward and time
 of a training step are at the data's own length, in units of the baseline's.
 """
-# Between these two lines of the README.
-BEGIN, END = "<!-- results of training -->", "<!-- end of results -->"
 COLUMNS = ("attention", "test accuracy, %", "difference, points", "p, adjusted", "more than noise", "FLOPs", "time")
 
 
@@ -42,9 +41,8 @@ def render(results: Mapping[str, Any]) -> str:
         f"{results['hardware']['threads']} thread(s), torch {results['versions']['torch']}. "
         f"[Card](../model_cards/{results['model_name']}/README.md) of the released `{results['attention']}`.",
         "",
-        f"| {' | '.join(COLUMNS)} |",
-        "|" + "---|" * len(COLUMNS),
     ]
+    rows = []
     for name in (baseline, *results["attentions"]):
         summary = results["summary"][name]
         cells = [f"`{name}`", percent(summary["test_accuracy_mean"], summary["test_accuracy_std"])]
@@ -61,8 +59,8 @@ def render(results: Mapping[str, Any]) -> str:
                 f"{ratios['flops']:.2f}",
                 f"{ratios['train_step']:.2f}",
             ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([*lines, "", "```bash", results["command"], "```", ""])
+        rows.append(cells)
+    return "\n".join([*lines, markdown_table(COLUMNS, rows), "", "```bash", results["command"], "```", ""])
 
 
 def percent(mean: float, deviation: float | None, sign: str = "") -> str:
@@ -86,15 +84,15 @@ def summary() -> str:
     """The table of the README: test accuracy of every attention on every task."""
     tables = [load_results(path) for path in sorted(RESULTS.glob("*.json"))]
     names = list(dict.fromkeys(name for results in tables for name in (results["baseline"], *results["attentions"])))
-    lines = [f"| task | {' | '.join(f'`{name}`' for name in names)} |", "|" + "---|" * (1 + len(names))]
+    rows = []
     for results in tables:
         cells = []
         for name in names:
             figures = results["summary"].get(name)
             cell = "" if figures is None else percent(figures["test_accuracy_mean"], figures["test_accuracy_std"])
             cells.append(marked(cell, results["comparisons"].get(name)))
-        lines.append(f"| {results['dataset']['name']} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        rows.append([results["dataset"]["name"], *cells])
+    return markdown_table(["task", *(f"`{name}`" for name in names)], rows)
 
 
 def main() -> None:
@@ -107,8 +105,8 @@ def main() -> None:
             shutil.copyfile(path.with_suffix(".png"), folder / plot)
         print(write_card(folder).relative_to(ROOT))
     write_atomically(ROOT / "docs" / "results.md", document())
-    before, rest = (ROOT / "README.md").read_text(encoding="utf-8").split(BEGIN)
-    write_atomically(ROOT / "README.md", f"{before}{BEGIN}\n{summary()}\n{END}{rest.split(END)[1]}")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    write_atomically(ROOT / "README.md", replace_between(readme, "results of training", summary()))
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from hf_primaldual import (
     PrimalDualTimeSeriesForSequenceClassification,
 )
 from hf_primaldual.hub.card import render_card
+from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.hub.results import load_results
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 
@@ -30,7 +31,7 @@ def demo_folder(tmp_path, monkeypatch):
     config = PrimalDualTimeSeriesConfig(num_channels=12, num_labels=9, max_position_embeddings=29)
     PrimalDualTimeSeriesForSequenceClassification(config).save_pretrained(CHECKPOINT)
     PrimalDualTimeSeriesFeatureExtractor(feature_size=12).save_pretrained(CHECKPOINT)
-    # The README's repository; tests/hub/test_downloads.py loads one from a server, by revisions.
+    # The README's repository; tests/hub/test_whole_way.py loads one from a server, by revisions.
     shutil.copytree(CHECKPOINT, "me/japanese-vowels")
     return tmp_path
 
@@ -78,9 +79,8 @@ def test_a_committed_card_is_what_its_results_render_to(folder):
 def test_the_page_of_results_and_the_cards_are_those_of_the_committed_runs():
     module = runpy.run_path(str(ROOT / "scripts" / "render_results.py"))
     assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == module["document"]()
-    assert f"{module['BEGIN']}\n{module['summary']()}\n{module['END']}" in (ROOT / "README.md").read_text(
-        encoding="utf-8"
-    )
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert readme == replace_between(readme, "results of training", module["summary"]())
     for path in sorted(module["RESULTS"].glob("*.json")):
         results = load_results(path)
         folder = ROOT / "model_cards" / results["model_name"]

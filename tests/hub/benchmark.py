@@ -35,13 +35,9 @@ from pathlib import Path
 from hf_primaldual import *
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import check
-from tests.hub.tables import table
+from tests.hub.tables import table, without
 
-folder = Path(sys.argv[1])
-results = table()
-results["dataset"]["channels"] = {CHANNELS}
-plot = folder.parent / "learning_curves.png"
-plot.write_bytes(b"a picture")
+folder, results = Path(sys.argv[1]), without(table(), ("plots",))
 config = PrimalDualTimeSeriesConfig(
     num_channels={CHANNELS}, num_labels=9, hidden_size=256, intermediate_size=1024, num_hidden_layers=8,
     max_position_embeddings=128,
@@ -49,7 +45,7 @@ config = PrimalDualTimeSeriesConfig(
 model = PrimalDualTimeSeriesForSequenceClassification(config)
 extractor = PrimalDualTimeSeriesFeatureExtractor({CHANNELS})
 started = time.perf_counter()
-save_checkpoint(folder, model, extractor, results, [plot])
+save_checkpoint(folder, model, extractor, results)
 built = time.perf_counter()
 check(folder)
 print(json.dumps({{"build": built - started, "check": time.perf_counter() - built}}))

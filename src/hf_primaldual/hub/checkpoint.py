@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,7 @@ def save_checkpoint(
     what the model makes of inputs that are drawn, never of examples: who publishes or downloads the checkpoint can
     tell whether it is the one that was trained.
 
-    The folder is built beside its place and moved there when it is whole: a failure leaves what was there before.
+    The folder is built next to its place and moved there when it is whole: a failure leaves what was there before.
 
     Args:
         folder: The checkpoint's place.
@@ -52,11 +51,11 @@ def save_checkpoint(
     given, folder = Path(folder), Path(folder).resolve()
     if folder.exists():
         check_replaceable(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    building = folder.with_name(f".{folder.name}-{os.getpid()}")
+    # What a process that was killed had left.
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
     try:
-        # mkdtemp makes a folder for its owner alone; a checkpoint is as readable as any other folder.
-        building.chmod(0o777 & ~_umask())
         model.save_pretrained(building)
         check_arrived(building)
         processor.save_pretrained(building)
@@ -96,14 +95,12 @@ def write_record(folder: str | os.PathLike) -> Path:
     Raises:
         OSError, ValueError: The checkpoint cannot be loaded.
     """
-    import transformers
-
     import hf_primaldual
 
     config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
     name = next(iter(config.get("architectures") or ()), None)
-    model_class = getattr(hf_primaldual, name, None) if name in hf_primaldual.__all__ else None
-    if model_class is None or not issubclass(model_class, transformers.PreTrainedModel):
+    model_class = getattr(hf_primaldual, str(name), None)
+    if not hasattr(model_class, "from_pretrained"):
         raise ValueError(f"'architectures' of {folder}/config.json must name a model of hf_primaldual, not {name!r}")
     return _write_record(Path(folder), model_class.from_pretrained(folder))
 
@@ -119,12 +116,6 @@ def _write_record(folder: Path, model: "PreTrainedModel") -> Path:
     tensors = {f"input.{name}": tensor for name, tensor in inputs.items()} | {"logits": logits.cpu().contiguous()}
     save_file(tensors, folder / RECORD)
     return folder / RECORD
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 __all__ = ["save_checkpoint", "write_record"]

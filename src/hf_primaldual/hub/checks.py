@@ -6,14 +6,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from huggingface_hub import ModelCard
 from safetensors import safe_open
 
 from .card import check_card
@@ -28,7 +26,7 @@ EXPECTED = re.compile(
     r"|added_tokens\.json|vocab\.(txt|json)|merges\.txt|spiece\.model|LICENSE(\.txt)?"
 )
 PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
-BINARY = (".safetensors", ".png", ".model")
+BINARY = (".png", ".model")
 PRIVATE = {
     "an absolute path": re.compile(
         # Not in an address, after its `://` or its host.
@@ -52,15 +50,12 @@ _SECRETS = re.compile(
 )
 # Of `annealing.millionths`: the model has become what it was to become.
 _ARRIVED = 1_000_000
-# Another processor rounds otherwise than the one that the logits were recorded on.
-TOLERANCE = 1e-3
 _WRITE_RECORD = "write it anew with `hf_primaldual.hub.checkpoint.write_record(folder)`"
 
 
 def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Path]:
     """
-    Looks a checkpoint folder over, and loads it as a stranger would: `python -I`, this package hidden,
-    `trust_remote_code=True`, no network.
+    Looks a checkpoint folder over, and loads it where this package is not installed (`check_loading`).
 
     Args:
         trust_remote_code: Runs code of the folder that is not the installed package's own, as that of a transform from
@@ -78,28 +73,22 @@ def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Pa
         if not (folder / name).is_file():
             hint = f"; {_WRITE_RECORD}" if name == RECORD else ""
             raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has{hint}")
-    results = load_results(folder / "results.json")
-    found = _plain_files(folder)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if foreign_code(folder) and not trust_remote_code:
-        # A file that should not be there at all is named as such.
-        _check_names(folder, found, results, config)
-    # Nearly all the time goes into importing transformers, there and, for a function, here: both at once.
-    with _loading(folder, trust_remote_code) as wait:
-        _check_names(folder, found, results, config)
-        _check_record(folder, config)
-        check_arrived(folder)
-        for path in found:
-            check_file(path)
-        _check_card(folder, results)
-        _check_origin(results, config)
-        wait()
+    results, config, found = load_results(folder / "results.json"), _json(folder / "config.json"), _plain_files(folder)
+    _check_names(folder, found, results, config)
+    _check_record(folder, config)
+    check_arrived(folder)
+    for path in found:
+        check_file(path)
+    check_card(results, (folder / "README.md").read_text(encoding="utf-8"))
+    _check_origin(results, config)
+    check_loading(folder, trust_remote_code)
     return found
 
 
 def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) -> None:
     """
-    Loads a checkpoint in a process of its own and compares what it makes of the recorded inputs (`RECORD`).
+    Loads a checkpoint with `trust_remote_code=True` in a process of its own (`python -I`, this package hidden, no
+    network), and compares what it makes of the recorded inputs (`RECORD`).
 
     Args:
         trust_remote_code: As for `check`.
@@ -108,55 +97,31 @@ def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) ->
         ValueError: It does not load, or gives other logits; with the last line that the process wrote. Or it has code
             that is not the installed package's own, and is not trusted.
     """
-    with _loading(folder, trust_remote_code) as wait:
-        wait()
-
-
-def foreign_code(folder: str | os.PathLike) -> list[str]:
-    """The names of the Python files of a folder that are not those of the installed package, byte for byte."""
-    own = files("hf_primaldual.modeling")
-    return [
+    own, folder = files("hf_primaldual.modeling"), Path(folder)
+    foreign = [
         path.name
-        for path in sorted(Path(folder).glob("*.py"))
+        for path in sorted(folder.glob("*.py"))
         if not own.joinpath(path.name).is_file() or own.joinpath(path.name).read_bytes() != path.read_bytes()
     ]
-
-
-@contextmanager
-def _loading(folder: str | os.PathLike, trust_remote_code: bool) -> Iterator[Callable[[], None]]:
-    """Starts what `check_loading` does and gives the function that waits for it; left unwaited for, it is ended."""
-    foreign = foreign_code(folder)
     if foreign and not trust_remote_code:
         raise ValueError(
             f"{', '.join(foreign)} of {folder} is not the code of the installed hf_primaldual, and checking the "
             "folder would run it with your rights; read it, then pass `trust_remote_code=True`"
         )
-    script = files(__package__).joinpath("stranger.py").read_text(encoding="utf-8")
-    with (
-        tempfile.TemporaryDirectory(prefix="hf_primaldual-check-") as home,
-        subprocess.Popen(
-            [sys.executable, "-I", "-c", script, str(Path(folder).resolve()), RECORD, str(TOLERANCE)],
-            # No cache but its own: each has a variable that would win over HF_HOME.
-            env={name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
-            | {"HF_HOME": home, "HF_HUB_OFFLINE": "1"},
+    with tempfile.TemporaryDirectory(prefix="hf_primaldual-check-") as home:
+        # No cache but its own: each has a variable that would win over HF_HOME.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "TRANSFORMERS_"))}
+        done = subprocess.run(
+            [sys.executable, "-I", str(Path(__file__).with_name("load_check.py")), str(folder.resolve()), RECORD],
+            env={**kept, "HF_HOME": home, "HF_HUB_OFFLINE": "1"},
             cwd=home,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             text=True,
-        ) as process,
-    ):
-
-        def wait() -> None:
-            _, errors = process.communicate()
-            if process.returncode:
-                said = errors.strip().splitlines()[-1:] or ["nothing"]
-                raise ValueError(f"{folder} does not load where this package is not installed: {said[0]}")
-
-        try:
-            yield wait
-        finally:
-            process.kill()
+            check=False,
+        )
+    if done.returncode:
+        said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
+        raise ValueError(f"{folder} does not load where this package is not installed: {said[0]}")
 
 
 def check_text(name: str, text: str) -> None:
@@ -178,11 +143,8 @@ def check_replaceable(folder: Path) -> None:
     Raises:
         FileExistsError: A folder holds what is no file of a checkpoint, and would be lost if one took its place.
     """
-    config, results = (
-        json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        for path in (folder / "config.json", folder / "results.json")
-    )
-    named = {*REQUIRED, *results.get("plots", ())} | (_code(folder, config) if config.get("auto_map") else set())
+    config, results = (_json(folder / name) for name in ("config.json", "results.json"))
+    named = _names(folder, results, config)
     for path in sorted(folder.iterdir()):
         if path.name not in named and not EXPECTED.fullmatch(path.name):
             raise FileExistsError(f"{folder} holds {path.name}, which is no file of a checkpoint; move it elsewhere")
@@ -195,18 +157,18 @@ def check_arrived(folder: str | os.PathLike) -> None:
             `config.json`), and its weights say that it has not arrived.
     """
     folder = Path(folder)
-    if not json.loads((folder / "config.json").read_text(encoding="utf-8")).get("annealed"):
-        return
-    for path in sorted(folder.glob("model*.safetensors")):
-        with safe_open(path, "np") as weights:
-            for name in weights.keys():  # noqa: SIM118
-                if name.endswith("annealing.millionths") and (there := int(weights.get_tensor(name))) < _ARRIVED:
-                    raise ValueError(
-                        f"{folder} still is softmax to {100 * (1 - there / _ARRIVED):.4g} % ({name} is {there} of "
-                        f"{_ARRIVED}), while its name says otherwise; move the model there with "
-                        "`hf_primaldual.integration.annealing.anneal(model, 1.0)`, or train it to the end with "
-                        "`AnnealToTarget`, and save it again"
-                    )
+    weights = sorted(folder.glob("model*.safetensors")) if _json(folder / "config.json").get("annealed") else []
+    for path in weights:
+        with safe_open(path, "np") as tensors:
+            progress = {name: tensors.get_tensor(name) for name in tensors.keys() if "annealing" in name}  # noqa: SIM118
+        for name, there in progress.items():
+            if name.endswith("annealing.millionths") and there < _ARRIVED:
+                raise ValueError(
+                    f"{folder} still is softmax to {100 * (1 - there / _ARRIVED):.4g} % ({name} is {there} of "
+                    f"{_ARRIVED}), while its name says otherwise; move the model there with "
+                    "`hf_primaldual.integration.annealing.anneal(model, 1.0)`, or train it to the end with "
+                    "`AnnealToTarget`, and save it again"
+                )
 
 
 def without_places(value: Any) -> Any:
@@ -223,6 +185,11 @@ def without_places(value: Any) -> Any:
     return value
 
 
+def _json(path: Path) -> dict[str, Any]:
+    """A file of JSON; nothing where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
 def _plain_files(folder: Path) -> list[Path]:
     """What is in a folder, of which nothing is harmful to read."""
     found = sorted(folder.iterdir())
@@ -235,7 +202,9 @@ def _plain_files(folder: Path) -> list[Path]:
 
 
 def _check_names(folder: Path, found: list[Path], results: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    named = {*REQUIRED, *results.get("plots", ()), *_code(folder, config)}
+    if not config.get("auto_map"):
+        raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with")
+    named = _names(folder, results, config)
     for name in sorted(named):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} lacks {name}, which its results or its code name")
@@ -246,22 +215,22 @@ def _check_names(folder: Path, found: list[Path], results: Mapping[str, Any], co
         raise FileNotFoundError(f"{folder} holds no weights, model.safetensors")
 
 
-def _code(folder: Path, config: Mapping[str, Any]) -> set[str]:
-    """The Python files that the configurations name, and those that these import."""
-    from transformers.dynamic_module_utils import get_relative_import_files
-
-    classes = list(config.get("auto_map", {}).values())
-    if not classes:
-        raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with")
+def _names(folder: Path, results: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
+    """The files that a checkpoint must have, Python files that its configurations name and their imports included."""
+    classes = [*config.get("auto_map", {}).values()]
     classes += [pipeline["impl"] for pipeline in config.get("custom_pipelines", {}).values()]
     for name in ("preprocessor_config.json", "tokenizer_config.json"):
-        if (folder / name).is_file():
-            other = json.loads((folder / name).read_text(encoding="utf-8")).get("auto_map", {})
-            classes += [value for value in other.values() if isinstance(value, str)]
-    names = {f"{value.rpartition('--')[2].partition('.')[0]}.py" for value in classes}
-    missing = [name for name in names if not (folder / name).is_file()]
-    there = [folder / name for name in names.difference(missing)]
-    return names | {Path(imported).name for path in there for imported in get_relative_import_files(path)}
+        classes += [value for value in _json(folder / name).get("auto_map", {}).values() if isinstance(value, str)]
+    code = {value.rpartition("--")[2].partition(".")[0] for value in classes}
+    waiting = list(code)
+    while waiting:
+        path = folder / f"{waiting.pop()}.py"
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        # As transformers looks for what to download.
+        imported = set(re.findall(r"^\s*(?:from|import)\s+\.(\w+)", text, flags=re.MULTILINE)) - code
+        code |= imported
+        waiting += imported
+    return {*REQUIRED, *results.get("plots", ()), *(f"{name}.py" for name in code)}
 
 
 def _check_record(folder: Path, config: Mapping[str, Any]) -> None:
@@ -309,14 +278,6 @@ def _check_secrets(name: str, value: Any) -> None:
             _check_secrets(name, inner)
 
 
-def _check_card(folder: Path, results: Mapping[str, Any]) -> None:
-    text = (folder / "README.md").read_text(encoding="utf-8")
-    check_card(results, text)
-    data = ModelCard(text).data
-    if data.library_name != "transformers" or not data.license or not data.eval_results:
-        raise ValueError(f"the metadata of {folder / 'README.md'} lacks library_name, license or model-index")
-
-
 def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """The licence, the data set and the base model are stated by whoever trained it, and never guessed."""
     for key, value in (("license", results["license"]), ("dataset.name", results["dataset"]["name"])):
@@ -337,6 +298,5 @@ __all__ = [
     "check_loading",
     "check_replaceable",
     "check_text",
-    "foreign_code",
     "without_places",
 ]

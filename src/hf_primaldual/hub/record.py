@@ -29,7 +29,7 @@ def draw_inputs(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     random = np.random.RandomState(0)
     family = config.get("model_type")
     if family == "primal_dual_vit":
-        height, width = _pair(config["image_size"])
+        height, width = (size, size) if isinstance(size := config["image_size"], int) else size
         return {"pixel_values": _standard(random, (2, config["num_channels"], height, width))}
     if family not in ("primal_dual_text", "primal_dual_time_series"):
         raise ValueError(f"'model_type' of config.json must be of a family of hf_primaldual, not {family!r}")
@@ -57,10 +57,6 @@ def _tokens(random: np.random.RandomState, config: Mapping[str, Any], mask: np.n
 def _mask(longest: int, shares: tuple[float, float]) -> np.ndarray:
     lengths = [max(1, round(share * longest)) for share in shares]
     return (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
-
-
-def _pair(size: int | list[int]) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else tuple(size)
 
 
 __all__ = ["RECORD", "draw_inputs"]

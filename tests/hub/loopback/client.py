@@ -6,6 +6,8 @@ It reads one line of JSON for each step, `[NAME, ARGUMENTS]`, does it with huggi
 `hf_primaldual.hub.publish`, and answers with a line: `{"result": ...}` or `{"error": CLASS, "message": ...}`.
 """
 
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -18,9 +20,7 @@ ROOT = Path(__file__).parents[3]
 class Client:
     """The process, seen from the test; `client("upload", folder=..., repo_id=...)` is one step."""
 
-    def __init__(
-        self, endpoint: str | None, home: Path, token: str | None = "hf_test_write", xet: bool = True, prefix=()
-    ):
+    def __init__(self, endpoint: str | None, home: Path, token: str | None = "hf_test_write", xet: bool = True):
         environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
         environment |= {"HF_HOME": str(home), "PYTHONPATH": str(ROOT / "src")}
         environment |= {} if endpoint is None else {"HF_ENDPOINT": endpoint}
@@ -28,13 +28,8 @@ class Client:
         environment |= {} if token is None else {"HF_TOKEN": token}
         environment |= {} if xet else {"HF_HUB_DISABLE_XET": "1"}
         self.environment = environment
-        self.process = subprocess.Popen(
-            [*prefix, sys.executable, __file__],
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen([sys.executable, __file__], env=environment, text=True, **pipes)
 
     def __enter__(self) -> "Client":
         return self
@@ -68,72 +63,41 @@ class ClientError(Exception):
     """What went wrong in the client's process, by its class and message."""
 
 
+def _shown(done) -> dict:
+    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "url": done.url, "shown": str(done)}
+
+
 def upload(folder: str, repo_id: str, **options) -> dict:
     from hf_primaldual.hub import publish
 
-    found = sorted(path for path in Path(folder).iterdir() if path.is_file())
-    done = publish.upload(found, repo_id, **options)
-    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "url": done.url, "shown": str(done)}
+    return _shown(publish.upload(folder, repo_id, **options))
 
 
 def publish(folder: str, repo_id: str, **options) -> dict:
     from hf_primaldual.hub import publish
 
-    done = publish.publish(folder, repo_id, **options)
-    return {"commit": done.commit, "removed": done.removed, "kept": done.kept, "shown": str(done)}
-
-
-def snapshot(repo_id: str, **options) -> str:
-    import huggingface_hub
-
-    return huggingface_hub.snapshot_download(repo_id, **options)
-
-
-def pull(repo_id: str) -> str:
-    from hf_primaldual.hub.pull import pull
-
-    return str(pull(repo_id))
-
-
-def add_to_collection(title: str, repo_ids: list[str], **options) -> dict:
-    from hf_primaldual.hub.collections import add_to_collection
-
-    collection = add_to_collection(title, repo_ids, **options)
-    notes = {item.item_id: item.note for item in collection.items}
-    return {"slug": collection.slug, "url": collection.url, "notes": notes}
-
-
-def found(tags: list[str], pipeline_tag: str | None = None) -> list[str]:
-    import huggingface_hub
-
-    models = huggingface_hub.HfApi().list_models(filter=tags, pipeline_tag=pipeline_tag)
-    return [model.id for model in models]
+    return _shown(publish.publish(folder, repo_id, **options))
 
 
 def api(method: str, **arguments) -> str:
+    """A method of `HfApi`."""
     import huggingface_hub
 
     return str(getattr(huggingface_hub.HfApi(), method)(**arguments))
 
 
-def whoami() -> str:
-    import huggingface_hub
-
-    return huggingface_hub.whoami()["name"]
-
-
-def collect(repo_ids: list[str]) -> dict:
-    from hf_primaldual.hub.collect import collect, format_collected
-
-    rows = collect(repo_ids)
-    return {"rows": rows, "table": format_collected(rows)}
+def run(code: str, **names) -> str:
+    """What a piece of Python prints, as one of docs/hub.md."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, "code", "exec"), names)
+    return printed.getvalue()
 
 
 def main() -> None:
     # What libraries print must not come between the answers.
     answers, sys.stdout = sys.stdout, sys.stderr
-    every = (upload, publish, snapshot, pull, api, whoami, collect, add_to_collection, found)
-    steps = {step.__name__: step for step in every}
+    steps = {step.__name__: step for step in (upload, publish, api, run)}
     for line in sys.stdin:
         step, arguments = json.loads(line)
         try:

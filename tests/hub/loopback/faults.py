@@ -11,9 +11,8 @@ class Fault:
     What happens to the next `times` requests whose method and path match.
 
     `kind` is `status`, an answer with that status and those headers; `cut-request`, the connection is closed after a
-    first piece of the body has come; `cut-response`, after half of the answer; `lost-response`, once the request has
-    been carried out; `corrupt`, the answer has one byte changed; `hold`, no answer comes while the client waits;
-    `together`, the first of two requests waits for the second.
+    first piece of the body has come; `lost-response`, once the request has been carried out; `hold`, no answer comes
+    while the client waits; `together`, the first of two requests waits for the second.
     """
 
     method: str
@@ -61,32 +60,12 @@ class Faults:
             while fault.seen < 2:
                 await asyncio.sleep(0.01)
             await self.app(scope, receive, send)
-        elif fault.kind == "lost-response":
+        else:
 
             async def drop(message):
                 connection.abort()
 
             await self.app(scope, receive, drop)
-        else:
-            await self.app(scope, receive, _Damaged(fault.kind, send, connection))
-
-
-class _Damaged:
-    """Sends an answer that is cut or changed."""
-
-    def __init__(self, kind, send, connection):
-        self.kind, self.send, self.connection = kind, send, connection
-
-    async def __call__(self, message):
-        body = message.get("body", b"")
-        if not body:
-            await self.send(message)
-        elif self.kind == "cut-response":
-            await self.send({**message, "body": body[: len(body) // 2], "more_body": True})
-            self.connection.close()
-        else:
-            changed = bytes([body[0] ^ 255]) + body[1:]
-            await self.send({**message, "body": changed})
 
 
 async def _whole_body(receive) -> None:

@@ -31,12 +31,15 @@ class File:
         return git_id("blob", self.content)
 
     @property
-    def length(self) -> int:
-        return len(self.content) if self.sha256 is None else self.size
-
-    @property
     def etag(self) -> str:
         return self.sha256 or self.oid
+
+    def entry(self, path: str) -> dict:
+        """How a tree is listed."""
+        about = {"type": "file", "path": path, "size": self.size or len(self.content), "oid": self.oid}
+        if self.sha256 is not None:
+            about["lfs"] = {"oid": self.sha256, "size": self.size, "pointerSize": len(self.content)}
+        return about if self.xet_hash is None else {**about, "xetHash": self.xet_hash}
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Where the loopback test Hub keeps large files: by sha256, and in the content store that hf_xet writes itself."""
 
 import hashlib
-import os
-import time
+import shutil
+import tempfile
 from pathlib import Path
 
 import hf_xet
@@ -33,13 +33,14 @@ class Storage:
     def path(self, sha256: str) -> Path:
         return self.large / sha256
 
+    def read(self, sha256: str) -> bytes:
+        return self.path(sha256).read_bytes()
+
     def put(self, sha256: str, content: bytes) -> bool:
         """Keeps what was sent if it is what it says it is."""
         if hashlib.sha256(content).hexdigest() != sha256:
             return False
-        temporary = self.large / f".{sha256}.{time.monotonic_ns()}"
-        temporary.write_bytes(content)
-        os.replace(temporary, self.path(sha256))
+        self.path(sha256).write_bytes(content)
         return True
 
     def xet_hash(self, sha256: str) -> str | None:
@@ -50,17 +51,16 @@ class Storage:
                 return found
         return None
 
-    def take_from_xet(self, sha256: str, size: int, xet_hash: str) -> bool:
+    def take_from_xet(self, sha256: str, size: int, xet_hash: str) -> None:
         """Puts a file together from Xet's chunks, for the clients that read without it."""
-        target = self.large / f".{sha256}.xet"
-        session = hf_xet.XetSession()
-        with session.new_file_download_group(
-            endpoint=self.cas_url, token="none", token_expiry_unix_secs=LATER
-        ) as group:
-            group.start_download_file(hf_xet.XetFileInfo(xet_hash, size), str(target))
-        content = target.read_bytes()
-        target.unlink()
-        return self.put(sha256, content)
+        # The client has its store open while it commits, and only one process may: a copy is read.
+        with tempfile.TemporaryDirectory() as copy:
+            shutil.copytree(self.xet, copy, dirs_exist_ok=True)
+            with hf_xet.XetSession().new_file_download_group(
+                endpoint=f"local://{copy}", token="none", token_expiry_unix_secs=LATER
+            ) as group:
+                group.start_download_file(hf_xet.XetFileInfo(xet_hash, size), f"{copy}/whole")
+            self.put(sha256, Path(copy, "whole").read_bytes())
 
 
 def files_of(shard: bytes) -> dict[str, str]:

@@ -1,4 +1,4 @@
-// Pushes the files of a folder in one commit with npm's @huggingface/hub, then takes one of them away in a pull request:
+// Pushes the files of a folder in one commit with npm's @huggingface/hub, then takes one of them away:
 // writer.mjs MODULE ENDPOINT TOKEN REPOSITORY FOLDER REMOVED
 import { readFileSync, readdirSync } from "node:fs";
 import { join } from "node:path";
@@ -17,5 +17,5 @@ const operations = readdirSync(folder).map((path) => ({
 const target = { repo, accessToken, hubUrl, useXet: false };
 const done = await commit({ ...target, title: "from npm", operations });
 const taken = [{ operation: "delete", path: removed }];
-await commit({ ...target, title: "less", operations: taken, isPullRequest: true, parentCommit: done.commit.oid });
+await commit({ ...target, title: "less", operations: taken, parentCommit: done.commit.oid });
 console.log(done.commit.oid);
