@@ -110,6 +110,12 @@ def test_the_average_of_the_best_checkpoint_is_loaded_at_the_end(tmp_path):
     assert trainer.average.module.weight.item() == trainer.model.weight.item()
 
 
+def test_radam_learns_at_the_rate_of_the_moment_as_a_search_sets_it(tmp_path):
+    trainer = line_trainer(tmp_path, optimizer="radam")
+    trainer.args.learning_rate = 0.5
+    assert (type(trainer.create_optimizer()), trainer.optimizer.defaults["lr"]) == (torch.optim.RAdam, 0.5)
+
+
 def test_the_time_before_a_resumption_counts(tmp_path):
     line_trainer(tmp_path / "whole", logging_steps=1).train()
     state = Path(tmp_path, "whole", "checkpoint-2", "trainer_state.json")
