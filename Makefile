@@ -26,12 +26,12 @@ demo: $(TIMESTAMP)
 	$(BIN)/python scripts/run_time_series_classification.py scripts/configs/japanese_vowels.yaml \
 		--attention bn+sh --output_dir outputs/demo --overwrite
 
-## Fashion-MNIST and manual pages out of Debian's packages, 34 MB, into .data; nothing is installed, root is not needed.
+## Fashion-MNIST out of Debian's package, 31 MB, into .data; nothing is installed, root is not needed.
 data: .data/.unpacked
 
 .data/.unpacked:
 	mkdir -p .data
-	cd .data && apt-get download -qq dataset-fashion-mnist manpages manpages-dev
+	cd .data && apt-get download -qq dataset-fashion-mnist
 	cd .data && for package in *.deb; do dpkg-deb -x $$package . || exit 1; done && rm *.deb
 	@touch $@
 
@@ -45,7 +45,7 @@ tables: $(TIMESTAMP) data
 
 SERIES := japanese_vowels basic_motions gun_point italy_power_demand arrow_head
 TEXTS := listops_lite newsgroups_1024
-TABLE := --resume true --results_dir results/training
+TABLE := --resume_from_checkpoint true --results_dir results/training
 
 ## Convert MiniLM and fine-tune it on 20 Newsgroups beside softmax: most of an hour on one core, and a wheel of 84 MB.
 convert-demo: $(TIMESTAMP)

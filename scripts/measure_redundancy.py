@@ -5,7 +5,7 @@ set's inputs. Writes the figures and heat maps of every layer.
     python scripts/measure_redundancy.py scripts/configs/japanese_vowels.yaml --output_dir outputs/redundancy \
         --num_train_epochs 10 --seeds 0 1 2 --results_dir results
 
-Stopped, it goes on where it was with `--resume true`; trained models are kept under the output folder.
+Stopped, it goes on where it was with `--resume_from_checkpoint true`; trained models are kept under the output folder.
 """
 
 import statistics
@@ -62,7 +62,7 @@ def main(argv: list[str] | None = None) -> Path:
         torch.set_num_threads(args.threads)
     task = series_task(data_args, model_args)
     output = Path(args.output_dir)
-    if not args.resume:
+    if not args.resume_from_checkpoint:
         claim_output_folder(output, args.overwrite)
     rows, by_layer, shown = [], {}, {}
     for name in model_args.names:

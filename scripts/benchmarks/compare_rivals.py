@@ -25,17 +25,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import paths  # noqa: F401
 import torch
 from rivals.measuring import describe, measure, train
 from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape
 from rivals.report import BLOCK, format_table, picture_name, plot_results, tables
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
+from sources.fashion_mnist import FASHION_MNIST_CLASSES
 from tables import replace_between
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import HfArgumentParser
 
-from hf_primaldual.data.fashion_mnist import FASHION_MNIST_CLASSES
 from hf_primaldual.measure import environment
 from hf_primaldual.measure.plots import write_pictures
 

@@ -17,14 +17,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import paths  # noqa: F401
 import torch
 from conversion_arms import ConversionArguments, parity, prepare_texts, probe, time_steps, train_arm
+from sources.minilm import MINILM_SHA256, minilm_folder
+from sources.newsgroups import describe_newsgroups, load_newsgroups
 from tables import markdown_table, percent, replace_between
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
-from hf_primaldual.data import describe_newsgroups, load_newsgroups, minilm_folder
-from hf_primaldual.data.minilm import MINILM_SHA256
 from hf_primaldual.measure import environment
 from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.runs import command_line

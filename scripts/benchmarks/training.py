@@ -17,11 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import paths  # noqa: F401
 import torch
+from sources import IMAGE_SOURCES, TEXT_SOURCES
 from transformers import HfArgumentParser, PreTrainedConfig, TrainerCallback
 
 from hf_primaldual.measure import save_results
@@ -33,11 +36,14 @@ from hf_primaldual.training.arguments import (
     parse_arguments,
 )
 from hf_primaldual.training.comparison import build_trainer
-from hf_primaldual.training.image_arguments import ImageDataArguments, ImageModelArguments, ImageTrainingArguments
-from hf_primaldual.training.images import image_task
+from hf_primaldual.training.images import (
+    ImageDataArguments,
+    ImageModelArguments,
+    ImageTrainingArguments,
+    image_task,
+)
 from hf_primaldual.training.task import Task
-from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
-from hf_primaldual.training.texts import text_task
+from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
 from hf_primaldual.training.time_series import series_task
 
 ROOT = Path(__file__).parents[2]
@@ -57,8 +63,12 @@ KINDS = {
         (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments),
         lambda data_args, model_args, args: series_task(data_args, model_args),
     ),
-    "text": Kind((TextDataArguments, TextModelArguments, TextTrainingArguments), text_task),
-    "image": Kind((ImageDataArguments, ImageModelArguments, ImageTrainingArguments), image_task),
+    "text": Kind(
+        (TextDataArguments, TextModelArguments, TextTrainingArguments), partial(text_task, sources=TEXT_SOURCES)
+    ),
+    "image": Kind(
+        (ImageDataArguments, ImageModelArguments, ImageTrainingArguments), partial(image_task, sources=IMAGE_SOURCES)
+    ),
 }
 
 

@@ -29,7 +29,7 @@ def test_a_committed_card_is_that_of_its_results_and_its_command_can_be_run(path
     assert results["model_name"] == path.parent.name
     program = script.command(results["command"], Path("out"))
     assert (ROOT / program[1]).is_file()
-    assert program[-4:] == ["--output_dir", "out", "--resume", "true"]
+    assert program[-4:] == ["--output_dir", "out", "--resume_from_checkpoint", "true"]
 
 
 def test_the_table_of_the_cards_names_each():
@@ -55,7 +55,7 @@ def test_a_recorded_command_is_turned_into_one_that_resumes_elsewhere(script):
         "true",
         "--output_dir",
         "new",
-        "--resume",
+        "--resume_from_checkpoint",
         "true",
     ]
     assert script.command(recorded, Path("new"))[1:] == expected

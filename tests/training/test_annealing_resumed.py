@@ -8,7 +8,6 @@ from transformers import BertConfig, BertForSequenceClassification, ByT5Tokenize
 
 from hf_primaldual import AnnealToTarget, convert
 from hf_primaldual.training.arguments import ComparisonArguments
-from hf_primaldual.training.checkpoints import last_whole_checkpoint
 from hf_primaldual.training.trainer import ComparisonTrainer
 
 TEXT = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -52,10 +51,9 @@ def whole(tmp_path_factory):
     return run
 
 
-@pytest.mark.parametrize("stopped", [1, 3, 6, 7])
+@pytest.mark.parametrize("stopped", [3, 7])
 def test_it_ends_with_equal_weights_averages_and_settings(whole, tmp_path, stopped):
     checkpoint = Path(whole.args.output_dir) / f"checkpoint-{stopped}"
-    assert last_whole_checkpoint(checkpoint.parent).name == f"checkpoint-{STEPS}"
     resumed = trainer(tmp_path)
     # The resumed process has other random numbers behind it.
     torch.rand(stopped)

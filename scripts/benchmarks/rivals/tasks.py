@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, Dataset
-
-from hf_primaldual.data import load_fashion_mnist, load_newsgroups
+from sources.fashion_mnist import load_fashion_mnist
+from sources.newsgroups import load_newsgroups
 
 # Of one subject, so that they are hard to tell apart.
 GROUPS = (

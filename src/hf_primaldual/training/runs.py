@@ -1,5 +1,6 @@
 """From runs over seeds to the summary of `results.json`, and the folder that they are written to."""
 
+import contextlib
 import shlex
 import shutil
 import statistics
@@ -9,9 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import sort_checkpoints
+
 from ..hub.checks import without_places
 from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank
-from .checkpoints import MANIFEST
 
 BEGUN = "begun.json"
 """What a run writes into its folder before anything else."""
@@ -30,8 +34,8 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
         raise NotADirectoryError(f"`output_dir` must be a folder, {folder} is a file.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(
-            f"`output_dir` {folder} holds another run; pass --resume to go on with it, --overwrite to replace it, or "
-            "name a new folder."
+            f"`output_dir` {folder} holds another run; pass --resume_from_checkpoint to go on with it, "
+            "--overwrite to replace it, or name a new folder."
         )
     if (folder / "runs").is_symlink():
         raise FileExistsError(f"`output_dir`: {folder / 'runs'} is a link, whose runs are not removed; move it.")
@@ -47,7 +51,7 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
 def own_runs(folder: Path) -> list[Path]:
     """
     The folders of runs in `folder/runs` that `comparison.train_run` made. Others may write there too, as TensorBoard
-    does by default: what holds neither a record of ours nor a checkpoint that we sealed is theirs.
+    does by default: what holds no record of ours is theirs.
     """
     runs = folder / "runs"
     return [path for path in sorted(runs.iterdir()) if is_own_run(path)] if runs.is_dir() else []
@@ -57,8 +61,7 @@ def is_own_run(folder: Path) -> bool:
     """Whether a folder is that of a run of `comparison.train_run`, or empty. A link is not."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    marks = (BEGUN, "run.json", f"checkpoint-*/{MANIFEST}")
-    return not any(folder.iterdir()) or any(next(folder.glob(mark), None) for mark in marks)
+    return not any(folder.iterdir()) or any((folder / mark).exists() for mark in (BEGUN, "run.json"))
 
 
 def clear_runs(folder: Path) -> None:
@@ -68,6 +71,19 @@ def clear_runs(folder: Path) -> None:
     runs = folder / "runs"
     if runs.is_dir() and not runs.is_symlink() and not any(runs.iterdir()):
         runs.rmdir()
+
+
+def last_checkpoint(run: Path) -> Path | None:
+    """
+    The newest whole checkpoint in the folder of a run, None where there is none. Trainer writes `trainer_state.json`
+    last: without it, or with half of it, a checkpoint is what a process left that died while it was saving.
+    """
+    for checkpoint in map(Path, reversed(sort_checkpoints(str(run)))):
+        # An empty or half a file is no JSON.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            return checkpoint
+    return None
 
 
 def of_attention(runs: list[dict[str, Any]], attention: str) -> list[dict[str, Any]]:
@@ -231,6 +247,7 @@ __all__ = [
     "format_table",
     "holm",
     "is_own_run",
+    "last_checkpoint",
     "of_attention",
     "own_runs",
     "release",
