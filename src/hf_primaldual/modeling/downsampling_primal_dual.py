@@ -259,13 +259,6 @@ def pool_tokens(
     if prefix == 0:
         return downsample(hidden_states, mask, **how)
     pooled, kept = downsample(hidden_states[:, prefix:], None if mask is None else mask[:, prefix:], **how)
-    return with_prefix(hidden_states, mask, prefix, pooled, kept)
-
-
-def with_prefix(hidden_states, mask, prefix, pooled, kept) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The first `prefix` tokens in front of the points that the others were pooled to."""
-    if prefix == 0:
-        return pooled, kept
     pooled = torch.cat((hidden_states[:, :prefix], pooled), dim=1)
     if kept is None:
         return pooled, None
@@ -317,5 +310,4 @@ __all__ = [
     "is_exporting",
     "pool_tokens",
     "window_order",
-    "with_prefix",
 ]
