@@ -101,7 +101,8 @@ def maps_over_tokens(
     unit = torch.eye(tokens, dtype=maps[0].dtype, device=maps[0].device).expand(batch, -1, -1)
     spread: dict[int, torch.Tensor] = {}
     for group in attention.training_set(unit, mask, grid_size):
-        spread |= {head: maps[head] @ group.points for head in group.heads}
+        points, _ = group.pool(unit)
+        spread |= {head: maps[head] @ points for head in group.heads}
     return torch.stack([spread[head] for head in range(attention.num_heads)], dim=1)
 
 

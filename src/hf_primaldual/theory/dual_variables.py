@@ -135,7 +135,8 @@ def _recording(attentions: Iterable[nn.Module], hooks: list):
     carried out on both sides.
     """
     calls = {attention: [] for attention in attentions}
-    before = {attention: (attention.kernel, attention.folds_last) for attention in attentions}
+    kernels = {attention: attention.kernel for attention in attentions}
+    folding = [t for attention in attentions for t in attention.transforms if getattr(t, "folds", False)]
     token_masks = {}
 
     def note_mask(attention, args, kwargs):
@@ -143,16 +144,20 @@ def _recording(attentions: Iterable[nn.Module], hooks: list):
 
     def note_call(attention, query, key, value, mask, **kwargs):
         calls[attention].append((query, key, value, mask, token_masks[attention]))
-        return before[attention][0](attention, query, key, value, mask, **kwargs)
+        return kernels[attention](attention, query, key, value, mask, **kwargs)
 
     try:
         for attention in attentions:
             hooks.append(attention.register_forward_pre_hook(note_mask, with_kwargs=True))
-            attention.kernel, attention.folds_last = note_call, False
+            attention.kernel = note_call
+        for transform in folding:
+            transform.folds = False
         yield calls
     finally:
-        for attention, state in before.items():
-            attention.kernel, attention.folds_last = state
+        for attention, kernel in kernels.items():
+            attention.kernel = kernel
+        for transform in folding:
+            transform.folds = True
 
 
 def _kernel(attention: nn.Module) -> Kernel:
@@ -168,7 +173,7 @@ def _kernel(attention: nn.Module) -> Kernel:
 
 def _layer_result(index: int, attention: nn.Module, calls: list[tuple]) -> DualVariables:
     """What was recorded of one layer, its groups of heads put side by side in the heads' own order."""
-    groups = attention.training_set.head_groups
+    groups = attention.groups.heads
     if len(calls) != len(groups):
         raise ValueError(f"`model` must call attention layer {index} once, got {len(calls) / len(groups):g} calls.")
     batch, _, tokens, head_dim = calls[0][0].shape
