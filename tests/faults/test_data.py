@@ -64,7 +64,7 @@ per_attention: {bn: {bn_beta: "0.5", num_train_epochs: 2}}
     ("settings", "message"),
     [
         ({"num_train_epochs": [3]}, r"run\.yaml: `num_train_epochs` must be a number, got \[3\]"),
-        ({"bn_beta": True}, "`bn_beta` must be a number, got True"),
+        ({"dataset": True}, "`dataset` must be text, got True"),
         ({"hidden_size": 32.5}, "`hidden_size` must be a whole number, got 32.5"),
         ({"seeds": [[1]]}, r"`seeds` must be a list, each a whole number, got \[\[1\]\]"),
         ({"bn_scaling": 2}, "`bn_scaling` must be true or false, got 2"),

@@ -24,7 +24,6 @@ CASES = {
     # A mean over each process's own labels would weigh the processes wrongly.
     "unlabelled": {"attention": "linear-bn+sh"},
 }
-BATCH_NORM = {"attention": "softmax", "norm_type": "batch"}
 
 
 def load_task() -> SeriesTask:

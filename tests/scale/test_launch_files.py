@@ -81,6 +81,7 @@ def test_files_say_whether_they_were_measured_and_the_page_names_files_and_flags
     assert set(re.findall(r"--([a-z]\w*)", page)) <= known | {"config_file", "cpu", "num_processes", "global_batch"}
 
 
+@pytest.mark.slow
 def test_several_nodes_meet():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

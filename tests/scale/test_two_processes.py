@@ -14,7 +14,7 @@ from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.runs import last_checkpoint
 from tests.training.accident import compare
 
-from .jobs import BATCH_NORM, BATCH_OF_ONE, CASES, load_task, make_model, make_trainer, train_and_record
+from .jobs import BATCH_OF_ONE, CASES, load_task, make_model, make_trainer, train_and_record
 from .launch import two_processes
 
 EXACT = {"rtol": 0, "atol": 1e-5}
@@ -37,7 +37,7 @@ def folder(task, tmp_path_factory):
 @pytest.fixture(scope="module")
 def ended(folder):
     """The end of two processes that compared, and of which one then could not save."""
-    return two_processes("-m", "tests.scale.worker", folder, "compare", "fail-saving-1"), time.time()
+    return two_processes("-m", "tests.scale.worker", folder, "compare", "fail_saving"), time.time()
 
 
 @pytest.fixture(scope="module")
@@ -100,16 +100,8 @@ def test_each_series_of_an_epoch_is_seen_by_one_process(two):
     assert seen[216:] == steps[0][:8]
 
 
-def test_batch_norm_has_the_statistics_of_its_own_process(two, task, tmp_path):
-    _, one = train_and_record(task, make_model(task, BATCH_NORM), tmp_path, BATCH_OF_ONE)
-    first, second = (found["batch norm"] for found in two)
-    assert abs(first["losses"][0] - one["losses"][0]) > 1e-3
-    running = "model.layers.0.norm1.running_mean"
-    assert (first["weights"][running] - second["weights"][running]).abs().max() > 1e-3
-
-
 def assert_ended_together(ended, at, folder, *said):
-    # Long before the time-out of half an hour.
+    # Long before the time-out of half an hour, or the 600 seconds of a process that hangs.
     assert at - float((folder / "failed-at").read_text()) < 300
     assert ended.returncode != 0
     assert [text for text in said if text not in ended.stderr] == []
@@ -118,21 +110,14 @@ def assert_ended_together(ended, at, folder, *said):
 def test_row_35_a_save_that_fails_in_one_process_ends_all_at_once_and_keeps_the_last_checkpoint(ended, folder):
     said = "the disk is full: checkpoint checkpoint-2 could not be written by process 1"
     assert_ended_together(*ended, folder, "rank      : 1", said)
+    assert (folder / "counted").read_text() == "False"
     assert last_checkpoint(folder / "run").name == "checkpoint-1"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("job", "said"),
-    [
-        ("fail-saving-0", ["rank      : 0", "the disk is full: checkpoint checkpoint-2 could not be written"]),
-        ("die", ["rank      : 1", "Signal 9 (SIGKILL) received"]),
-        # After 3 seconds, and not after the 600 for which the other one hangs.
-        ("hang", ["imed out"]),
-    ],
-)
-def test_a_process_that_fails_ends_the_other_and_is_named(job, said, tmp_path):
-    assert_ended_together(two_processes("-m", "tests.scale.worker", tmp_path, job), time.time(), tmp_path, *said)
+def test_a_process_that_hangs_ends_the_other_after_the_time_out(tmp_path):
+    ended = two_processes("-m", "tests.scale.worker", tmp_path, "hang")
+    assert_ended_together(ended, time.time(), tmp_path, "imed out")
 
 
 @pytest.mark.slow

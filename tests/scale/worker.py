@@ -6,23 +6,21 @@ What process `r` found lies in `FOLDER/compare-r.pt` after `compare`. The other 
 
 import errno
 import os
-import signal
 import sys
 import time
 from pathlib import Path
 
 import torch
-from transformers import TrainerCallback
 from transformers.distributed import DistributedConfig
 from transformers.utils.logging import disable_progress_bar
 
-from .jobs import BATCH_NORM, BATCH_OF_EACH, CASES, load_task, make_model, make_trainer, train_and_record
+from .jobs import BATCH_OF_EACH, CASES, load_task, make_model, make_trainer, train_and_record
 
 RANK = int(os.environ["RANK"])
 
 
 def compare(task, folder: Path) -> None:
-    """Every case under DDP and under FSDP2, batch norm under DDP, an evaluation, and who sees what of an epoch."""
+    """Every case under DDP and under FSDP2, an evaluation, and who sees what of an epoch."""
     found = {"ddp": {}, "fsdp2": {}}
     for name, fields in CASES.items():
         unlabelled = name == "unlabelled"
@@ -40,8 +38,6 @@ def compare(task, folder: Path) -> None:
             trainer.save_model(str(folder / "saved-by-fsdp2"))
             found["fsdp2 logits"] = trainer.predict(task.splits["test"]).predictions
 
-    found["batch norm"] = train_and_record(task, make_model(task, BATCH_NORM), folder, BATCH_OF_EACH)[1]
-
     # 370 series in batches of 2 x 7 leave 6 over.
     model = make_model(task, CASES["learned beta"])
     evaluated = make_trainer(task, model, folder, 7).predict(task.splits["test"])
@@ -57,60 +53,42 @@ def compare(task, folder: Path) -> None:
     torch.save(found, folder / f"compare-{RANK}.pt")
 
 
-class AtSecondStep(TrainerCallback):
-    """Lets process 1 do something at its second step, and notes when."""
+def fail_saving(task, folder: Path) -> None:
+    """The second checkpoint fails in process 1, whose part of it are its random states."""
+    settings = {"save_strategy": "steps", "save_steps": 1}
+    trainer = make_trainer(task, make_model(task, CASES["softmax"]), folder / "run", BATCH_OF_EACH, **settings)
 
-    def __init__(self, note: Path, what):
-        self.note, self.what = note, what
+    def write(checkpoint, write=trainer._save_rng_state):
+        if trainer.state.global_step == 2 and RANK == 1:
+            # Time for the other process to make the checkpoint count, which it must not.
+            time.sleep(2)
+            (folder / "counted").write_text(str(Path(checkpoint, "trainer_state.json").exists()))
+            (folder / "failed-at").write_text(str(time.time()))
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(checkpoint)
 
-    def on_step_begin(self, args, state, control, **kwargs):
-        if RANK == 1 and state.global_step == 1:
-            self.note.write_text(str(time.time()))
-            self.what()
-
-
-def die(task, folder: Path) -> None:
-    train_on(task, folder, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    trainer._save_rng_state = write
+    trainer.train()
 
 
 def hang(task, folder: Path) -> None:
-    train_on(task, folder, lambda: time.sleep(600), ddp_timeout=3)
+    """Process 1 hangs at its second step."""
+    model = make_model(task, CASES["softmax"])
+    trainer = make_trainer(task, model, folder, BATCH_OF_EACH, max_steps=1000, ddp_timeout=3)
 
-
-def train_on(task, folder: Path, what, **arguments) -> None:
-    trainer = make_trainer(task, make_model(task, BATCH_NORM), folder, BATCH_OF_EACH, max_steps=1000, **arguments)
-    trainer.add_callback(AtSecondStep(folder / "failed-at", what))
-    trainer.train()
-
-
-def fail_saving(task, folder: Path, failing: int, method: str) -> None:
-    """The second checkpoint fails in one process."""
-    settings = {"save_strategy": "steps", "save_steps": 1}
-    trainer = make_trainer(task, make_model(task, BATCH_NORM), folder / "run", BATCH_OF_EACH, **settings)
-    write = getattr(trainer, method)
-
-    def fail(*arguments):
-        if trainer.state.global_step == 2 and failing == RANK:
+    def step(*arguments, step=trainer.training_step):
+        if trainer.state.global_step == 1 and RANK == 1:
             (folder / "failed-at").write_text(str(time.time()))
-            raise OSError(errno.ENOSPC, "No space left on device")
-        write(*arguments)
+            time.sleep(600)
+        return step(*arguments)
 
-    setattr(trainer, method, fail)
+    trainer.training_step = step
     trainer.train()
 
-
-JOBS = {
-    "compare": compare,
-    "die": die,
-    "hang": hang,
-    # Its random states are what process 1 writes, and the weights what process 0 does.
-    "fail-saving-1": lambda *args: fail_saving(*args, 1, "_save_rng_state"),
-    "fail-saving-0": lambda *args: fail_saving(*args, 0, "_save"),
-}
 
 if __name__ == "__main__":
     disable_progress_bar()
     torch.set_num_threads(1)
-    task = load_task()
+    task, jobs = load_task(), {"compare": compare, "fail_saving": fail_saving, "hang": hang}
     for job in sys.argv[2:]:
-        JOBS[job](task, Path(sys.argv[1]))
+        jobs[job](task, Path(sys.argv[1]))

@@ -14,6 +14,11 @@ from hf_primaldual.training.augmentation import (
 )
 
 
+@pytest.fixture(autouse=True)
+def seed():
+    torch.manual_seed(0)
+
+
 def augmentation(size: int = 16, **settings) -> Augmentation:
     return Augmentation(AugmentationArguments(**settings), size, 10, [0.4] * 3, [0.2] * 3)
 
@@ -105,7 +110,6 @@ def test_targets_are_mixed_as_the_pixels_are(kinds):
 
 
 def test_the_loss_of_soft_targets_is_that_of_torch_and_counts_as_trainer_does():
-    torch.manual_seed(0)
     labels, outputs = torch.tensor([2, 0, 1]), type("Outputs", (), {"logits": torch.randn(3, 5)})
     expected = torch.nn.functional.cross_entropy(outputs.logits, labels, label_smoothing=0.1)
     # Every entry of the labels, here of two accumulated batches.

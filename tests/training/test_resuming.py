@@ -46,26 +46,23 @@ def outcome(output):
     return (folder / "model.safetensors").read_bytes(), runs
 
 
-# In the second run, after its first checkpoint; with the slow tests at the end of an epoch and of a run.
-@pytest.mark.parametrize("step", [18, *(pytest.param(step, marks=pytest.mark.slow) for step in (4, 12))])
-def test_a_run_killed_in_a_step_and_again_in_a_save_ends_as_if_nothing_had_happened(whole, tmp_path, step):
+# In the second run, after its first checkpoint; at the end of an epoch; when a run is about to be written down.
+@pytest.mark.parametrize(
+    "accidents",
+    [
+        {"kill": 18, "save": 1},
+        *(pytest.param(x, marks=pytest.mark.slow) for x in ({"kill": 4, "save": 1}, {"record": 2})),
+    ],
+    ids=str,
+)
+def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(whole, tmp_path, accidents):
     output = tmp_path / "out"
-    run("kill", step, output)
-    run("save", 1, output, "--resume_from_checkpoint")
+    for kind, count in accidents.items():
+        run(kind, count, output, "--resume_from_checkpoint")
     (running,) = [path for path in (output / "runs").iterdir() if not (path / "run.json").exists()]
-    broken = max(running.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
-    assert (broken / "trainer_state.json").exists()
-    assert last_checkpoint(running) != broken
-    run("none", 0, output, "--resume_from_checkpoint")
-    assert outcome(output) == outcome(whole)
-
-
-@pytest.mark.slow
-def test_a_run_killed_after_its_last_step_is_written_down_and_not_trained_on(whole, tmp_path):
-    output = tmp_path / "out"
-    run("record", 2, output)
-    assert not (output / "runs" / "bn+sh-3" / "run.json").exists()
-    assert last_checkpoint(output / "runs" / "bn+sh-3").name == "checkpoint-12"
+    *_, last = sorted(running.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
+    assert (last / "trainer_state.json").exists()
+    assert (last_checkpoint(running) == last) == ("save" not in accidents)
     run("none", 0, output, "--resume_from_checkpoint", "--results_dir", str(tmp_path / "kept"))
     assert outcome(output) == outcome(whole)
     (folder,) = output.glob("primal-dual-*")

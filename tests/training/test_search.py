@@ -28,7 +28,7 @@ def test_a_search_reads_the_validation_set_alone_and_keeps_the_best_epoch_of_the
 
     def watch(self, eval_dataset=None, *args, **kwargs):
         metrics = evaluate(self, eval_dataset, *args, **kwargs)
-        rate, model = self.args.learning_rate, self.model.config
+        rate, model = self.lr_scheduler.base_lrs[0], self.model.config
         set_up = {"bn_beta": model.bn_beta, "head_scales": model.head_scales, "learning_rate": rate}
         evaluated.append((len(eval_dataset or self.eval_dataset), metrics["eval_loss"], set_up))
         return metrics

@@ -8,7 +8,7 @@ from .accident import compare
 
 FLAGS = ["--dataset", "BasicMotions", "--attention", "bn", "--num_train_epochs", "2", "--seeds", "0"]
 FLAGS += ["--hidden_size", "16", "--intermediate_size", "16", "--num_hidden_layers", "1", "--disable_tqdm", "true"]
-FLAGS += ["--efficiency_tokens", "100"]
+FLAGS += ["--efficiency_tokens", "100", "--per_attention", '{"softmax": {"num_train_epochs": 1}}']
 
 
 def test_each_run_is_logged_under_its_name_and_outlives_the_checkpoints(tmp_path, monkeypatch):
@@ -20,9 +20,10 @@ def test_each_run_is_logged_under_its_name_and_outlives_the_checkpoints(tmp_path
 
     logs = tmp_path / "out" / "logs"
     assert sorted(path.name for path in logs.iterdir()) == ["bn-0", "softmax-0"]
-    events = EventAccumulator(str(logs / "bn-0")).Reload()
-    assert [event.step for event in events.Scalars("eval/loss")] == [2, 4]
-    assert len(events.Scalars("train/loss")) == 2
+    for name, steps in (("bn-0", [2, 4]), ("softmax-0", [2])):
+        events = EventAccumulator(str(logs / name)).Reload()
+        for scalar in ("eval/loss", "train/loss"):
+            assert [event.step for event in events.Scalars(scalar)] == steps
 
     (database,) = (tmp_path / "trackio").glob("motions*.db")
     with sqlite3.connect(database) as connection:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
-from transformers import TrainingArguments
 
+from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.runs import last_checkpoint
 from hf_primaldual.training.trainer import ComparisonTrainer
 
@@ -34,26 +34,17 @@ def points():
     return [{"x": x / 10, "labels": x / 5, "example_id": x} for x in range(20)]
 
 
-def line_trainer(folder, rows=None, ema_decay=None, **settings):
-    arguments = TrainingArguments(
-        str(folder),
-        per_device_train_batch_size=4,
-        learning_rate=0.1,
-        lr_scheduler_type="constant",
-        optim="sgd",
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
-        label_names=["labels"],
-        **{"max_steps": 4, "save_strategy": "steps", "save_steps": 1, **settings},
-    )
+def line_trainer(folder, rows=None, **settings):
+    fixed = {"per_device_train_batch_size": 4, "learning_rate": 0.1, "lr_scheduler_type": "constant", "optim": "sgd"}
+    fixed |= {"max_steps": 4, "logging_strategy": "steps", "disable_tqdm": True, "label_names": ["labels"]}
+    saving = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
+    once = {"eval_strategy": "no", "load_best_model_at_end": False}
     return ComparisonTrainer(
-        args=arguments,
+        args=ComparisonArguments(str(folder), **(fixed | saving | once | settings)),
         model_init=Line,
         train_dataset=rows or points(),
         eval_dataset=points(),
         data_collator=collate,
-        ema_decay=ema_decay,
     )
 
 
@@ -117,6 +108,12 @@ def test_the_average_of_the_best_checkpoint_is_loaded_at_the_end(tmp_path):
     assert trainer.state.best_global_step == 1
     assert trainer.average.n_averaged == 1
     assert trainer.average.module.weight.item() == trainer.model.weight.item()
+
+
+def test_radam_learns_at_the_rate_of_the_moment_as_a_search_sets_it(tmp_path):
+    trainer = line_trainer(tmp_path, optimizer="radam")
+    trainer.args.learning_rate = 0.5
+    assert (type(trainer.create_optimizer()), trainer.optimizer.defaults["lr"]) == (torch.optim.RAdam, 0.5)
 
 
 def test_the_time_before_a_resumption_counts(tmp_path):

@@ -91,28 +91,19 @@ def of_attention(runs: list[dict[str, Any]], attention: str) -> list[dict[str, A
     return sorted((run for run in runs if run["attention"] == attention), key=lambda run: run["seed"])
 
 
-def best_run(runs: list[dict[str, Any]], attention: str) -> dict[str, Any]:
-    """The run of one attention that is the best on validation, by accuracy, then by loss.
-
-    Raises:
-        ValueError: when the attention has no run.
-    """
-    own = of_attention(runs, attention)
-    if not own:
-        raise ValueError(f"`runs` must hold a run of every attention, there is none of {attention!r}.")
-    return max(own, key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
-
-
 def release(runs: list[dict[str, Any]], attentions: list[str]) -> dict[str, Any]:
     """
-    Marks the run whose weights are kept and returns it: the best run of the attention that is the best on validation,
-    by mean accuracy over seeds, then by mean loss; of equal ones, the first.
+    Marks the run whose weights are kept and returns it: the best run on validation, by accuracy, then by loss, of the
+    attention that is the best on validation, by mean accuracy over seeds, then by mean loss; of equal ones, the first.
 
     Raises:
         ValueError: when an attention has no run.
     """
-    best = {name: best_run(runs, name) for name in attentions}
-    chosen = best[max(attentions, key=lambda name: validation_rank(summarize(runs, name)))]
+    for name in attentions:
+        if not of_attention(runs, name):
+            raise ValueError(f"`runs` must hold a run of every attention, there is none of {name!r}.")
+    best = max(attentions, key=lambda name: validation_rank(summarize(runs, name)))
+    chosen = max(of_attention(runs, best), key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
     for run in runs:
         run["released"] = run is chosen
     return chosen
@@ -201,15 +192,14 @@ def command_line(argv: list[str] | None = None) -> str:
 def format_table(results: Mapping[str, Any]) -> str:
     """The results of a comparison for a terminal: a row a name, and one for each further size of input measured."""
     baseline = results["baseline"]
-    head = ("attention", "seeds", "test accuracy", f"minus {baseline}", "p, adjusted")
-    rows = [(*head, "parameters", "tokens", "FLOPs", "inference", "training step")]
+    accuracies = ("attention", "seeds", "test accuracy", f"minus {baseline}", "p, adjusted")
+    rows = [(*accuracies, "parameters", "tokens", "FLOPs", "inference", "training step")]
     for name in (baseline, *results["attentions"]):
         for index, point in enumerate(results["efficiency"]):
-            head = _accuracy_cells(results, name) if index == 0 else ("",) * len(head)
             cost = point[name]
             rows.append(
                 (
-                    *head,
+                    *(_accuracy_cells(results, name) if index == 0 else [""] * len(accuracies)),
                     f"{cost['parameters']:,}",
                     f"{point['batch']} x {point['tokens']}",
                     f"{cost['forward_flops'] / 1e6:,.0f} M",
@@ -217,21 +207,20 @@ def format_table(results: Mapping[str, Any]) -> str:
                     f"{cost['train_step_ms']['median']:.2f} ms",
                 )
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n" + "\n".join(lines)
 
 
 def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    summary, comparison = results["summary"][name], results["comparisons"].get(name)
-    deviation = summary["test_accuracy_std"]
+    summary, deviation = results["summary"][name], results["summary"][name]["test_accuracy_std"]
     accuracy = f"{100 * summary['test_accuracy_mean']:.2f} %"
     accuracy += "" if deviation is None else f" ± {100 * deviation:.2f}"
-    difference, p_value = "", ""
-    if comparison is not None:
-        difference = f"{100 * comparison['difference_mean']:+.2f}"
+    difference = p_value = ""
+    if comparison := results["comparisons"].get(name):
         adjusted = comparison["p_value_adjusted"]
+        difference = f"{100 * comparison['difference_mean']:+.2f}"
         p_value = "no test" if adjusted is None else f"{adjusted:.2g}"
     label = f"{name}, released" if name == results["attention"] else name
     return label, str(summary["seeds"]), accuracy, difference, p_value
@@ -239,7 +228,6 @@ def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 __all__ = [
     "BEGUN",
-    "best_run",
     "claim_output_folder",
     "clear_runs",
     "command_line",

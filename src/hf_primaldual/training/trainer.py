@@ -38,7 +38,6 @@ def build_trainer(
     model_init = changes.pop("model_init", None)
     # What goes to the Hub is the checkpoint of all runs together, at the end, and not Trainer's of each.
     run = {"output_dir": str(folder), "seed": seed, "run_name": f"{task.source['name']}-{name}", "push_to_hub": False}
-    radam = (torch.optim.RAdam, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
     trainer = ComparisonTrainer(
         model=None if model_init else task.model_class(config),
         model_init=model_init,
@@ -51,8 +50,6 @@ def build_trainer(
         compute_loss_func=task.compute_loss,
         processing_class=task.processor,
         compute_metrics=compute_accuracy_and_loss,
-        optimizer_cls_and_kwargs=radam if args.optimizer == "radam" else None,
-        ema_decay=args.ema_decay,
     )
     trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     if not args.disable_tqdm:
@@ -82,10 +79,10 @@ class ComparisonTrainer(Trainer):
     hold what came of it. Its checkpoints count once they have `trainer_state.json`, which is written last.
 
     Args:
+        args: `ComparisonArguments`. With its `ema_decay` an exponential average of the weights is kept, updated after
+            every step; evaluations and what is loaded at the end are its weights. Checkpoints hold both.
         train_collate: the collator of the training set where it augments; by default the one of all sets.
         train_sampler: makes the sampler of a training set that is drawn otherwise than once in random order.
-        ema_decay: keeps an exponential average of the weights, updated after every step; evaluations and what is
-            loaded at the end are its weights. Checkpoints hold both.
 
     Raises:
         FloatingPointError: from `train`, at a loss that is not finite.
@@ -97,17 +94,23 @@ class ComparisonTrainer(Trainer):
         *args,
         train_collate: Callable | None = None,
         train_sampler: Callable[[Any], Sampler] | None = None,
-        ema_decay: float | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self._train_collate = WithIds(train_collate or self.data_collator)
         self._train_sampler = train_sampler
         self._logged_at = 0.0
-        self._ema_decay, self.average = ema_decay, None
-        if ema_decay is not None:
+        self.average = None
+        if self.args.ema_decay is not None:
             self.begin_average()
             self.add_callback(_UpdateAverage(self))
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args, model=None):
+        """Trainer's, and RAdam, which has no name in `optim`."""
+        if args.optimizer == "radam":
+            return torch.optim.RAdam, {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+        return Trainer.get_optimizer_cls_and_kwargs(args, model)
 
     def get_train_dataloader(self):
         """The loader of the training set, with its own collator."""
@@ -201,7 +204,7 @@ class ComparisonTrainer(Trainer):
 
     def begin_average(self) -> None:
         """Starts averaging from the weights that the model has."""
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self._ema_decay))
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.args.ema_decay))
 
     def keep_average(self) -> None:
         """Makes the averaged weights those of the model, for good."""
