@@ -1,5 +1,6 @@
 """PrimalDualAttention: the kernel, the transforms and the training set of a configuration, put together."""
 
+import inspect
 from collections.abc import Callable
 from functools import partial
 
@@ -60,10 +61,18 @@ def build_transforms(config: PrimalDualConfig) -> nn.ModuleList:
             "its class to `hf_primaldual.theory.PrimalLayer` first."
         )
     transforms = nn.ModuleList(known[name](config) for name in names)
+    for transform in transforms:
+        if "grid_size" not in inspect.signature(transform.forward).parameters:
+            transform.register_forward_pre_hook(_without_grid)
     # Softmax ignores what is constant over the keys, so that a last batch normalization folds into the queries.
     if kernel == "softmax" and names[-1:] == ("bn",):
         transforms[-1].folds = True
     return transforms
+
+
+def _without_grid(transform: nn.Module, arguments: tuple) -> tuple:
+    """What transforms from outside were called with when they were not told of the grid."""
+    return arguments[:5]
 
 
 class PrimalDualAttention(nn.Module):
