@@ -1,6 +1,7 @@
 """The comparison of conversions on a tiny BERT, the callback that anneals, and the scripts."""
 
 import json
+import sys
 from pathlib import Path
 
 import conversion
@@ -176,7 +177,9 @@ def test_the_comparison_writes_its_results_and_goes_on_where_it_stopped(checkpoi
     flags += ["--results", str(tmp_path / "results"), "--tokens", "12", "--batch", "4", "--epochs", "1"]
     flags += ["--train_documents", "12", "--validation_documents", "8", "--test_documents", "8"]
     flags += ["--time_tokens", "8", "--time_tokens_per_step", "16", "--rounds", "1"]
+    monkeypatch.setattr(sys, "argv", [conversion.__file__])
     first = json.loads(conversion.main([*flags, "--seeds", "0"]).read_text())
+    assert first["accuracy"]["command"].startswith("python scripts/benchmarks/conversion.py --model ")
     assert len(first["accuracy"]["runs"]) == 6
     assert first["accuracy"]["dataset"]["test"] == 8
     trained = []
