@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import scripts_path  # noqa: F401
+import paths  # noqa: F401
 import torch
 from rivals.measuring import describe, measure, train
 from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape

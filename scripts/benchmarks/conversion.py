@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import scripts_path  # noqa: F401
+import paths  # noqa: F401
 import torch
 from conversion_arms import ConversionArguments, parity, prepare_texts, probe, time_steps, train_arm
 from sources.minilm import MINILM_SHA256, minilm_folder

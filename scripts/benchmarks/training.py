@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scripts_path  # noqa: F401
+import paths  # noqa: F401
 import torch
 from sources import IMAGE_SOURCES, TEXT_SOURCES
 from transformers import HfArgumentParser, PreTrainedConfig, TrainerCallback

@@ -47,7 +47,7 @@ def test_batch_normalization_still_folds_behind_it():
     recentred.load_state_dict(chained.state_dict(), strict=False)
     hidden_states = torch.randn(2, 50, 32)
     keys = chained.k_proj(hidden_states)
-    _, transformed = chained.transforms[0](keys, keys, None, None, list(range(4)))
+    _, transformed = chained.transforms[0](keys, keys, None, None, list(range(4)), None)
     torch.testing.assert_close(transformed.var(dim=1, correction=0), torch.ones(2, 32), atol=1e-2, rtol=0)
     assert not torch.allclose(chained(hidden_states)[0], recentred(hidden_states)[0], atol=1e-4)
 

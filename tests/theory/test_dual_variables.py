@@ -145,13 +145,13 @@ def test_model_is_left_as_it_was():
     model, inputs = make_model("bn", norm_type="batch"), make_inputs()
     model.layers[0].mlp.eval()
     attention = model.layers[0].self_attn
-    before = (attention.kernel, attention.transforms[-1].folds, dict(attention._forward_pre_hooks))
+    before = (attention.kernel, attention.transforms[0].folds, dict(attention._forward_pre_hooks))
     modes = [module.training for module in model.modules()]
     averages = model.layers[0].norm1.running_mean.clone()
     dual_variables(model, inputs)
     with pytest.raises(TypeError):
         dual_variables(model, {})
-    assert (attention.kernel, attention.transforms[-1].folds, dict(attention._forward_pre_hooks)) == before
+    assert (attention.kernel, attention.transforms[0].folds, dict(attention._forward_pre_hooks)) == before
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(model.layers[0].norm1.running_mean, averages)
 

@@ -136,8 +136,7 @@ def _recording(attentions: Iterable[nn.Module], hooks: list):
     """
     calls = {attention: [] for attention in attentions}
     kernels = {attention: attention.kernel for attention in attentions}
-    transforms = [each for attention in attentions for each in attention.transforms.modules()]
-    folding = [each for each in transforms if getattr(each, "folds", False)]
+    folding = [t for attention in attentions for t in attention.transforms if getattr(t, "folds", False)]
     token_masks = {}
 
     def note_mask(attention, args, kwargs):
@@ -151,14 +150,14 @@ def _recording(attentions: Iterable[nn.Module], hooks: list):
         for attention in attentions:
             hooks.append(attention.register_forward_pre_hook(note_mask, with_kwargs=True))
             attention.kernel = note_call
-        for each in folding:
-            each.folds = False
+        for transform in folding:
+            transform.folds = False
         yield calls
     finally:
         for attention, kernel in kernels.items():
             attention.kernel = kernel
-        for each in folding:
-            each.folds = True
+        for transform in folding:
+            transform.folds = True
 
 
 def _kernel(attention: nn.Module) -> Kernel:

@@ -186,7 +186,10 @@ def command_line(argv: list[str] | None = None) -> str:
                 arguments.pop(0)
             continue
         shown.append(f"{without_places(name)}{equals}{without_places(value)}")
-    return shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *shown])
+    # Of the program's place no more than what lies in `scripts`.
+    *folders, program = Path(sys.argv[0]).resolve().parts
+    inner = folders[len(folders) - folders[::-1].index("scripts") :] if "scripts" in folders else []
+    return shlex.join(["python", "/".join(["scripts", *inner, program]), *shown])
 
 
 def format_table(results: Mapping[str, Any]) -> str:
