@@ -12,7 +12,7 @@ from .regression import (
     support_vector_expansion,
     values_to_targets,
 )
-from .solvers import ConvergenceError
+from .solver import ConvergenceError
 
 __all__ = [
     "ConvergenceError",
