@@ -9,14 +9,8 @@ Attentions of this package compared with those of other papers: time, FLOPs, par
 The first measures accuracies alone, the second costs alone and keeps the file's accuracies, the third measures nothing
 and draws a file's tables and pictures again, also into a document.
 
-All models of a table have one width, depth, length and task, and rivals stand in this package's own encoder, each
-through its fastest form; `bert`, `nystromformer` and `vit` are transformers' whole models and, having another pooling,
-are only timed. `docs/rivals.md` describes each. Ratios are of medians of interleaved training steps and inferences, to
-softmax on sdpa. Accuracies are on 20 Newsgroups and Fashion-MNIST, of the last step, with equal settings for all;
-these were chosen with `--evaluate validation`, which reads a part of the training data and never the test set.
-
-On a CUDA device (`--device cuda --dtype bfloat16`) softmax on sdpa runs FlashAttention, which is checked beforehand;
-nothing of this has been measured yet.
+docs/rivals.md says what is compared and how. On a CUDA device (`--device cuda --dtype bfloat16`) softmax on sdpa runs
+FlashAttention, which is checked beforehand; nothing of this has been measured yet.
 """
 
 import sys
@@ -33,10 +27,10 @@ from rivals.report import BLOCK, format_table, picture_name, plot_results, table
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
 from sources.fashion_mnist import FASHION_MNIST_CLASSES
-from tables import replace_between
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import HfArgumentParser
 
+from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.measure import environment
 from hf_primaldual.measure.plots import write_pictures
 
@@ -92,8 +86,7 @@ class RivalArguments:
 
     def __post_init__(self):
         _check_among("families", self.families, FAMILIES)
-        known = {name: None for family in self.families for name in FAMILIES[family]}
-        _check_among("models", self.models or (), known)
+        _check_among("models", self.models or (), {name: 0 for family in self.families for name in FAMILIES[family]})
         _check_among("dtype", [self.dtype], ("float32", "bfloat16"))
         _check_among("device", [self.device], ("cpu", "cuda"))
         _check_among("evaluate", [self.evaluate], ("validation", "test"))
@@ -110,6 +103,20 @@ class RivalArguments:
         if self.update is not None and self.output is None:
             self.output = str(Path(self.update).parent)
 
+    def shape(self, tokens: int, labels: int) -> Shape:
+        names = ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation")
+        return Shape(tokens=tokens, labels=labels, **{name: getattr(self, name) for name in names})
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Of what this run measures."""
+        measured = {"model": True, "costs": self.rounds, "training": self.documents}
+        settings = {
+            part: {name: getattr(self, name) for name in names} for part, names in SETTINGS.items() if measured[part]
+        }
+        for part in settings.keys() - {"model"}:
+            settings[part]["environment"] = environment()
+        return settings
+
 
 def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
     if unknown := [each for each in given if each not in known]:
@@ -117,46 +124,19 @@ def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
 
 
 def check_flash_attention() -> None:
-    """
-    Raises:
-        ValueError: There is no GPU, or this GPU or this build of torch has no FlashAttention for bfloat16.
-    """
+    """An error where there is no GPU, or where it has no FlashAttention for bfloat16: that needs capability 8.0."""
     if not torch.cuda.is_available():
         raise ValueError("`device` is cuda, but torch finds no GPU here; run on a machine with one, or pass cpu.")
     states = torch.randn(1, 2, 64, 32, device="cuda", dtype=torch.bfloat16)
-    try:
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            torch.nn.functional.scaled_dot_product_attention(states, states, states)
-    except RuntimeError as error:
-        name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
-        raise ValueError(
-            f"`device`: torch {torch.__version__} has no FlashAttention in bfloat16 on {name} (compute capability "
-            f"{major}.{minor}); it needs 8.0 or newer."
-        ) from error
-
-
-def settings_of(args: RivalArguments) -> dict[str, dict[str, Any]]:
-    """The settings of what this run measures."""
-    measured = {"model": True, "costs": args.rounds, "training": args.documents}
-    settings = {
-        part: {name: getattr(args, name) for name in names} for part, names in SETTINGS.items() if measured[part]
-    }
-    for part in settings.keys() - {"model"}:
-        settings[part]["environment"] = environment()
-    return settings
-
-
-def shape_of(args: RivalArguments, tokens: int, labels: int) -> Shape:
-    names = ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation")
-    return Shape(tokens=tokens, labels=labels, **{name: getattr(args, name) for name in names})
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        torch.nn.functional.scaled_dot_product_attention(states, states, states)
 
 
 def load_task(family: str, tokens: int, args: RivalArguments) -> Task:
     sizes = (args.documents, args.validation_documents, args.test_documents)
     if family == "text":
         return newsgroups(tokens, args.vocab_size, args.groups, *sizes)
-    shape = shape_of(args, tokens, labels=1)
-    return fashion_pages(shape.side * PATCH, *sizes)
+    return fashion_pages(args.shape(tokens, labels=1).side * PATCH, *sizes)
 
 
 def timed_inputs(family: str, shape: Shape, args: RivalArguments) -> dict[str, torch.Tensor]:
@@ -173,7 +153,7 @@ def timed_inputs(family: str, shape: Shape, args: RivalArguments) -> dict[str, t
 
 def compare(family: str, args: RivalArguments) -> Results:
     """All tables of a family; the file is written after each length's costs and after each seed."""
-    results = Results(family, settings_of(args))
+    results = Results(family, args.settings())
     if args.update is not None:
         results.take_over(args.update)
     models = {name: build for name, build in FAMILIES[family].items() if args.models is None or name in args.models}
@@ -182,9 +162,9 @@ def compare(family: str, args: RivalArguments) -> Results:
         about = {"attn_implementation": args.attn_implementation, "width": args.width, "tokens": tokens}
         failed = {}
         if args.rounds:
-            shape = shape_of(args, tokens, labels)
-            point, failed = measure(models, shape, timed_inputs(family, shape, args), args.dtype, args.rounds)
-            rows = [{"model": name, **about, "batch": args.batch, **point[name]} for name in models if name in point]
+            shape = args.shape(tokens, labels)
+            costs, failed = measure(models, shape, timed_inputs(family, shape, args), args.dtype, args.rounds)
+            rows = [{"model": name, **about, "batch": args.batch, **row} for name, row in costs.items()]
             results.put_costs(tokens, rows, failed)
             save(results, args)
         if args.documents:
@@ -206,7 +186,7 @@ def train_all(results: Results, models: dict[str, Build], task: Task, about: dic
             try:
                 run = train(
                     build,
-                    shape_of(args, tokens, task.labels),
+                    args.shape(tokens, task.labels),
                     task,
                     seed,
                     steps=args.steps,
@@ -242,21 +222,26 @@ def draw(results: Results, path: Path, folder: str) -> None:
             write_pictures(picture, folder, picture_name(path, tokens))
 
 
+def show(files: list[Path], args: RivalArguments) -> None:
+    """Draws files again, and puts their tables into a document."""
+    for path in files:
+        results = load_results(path)
+        for tokens in results.lengths:
+            print(format_table(results, tokens))
+        if args.output is not None:
+            draw(results, path, args.output)
+    if args.document is not None:
+        document = Path(args.document)
+        text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
+        document.write_text(text, encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Returns the files of results that were written, or shown."""
     (args,) = HfArgumentParser(RivalArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
     if args.show is not None:
-        for path in args.show:
-            results = load_results(path)
-            for tokens in results.lengths:
-                print(format_table(results, tokens))
-            if args.output is not None:
-                draw(results, Path(path), args.output)
         files = [Path(path) for path in args.show]
-        if args.document is not None:
-            document = Path(args.document)
-            text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
-            document.write_text(text, encoding="utf-8")
+        show(files, args)
         return files
     if args.threads is not None:
         torch.set_num_threads(args.threads)

@@ -1,7 +1,6 @@
 """A converted checkpoint fine-tuned on texts: directly, and by way of softmax; compared with softmax, seed by seed."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from datasets import DatasetDict
 from sklearn.linear_model import LogisticRegression
 from timing import time_rows
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModel,
     DataCollatorWithPadding,
@@ -71,19 +71,13 @@ class ConversionArguments:
         if self.attention not in PRESETS or self.attention == "softmax":
             others = ", ".join(name for name in PRESETS if name != "softmax")
             raise ValueError(f"`attention` must be one of {others}, got {self.attention!r}.")
-        unknown = sorted({*self.arms} - {"softmax", "converted", "annealed", "recentred"})
-        if unknown or not self.arms:
-            raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {unknown or 'none'}.")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"`seeds` must name at least one seed and each once, got {self.seeds}.")
-        if not self.learning_rates:
-            raise ValueError("`learning_rates` must name at least one, got none.")
+        if unknown := {*self.arms} - {"softmax", "converted", "annealed", "recentred"}:
+            raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {sorted(unknown)}.")
 
     def target(self) -> dict[str, Any]:
         """The fields of the attention to arrive at."""
-        choices = PRESETS[self.attention]
         fields = {"attention": self.attention, "head_scales": self.head_scales}
-        if "bn" in choices.transforms:
+        if "bn" in PRESETS[self.attention].transforms:
             fields |= {"bn_beta": self.bn_beta, "bn_scaling": self.bn_scaling}
         return fields
 
@@ -99,57 +93,28 @@ class ConversionArguments:
 
 @dataclass
 class PreparedTexts:
-    """Tokenized splits `train`, `validation` and `test` of a seeded subset, and what batches them."""
+    """Tokenized splits `train`, `validation` and `test` of a seeded subset, and what pads a batch to its longest."""
 
     splits: DatasetDict
-    tokenizer: PreTrainedTokenizerBase
+    collator: DataCollatorWithPadding
 
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes, in the order of the labels."""
-        return self.splits["train"].features["label"].names
-
-    @property
-    def collator(self) -> DataCollatorWithPadding:
-        """Pads the documents of a batch to its longest."""
-        return DataCollatorWithPadding(self.tokenizer)
-
-    def batches(self, split: str, size: int) -> Iterator[dict[str, torch.Tensor]]:
+    def batches(self, split: str, size: int) -> DataLoader:
         """A split's documents in their order, without labels."""
-        for examples in self.splits[split].remove_columns("label").iter(size):
-            rows = zip(*examples.values(), strict=True)
-            yield self.collator([dict(zip(examples, row, strict=True)) for row in rows])
+        return DataLoader(self.splits[split].remove_columns("label"), size, collate_fn=self.collator)
 
 
 def prepare_texts(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: ConversionArguments) -> PreparedTexts:
-    """
-    Draws documents class by class, validation documents from the training set alone, and tokenizes them.
-
-    Raises:
-        ValueError: for more documents than there are, or fewer than classes.
-    """
-    drawn = {"train": args.train_documents, "validation": args.validation_documents, "test": args.test_documents}
-    classes, seed = splits["train"].features["label"].num_classes, args.subset_seed
-    for name, count in drawn.items():
-        # What is left over has a document of each class too, since both sides of a cut by class must.
-        most = len(splits["test" if name == "test" else "train"]) - classes
-        if not classes <= count <= most:
-            raise ValueError(f"`{name}_documents` must lie in {classes} to {most}, got {count}.")
-    if drawn["train"] + drawn["validation"] > len(splits["train"]):
-        raise ValueError(
-            f"`train_documents` and `validation_documents` come from the same {len(splits['train'])} documents, got "
-            f"{drawn['train']} and {drawn['validation']}."
-        )
-    train = splits["train"].train_test_split(
-        train_size=drawn["train"], test_size=drawn["validation"], stratify_by_column="label", seed=seed
-    )
-    test = splits["test"].train_test_split(test_size=drawn["test"], stratify_by_column="label", seed=seed)["test"]
+    """Draws documents class by class, validation documents from the training set alone, and tokenizes them."""
+    drawn = {"stratify_by_column": "label", "seed": args.subset_seed}
+    train = splits["train"].train_test_split(args.validation_documents, args.train_documents, **drawn)
+    test = splits["test"].train_test_split(args.test_documents, **drawn)["test"]
     subset = DatasetDict(train=train["train"], validation=train["test"], test=test)
 
     def tokenize(batch):
         return tokenizer(batch["text"], truncation=True, max_length=args.tokens)
 
-    return PreparedTexts(subset.map(tokenize, batched=True, remove_columns="text"), tokenizer)
+    tokenized = subset.map(tokenize, batched=True, remove_columns="text")
+    return PreparedTexts(tokenized, DataCollatorWithPadding(tokenizer))
 
 
 def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -> PreTrainedModel:
@@ -158,9 +123,10 @@ def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -
 
     Attention maps have no dropout, for which torch has no fused attention on a CPU; the other dropouts stay.
     """
-    model = convert(name, num_labels=len(data.class_names), pooling="mean", attention_probs_dropout_prob=0.0, **fields)
-    model.config.id2label = dict(enumerate(data.class_names))
-    model.config.label2id = {label: index for index, label in enumerate(data.class_names)}
+    classes = data.splits["train"].features["label"].names
+    model = convert(name, num_labels=len(classes), pooling="mean", attention_probs_dropout_prob=0.0, **fields)
+    model.config.id2label = dict(enumerate(classes))
+    model.config.label2id = {label: index for index, label in enumerate(classes)}
     return model
 
 
@@ -216,10 +182,7 @@ def train_arm(
     learning_rates: list[float],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """
-    Runs of an arm, one for each learning rate; the best on validation reads the test set, once, and `test_accuracy`
-    and `test_loss` of the others are None.
-    """
+    """Runs of an arm, one for each learning rate; the best on validation reads the test set, once."""
     runs, best = [], None
     for learning_rate in learning_rates:
         # Also the classifier is new, and equal for all arms of a seed.
@@ -287,7 +250,7 @@ def _average_tokens(encoder: PreTrainedModel, data: PreparedTexts, split: str) -
 @torch.inference_mode()
 def parity(name: str | Path, data: PreparedTexts, target: dict[str, Any], documents: int = 16) -> dict[str, float]:
     """Largest difference between the checkpoint's own hidden states and those of its conversions before training."""
-    batch = next(data.batches("validation", documents))
+    batch = next(iter(data.batches("validation", documents)))
     original = AutoModel.from_pretrained(name).eval()(**batch).last_hidden_state
     real = batch["attention_mask"].bool()
     converted = {

@@ -15,7 +15,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -51,23 +50,16 @@ ROOT = Path(__file__).parents[2]
 WARMUP = 5
 
 
-class Kind(NamedTuple):
-    """The arguments of a training script, and what makes its task of them."""
-
-    arguments: tuple[type, type, type]
-    make: Callable[..., Task]
-
-
+# The arguments of a training script, and what makes its task of them.
 KINDS = {
-    "time-series": Kind(
+    "time-series": (
         (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments),
         lambda data_args, model_args, args: series_task(data_args, model_args),
     ),
-    "text": Kind(
-        (TextDataArguments, TextModelArguments, TextTrainingArguments), partial(text_task, sources=TEXT_SOURCES)
-    ),
-    "image": Kind(
-        (ImageDataArguments, ImageModelArguments, ImageTrainingArguments), partial(image_task, sources=IMAGE_SOURCES)
+    "text": ((TextDataArguments, TextModelArguments, TextTrainingArguments), partial(text_task, sources=TEXT_SOURCES)),
+    "image": (
+        (ImageDataArguments, ImageModelArguments, ImageTrainingArguments),
+        partial(image_task, sources=IMAGE_SOURCES),
     ),
 }
 
@@ -133,17 +125,10 @@ def measure_training(
     """
     Trains for at least `steps` steps and at least two epochs, without evaluations and checkpoints.
 
-    Args:
-        args: With the batch of each process.
-        folder: A scratch folder, as Trainer needs one.
-
     Returns:
         `step_seconds`, the median; `data_share`, the part of all steps in which no step was running, since it waited
         for its batch; `examples_per_second` of all processes; `first_epoch_seconds`, from building the trainer to the
         end of the first epoch, once data and imports are there; and `steps`, how many were counted.
-
-    Raises:
-        ValueError: When so few steps leave nothing to count after the warm-up.
     """
     batch = args.per_device_train_batch_size * args.world_size
     epochs = max(2, math.ceil(steps / math.ceil(task.sizes["train"] / batch)))
@@ -168,21 +153,21 @@ def measure_training(
     }
 
 
-def read_recipe(kind: Kind, recipe: str, *flags: str) -> tuple:
+def read_recipe(kind: str, recipe: str, *flags: str) -> tuple:
     """The arguments of a recipe, trained on a CPU."""
-    return parse_arguments(*kind.arguments, argv=[recipe, "--use_cpu", "true", *flags])
+    return parse_arguments(*KINDS[kind][0], argv=[recipe, "--use_cpu", "true", *flags])
 
 
-def work(kind: Kind, recipe: str, args: BenchmarkArguments) -> None:
+def work(kind: str, recipe: str, args: BenchmarkArguments) -> None:
     """One run of one set-up, in a process started for it."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     batch = args.global_batch[0] // int(os.environ.get("WORLD_SIZE", "1"))
     with tempfile.TemporaryDirectory() as folder:
         flags = ("--per_device_train_batch_size", str(batch), "--output_dir", folder)
-        data_args, model_args, training_args = read_recipe(kind, recipe, *flags)
-        task = kind.make(data_args, model_args, training_args)
-        figures = measure_training(task, task.config(args.attention), training_args, args.steps, Path(folder))
-    if training_args.should_save:
+        arguments = read_recipe(kind, recipe, *flags)
+        task = KINDS[kind][1](*arguments)
+        figures = measure_training(task, task.config(args.attention), arguments[-1], args.steps, Path(folder))
+    if arguments[-1].should_save:
         Path(args.worker).write_text(json.dumps(figures), encoding="utf-8")
 
 
@@ -234,7 +219,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("kind", choices=sorted(KINDS), help="Kind of the task.")
     parser.add_argument("recipe", help="A file of scripts/configs.")
     args, positional = parser.parse_args_into_dataclasses(argv)
-    kind, recipe = KINDS[positional.kind], positional.recipe
+    kind, recipe = positional.kind, positional.recipe
     if args.worker is not None:
         work(kind, recipe, args)
         return
@@ -242,8 +227,9 @@ def main(argv: list[str] | None = None) -> None:
         args.global_batch = [read_recipe(kind, recipe)[2].per_device_train_batch_size]
     rows, ratios = [], []
     for batch in args.global_batch:
-        for all_found, found in zip((rows, ratios), time_batch([positional.kind, recipe], args, batch), strict=True):
-            all_found += found
+        found = time_batch([kind, recipe], args, batch)
+        rows += found[0]
+        ratios += found[1]
     if args.output is not None:
         settings = {key: value for key, value in asdict(args).items() if key not in ("output", "worker")}
         results = {"settings": {"recipe": recipe, **settings}, "rows": rows, "ratios": ratios}

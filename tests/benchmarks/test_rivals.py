@@ -11,10 +11,9 @@ from rivals.measuring import describe
 from rivals.models import IMAGE_MODELS, TEXT_MODELS, Shape
 from rivals.report import BLOCK, format_table, plot_results, tables
 from rivals.results import Results, summarize
-from tables import replace_between
 
+from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.measure import count_parameters
-from hf_primaldual.measure.results import compare as ratios_of
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--width", "16", "--intermediate", "16", "--rounds", "1", "--vocab_size", "64"]
@@ -49,11 +48,8 @@ def test_every_cost_of_every_image_model_and_none_fails(tmp_path, capsys):
     assert all(row["tokens"] == 256 and row["train_step_ms"]["median"] > 0 for row in rows.values())
     # 64 points of 256 keys, an eighth of the tokens merged on average over the layers.
     assert rows["sh:64"]["train_step_flops"] < rows["tome"]["train_step_flops"] < rows["vit"]["train_step_flops"]
-    printed = capsys.readouterr().out
-    for name in IMAGE_MODELS:
-        assert f"\n| {name} " in printed
     # Without accuracies there is nothing to draw, and no column for them.
-    assert "accuracy" not in printed
+    assert "accuracy" not in capsys.readouterr().out
     assert not list(tmp_path.glob("*.png"))
 
 
@@ -87,10 +83,6 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
     assert [row["model"] for row in both["rows"] if "parameters" in row] == ["softmax", "sh:64", "fnet", "bert"]
     assert both["settings"]["training"] == accuracies["settings"]["training"]
     assert both["settings"]["costs"]["rounds"] == 2
-    # The package's own tool takes the rows: a file divided by itself.
-    paired, alone = ratios_of(path, path)
-    assert len(paired) == len(both["rows"])
-    assert alone == []
     printed = capsys.readouterr().out
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".png", ".svg"}
 
@@ -176,8 +168,8 @@ def test_a_table_where_nothing_works_says_why():
 
 @pytest.mark.usefixtures("long_bfloat16")
 def test_mixed_precision_takes_the_same_path(tmp_path):
-    argv = ["--dtype", "bfloat16", "--tokens", "128", "--batch", "2", "--documents", "0", "--output", str(tmp_path)]
-    names = ["softmax", "bn+sh", "linear-bn+sh", "nystrom", "fnet", "nystromformer"]
+    argv = ["--dtype", "bfloat16", "--tokens", "64", "--documents", "0", "--output", str(tmp_path)]
+    names = ["bn+sh", "linear-bn+sh", "nystrom", "fnet"]
     (results,) = read(compare_rivals.main([*argv, "--families", "text", *SMALL, "--models", *names]))
     assert results["settings"]["model"]["dtype"] == "bfloat16"
     assert results["failed"] == []

@@ -49,11 +49,7 @@ class Shape:
 
     @property
     def side(self) -> int:
-        """Patches along a side of an image.
-
-        Raises:
-            ValueError: `tokens` is no square.
-        """
+        """Patches along a side of an image."""
         side = round(self.tokens**0.5)
         if side * side != self.tokens:
             raise ValueError(f"`tokens` must be a square for images, such as 1024 or 4096, got {self.tokens}.")
@@ -89,52 +85,60 @@ class Shape:
 Build = Callable[[Shape], PreTrainedModel]
 
 
-def ours_text(attention: str, head_scales: Callable[[int], list[int]] = lambda heads: None, **options) -> Build:
-    def build(shape: Shape) -> PreTrainedModel:
-        options["head_scales"] = head_scales(shape.heads)
-        return PrimalDualTextForSequenceClassification(
-            PrimalDualTextConfig(attention=attention, **shape.text(), **options)
-        )
-
-    return build
+def text(shape: Shape, **attention) -> PreTrainedModel:
+    return PrimalDualTextForSequenceClassification(PrimalDualTextConfig(**shape.text(), **attention))
 
 
-def ours_image(attention: str, head_scales: Callable[[int], list[int]] = lambda heads: None, **options) -> Build:
-    def build(shape: Shape) -> PreTrainedModel:
-        options["head_scales"] = head_scales(shape.heads)
-        return PrimalDualViTForImageClassification(
-            PrimalDualViTConfig(attention=attention, pooling="mean", norm_eps=1e-6, **shape.image(), **options)
-        )
+def image(shape: Shape, **attention) -> PreTrainedModel:
+    config = PrimalDualViTConfig(pooling="mean", norm_eps=1e-6, **shape.image(), **attention)
+    return PrimalDualViTForImageClassification(config)
 
-    return build
+
+def ours(model: Callable[..., PreTrainedModel], scales: Callable[[int], list[int]]) -> dict[str, Build]:
+    """This package's attentions in one of its models; `scales` are the heads' factors where these are not points."""
+    fields = {
+        BASELINE: {},
+        "bn": {},
+        "bn+sh": {"head_scales": scales},
+        "bn+sh:256": {"head_points": 256},
+        "bn+sh:64": {"head_points": 64},
+        "bn+sh:64-recentred": {"head_points": 64, "bn_scaling": False},
+        "sh:64": {"head_points": 64},
+        "linear-bn+sh": {"head_scales": scales},
+    }
+
+    def builder(name: str) -> Build:
+        def build(shape: Shape) -> PreTrainedModel:
+            own = {key: value(shape.heads) if callable(value) else value for key, value in fields[name].items()}
+            return model(shape, attention=name.partition(":")[0], **own)
+
+        return build
+
+    return {name: builder(name) for name in fields}
 
 
 def twos_and_fours(heads: int) -> list[int]:
-    """Factors of bn+sh: 2 for the first half of the heads, 4 for the others; `[2, 4]` for two."""
+    """2 for the first half of the heads, 4 for the others."""
     return [2] * (heads // 2) + [4] * (heads - heads // 2)
 
 
-def twos(heads: int) -> list[int]:
-    return [2] * heads
-
-
-def rival(build_softmax: Build, attention: Callable[[Shape], nn.Module]) -> Build:
+def rival(model: Callable[..., PreTrainedModel], attention: Callable[[Shape], nn.Module]) -> Build:
     """This package's model with another attention in each layer."""
 
     def build(shape: Shape) -> PreTrainedModel:
-        model = build_softmax(shape)
-        for layer in model.base_model.layers:
+        built = model(shape, attention=BASELINE)
+        for layer in built.base_model.layers:
             layer.self_attn = attention(shape)
             # From the same distribution as the encoder's own weights.
-            layer.self_attn.apply(model._init_weights)
-        return model
+            layer.self_attn.apply(built._init_weights)
+        return built
 
     return build
 
 
 def tome(shape: Shape) -> PreTrainedModel:
     """Half of the tokens are merged by the last layer, as with the paper's r = 8 in the 12 layers of ViT-B/16."""
-    model = ours_image("softmax")(shape)
+    model = image(shape, attention=BASELINE)
     model.model.layers = merge_tokens(model.model.layers, shape.tokens // (2 * shape.layers), PREFIX)
     return model
 
@@ -156,38 +160,17 @@ def vit(shape: Shape) -> PreTrainedModel:
     return ViTForImageClassification(ViTConfig(**shape.image()))
 
 
-SOFTMAX_TEXT, SOFTMAX_IMAGE = ours_text("softmax"), ours_image("softmax")
-TEXT_MODELS: dict[str, Build] = {
-    BASELINE: SOFTMAX_TEXT,
-    "bn": ours_text("bn"),
-    "bn+sh": ours_text("bn+sh", twos_and_fours),
-    "bn+sh:256": ours_text("bn+sh", head_points=256),
-    "bn+sh:64": ours_text("bn+sh", head_points=64),
-    "bn+sh:64-recentred": ours_text("bn+sh", head_points=64, bn_scaling=False),
-    "sh:64": ours_text("sh", head_points=64),
-    "linear-bn+sh": ours_text("linear-bn+sh", twos_and_fours),
-    "nystrom": rival(SOFTMAX_TEXT, lambda shape: NystromAttention(shape.width, shape.heads, shape.tokens, LANDMARKS)),
-    "linformer": rival(
-        SOFTMAX_TEXT, lambda shape: LinformerAttention(shape.width, shape.heads, shape.tokens, MIXTURES)
-    ),
-    "fnet": rival(SOFTMAX_TEXT, lambda shape: FourierMixing()),
+TEXT_MODELS: dict[str, Build] = ours(text, twos_and_fours) | {
+    "nystrom": rival(text, lambda shape: NystromAttention(shape.width, shape.heads, shape.tokens, LANDMARKS)),
+    "linformer": rival(text, lambda shape: LinformerAttention(shape.width, shape.heads, shape.tokens, MIXTURES)),
+    "fnet": rival(text, lambda shape: FourierMixing()),
     "bert": bert,
     "nystromformer": nystromformer,
 }
-IMAGE_MODELS: dict[str, Build] = {
-    BASELINE: SOFTMAX_IMAGE,
-    "bn": ours_image("bn"),
-    "bn+sh": ours_image("bn+sh", twos),
-    "bn+sh:256": ours_image("bn+sh", head_points=256),
-    "bn+sh:64": ours_image("bn+sh", head_points=64),
-    "bn+sh:64-recentred": ours_image("bn+sh", head_points=64, bn_scaling=False),
-    "sh:64": ours_image("sh", head_points=64),
-    "linear-bn+sh": ours_image("linear-bn+sh", twos),
-    "pvtv2": rival(SOFTMAX_IMAGE, lambda shape: PvtV2Attention(shape.width, shape.heads, shape.reduction, PREFIX)),
-    "pvtv2-li": rival(SOFTMAX_IMAGE, lambda shape: PvtV2Attention(shape.width, shape.heads, None, PREFIX)),
-    "segformer": rival(
-        SOFTMAX_IMAGE, lambda shape: SegformerAttention(shape.width, shape.heads, shape.reduction, PREFIX)
-    ),
+IMAGE_MODELS: dict[str, Build] = ours(image, lambda heads: [2] * heads) | {
+    "pvtv2": rival(image, lambda shape: PvtV2Attention(shape.width, shape.heads, shape.reduction, PREFIX)),
+    "pvtv2-li": rival(image, lambda shape: PvtV2Attention(shape.width, shape.heads, None, PREFIX)),
+    "segformer": rival(image, lambda shape: SegformerAttention(shape.width, shape.heads, shape.reduction, PREFIX)),
     "tome": tome,
     "vit": vit,
 }

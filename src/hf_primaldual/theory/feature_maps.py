@@ -66,7 +66,8 @@ class ExponentialFeatureMap:
         comes on top.
         """
         z = log_kernel("softmax", as_matrix("x", x, columns=self.dim), as_matrix("y", y, columns=self.dim))
-        return z.abs() ** (self.degree + 1) / math.factorial(self.degree + 1) * z.clamp(min=0).exp()
+        order = self.degree + 1
+        return (order * z.abs().log() - math.lgamma(order + 1) + z.clamp(min=0)).exp()
 
 
 def elu_feature_map(x: torch.Tensor) -> torch.Tensor:
