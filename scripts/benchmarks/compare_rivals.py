@@ -17,12 +17,12 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import paths  # noqa: F401
 import torch
 from rivals.measuring import describe, measure, train
-from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape
+from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape, side_of
 from rivals.report import BLOCK, format_table, picture_name, plot_results, tables
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
@@ -65,15 +65,17 @@ class RivalArguments:
     documents: int = field(default=200, metadata={"help": "Texts or pages to train on; 0 leaves accuracy out."})
     validation_documents: int = field(default=100, metadata={"help": "Texts or pages cut from the training data."})
     test_documents: int = field(default=150, metadata={"help": "Texts or pages of the test set."})
-    evaluate: str = field(default="test", metadata={"help": "Split of the accuracies; validation to choose settings."})
+    evaluate: Literal["validation", "test"] = field(
+        default="test", metadata={"help": "Split of the accuracies; validation to choose settings."}
+    )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Trainings of each model."})
     steps: int = field(default=40, metadata={"help": "Of each training."})
     train_batch: int = field(default=5, metadata={"help": "Rows of a training's step."})
     learning_rate: float = field(default=3e-3, metadata={"help": "Of AdamW."})
     groups: list[str] = field(default_factory=lambda: list(GROUPS), metadata={"help": "Classes of 20 Newsgroups."})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of the models that have a choice."})
-    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
-    dtype: str = field(default="float32", metadata={"help": "float32; bfloat16 is mixed precision."})
+    device: Literal["cpu", "cuda"] = field(default="cpu", metadata={"help": "Where all models run."})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16: mixed precision."})
     threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
     update: str | None = field(
         default=None, metadata={"help": "A results file: what is not measured now is kept from it."}
@@ -87,9 +89,9 @@ class RivalArguments:
     def __post_init__(self):
         _check_among("families", self.families, FAMILIES)
         _check_among("models", self.models or (), {name: 0 for family in self.families for name in FAMILIES[family]})
-        _check_among("dtype", [self.dtype], ("float32", "bfloat16"))
-        _check_among("device", [self.device], ("cpu", "cuda"))
-        _check_among("evaluate", [self.evaluate], ("validation", "test"))
+        if "image" in self.families:
+            for tokens in self.tokens:
+                side_of(tokens)
         if self.device == "cuda":
             check_flash_attention()
         if not self.rounds and not self.documents:
@@ -136,19 +138,7 @@ def load_task(family: str, tokens: int, args: RivalArguments) -> Task:
     sizes = (args.documents, args.validation_documents, args.test_documents)
     if family == "text":
         return newsgroups(tokens, args.vocab_size, args.groups, *sizes)
-    return fashion_pages(args.shape(tokens, labels=1).side * PATCH, *sizes)
-
-
-def timed_inputs(family: str, shape: Shape, args: RivalArguments) -> dict[str, torch.Tensor]:
-    """Random rows: time, FLOPs and memory do not depend on what they hold."""
-    torch.manual_seed(0)
-    if family == "text":
-        inputs = {"input_ids": torch.randint(1, shape.vocab_size, (args.batch, shape.tokens))}
-    else:
-        side = shape.side * PATCH
-        inputs = {"pixel_values": torch.randn(args.batch, 1, side, side)}
-    inputs["labels"] = torch.arange(args.batch) % shape.labels
-    return {name: tensor.to(args.device) for name, tensor in inputs.items()}
+    return fashion_pages(side_of(tokens) * PATCH, *sizes)
 
 
 def compare(family: str, args: RivalArguments) -> Results:
@@ -163,7 +153,7 @@ def compare(family: str, args: RivalArguments) -> Results:
         failed = {}
         if args.rounds:
             shape = args.shape(tokens, labels)
-            costs, failed = measure(models, shape, timed_inputs(family, shape, args), args.dtype, args.rounds)
+            costs, failed = measure(models, shape, args.batch, args.device, args.dtype, args.rounds)
             rows = [{"model": name, **about, "batch": args.batch, **row} for name, row in costs.items()]
             results.put_costs(tokens, rows, failed)
             save(results, args)

@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -131,42 +130,36 @@ def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -
 
 
 def make_trainer(
-    model: PreTrainedModel,
-    data: PreparedTexts,
-    args: ConversionArguments,
-    folder: Path,
-    seed: int,
-    learning_rate: float,
-    callbacks: list[TrainerCallback] = (),
-    **training,
+    model: PreTrainedModel, data: PreparedTexts, args: ConversionArguments, folder: Path, seed: int, rate: float
 ) -> Trainer:
-    """transformers' own Trainer with AdamW and a linear schedule; `training` goes to its `TrainingArguments`."""
+    """transformers' own Trainer with AdamW and a linear schedule, where the classifier has a rate of its own."""
     # A classifier that starts at random has further to go than the encoder in the same steps.
     groups = [
         {"params": list(model.base_model.parameters())},
-        {"params": list(model.classifier.parameters()), "lr": args.classifier_factor * learning_rate},
+        {"params": list(model.classifier.parameters()), "lr": args.classifier_factor * rate},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=args.weight_decay)
-    settings = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=args.epochs,
+        per_device_train_batch_size=args.batch,
+        per_device_eval_batch_size=32,
+        warmup_steps=args.warmup,
+        lr_scheduler_type="linear",
+        seed=seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(folder),
-            num_train_epochs=args.epochs,
-            per_device_train_batch_size=args.batch,
-            per_device_eval_batch_size=32,
-            warmup_steps=args.warmup,
-            lr_scheduler_type="linear",
-            seed=seed,
-            dataloader_pin_memory=torch.cuda.is_available(),
-            **{**settings, **training},
-        ),
+        args=arguments,
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["validation"],
         data_collator=data.collator,
         compute_metrics=compute_accuracy,
-        callbacks=list(callbacks),
-        optimizers=(optimizer, None),
+        optimizers=(torch.optim.AdamW(groups, lr=rate, weight_decay=args.weight_decay), None),
     )
     # It prints every dictionary of figures.
     trainer.pop_callback(PrinterCallback)
@@ -179,39 +172,38 @@ def train_arm(
     data: PreparedTexts,
     args: ConversionArguments,
     seed: int,
-    learning_rates: list[float],
+    rates: list[float],
     folder: Path,
 ) -> list[dict[str, Any]]:
     """Runs of an arm, one for each learning rate; the best on validation reads the test set, once."""
-    runs, best = [], None
-    for learning_rate in learning_rates:
+    runs, trainers = [], []
+    for rate in rates:
         # Also the classifier is new, and equal for all arms of a seed.
         set_seed(seed)
         fields = args.arm_fields(arm)
-        callbacks = [AnnealToTarget(args.anneal_share)] if fields["identity"] else []
-        model = build_model(name, data, fields)
-        trainer = make_trainer(model, data, args, folder, seed, learning_rate, callbacks)
+        trainer = make_trainer(build_model(name, data, fields), data, args, folder, seed, rate)
+        if fields["identity"]:
+            trainer.add_callback(AnnealToTarget(args.anneal_share))
         trained = trainer.train().metrics
         validation = trainer.evaluate(metric_key_prefix="validation")
-        run = {
-            "arm": arm,
-            "seed": seed,
-            "learning_rate": learning_rate,
-            "steps": trainer.state.max_steps,
-            "train_loss": trained["train_loss"],
-            "train_seconds": round(trained["train_runtime"], 2),
-            "validation_accuracy": validation["validation_accuracy"],
-            "validation_loss": validation["validation_loss"],
-            "test_accuracy": None,
-            "test_loss": None,
-        }
-        runs.append(run)
-        rank = (run["validation_accuracy"], -run["validation_loss"])
-        if best is None or rank > best[0]:
-            best = rank, run, trainer
-    _, run, trainer = best
-    test = trainer.evaluate(data.splits["test"], metric_key_prefix="test")
-    run |= {"test_accuracy": test["test_accuracy"], "test_loss": test["test_loss"]}
+        trainers.append(trainer)
+        runs.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "learning_rate": rate,
+                "steps": trainer.state.max_steps,
+                "train_loss": trained["train_loss"],
+                "train_seconds": round(trained["train_runtime"], 2),
+                "validation_accuracy": validation["validation_accuracy"],
+                "validation_loss": validation["validation_loss"],
+                "test_accuracy": None,
+                "test_loss": None,
+            }
+        )
+    best = max(runs, key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
+    test = trainers[runs.index(best)].evaluate(data.splits["test"], metric_key_prefix="test")
+    best |= {"test_accuracy": test["test_accuracy"], "test_loss": test["test_loss"]}
     return runs
 
 
@@ -219,9 +211,8 @@ def probe(
     name: str | Path, data: PreparedTexts, fields: dict[str, Any], read_test: bool = False
 ) -> dict[str, float | None]:
     """
-    Accuracy of a logistic regression on the frozen encoder's average over tokens: what converting alone does.
-
-    Its penalty is chosen on validation; the test set is read only if asked for.
+    Accuracy of a logistic regression on the frozen encoder's average over tokens, its penalty chosen on validation:
+    what converting alone does.
     """
     encoder = convert(name, identity=False, **fields)
     names = ["train", "validation", *(["test"] if read_test else [])]

@@ -186,7 +186,6 @@ def test_without_a_gpu_the_error_says_so():
     ("argv", "message"),
     [
         (["--models", "mamba"], "`models` must be among softmax, bn, .*, got mamba"),
-        (["--dtype", "float16"], "`dtype` must be among float32, bfloat16, got float16"),
         (["--documents", "0", "--rounds", "0"], "`rounds` and `documents` are both 0"),
         (["--document", "a.md"], "`document` takes the tables of files that `show` names, got a.md alone"),
         (["--update", "a.json"], "`update` is one family's file, so `families` must name it, got 2"),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rivals.merging import MergedTokens, ToMeLayer, match, merge, merge_tokens
+from rivals.merging import MergingLayers, attend, match, merge
 from torch.nn.functional import cosine_similarity
 
 from hf_primaldual import PrimalDualViTConfig
@@ -42,34 +42,28 @@ def layers(depth: int = 2, **options):
     return build_layers(config)[0].eval()
 
 
-def run(model, hidden_states):
-    for layer in model:
-        hidden_states = layer(hidden_states)
-    return hidden_states
-
-
 def test_without_merging_it_is_the_layer_itself():
     plain, hidden_states = layers(), torch.randn(2, 9, 12)
     # Tokens change their order between the layers, which a restored output does not show.
-    torch.testing.assert_close(run(merge_tokens(plain, count=0, prefix=1), hidden_states), run(plain, hidden_states))
+    expected = hidden_states
+    for layer in plain:
+        expected = layer(expected)
+    torch.testing.assert_close(MergingLayers(plain, count=0, prefix=1)(hidden_states), expected)
 
 
 def test_a_token_that_stands_for_three_counts_as_three():
-    (plain,) = layers(depth=1)
-    merged, states = MergedTokens(), torch.randn(1, 4, 12)
-    layer = ToMeLayer(plain, merged, count=0, prefix=0, is_first=False, is_last=False)
-    merged.start(states)
-    merged.size = torch.tensor([[1.0, 3.0, 1.0, 1.0]])
+    attention, states = layers(depth=1)[0].self_attn, torch.randn(1, 4, 12)
     repeated = torch.cat((states, states[:, 1:2], states[:, 1:2]), dim=1)
-    torch.testing.assert_close(layer._attend(states)[0], plain.self_attn(repeated)[0][:, :4])
+    output, _ = attend(attention, states, torch.tensor([[1.0, 3.0, 1.0, 1.0]]))
+    torch.testing.assert_close(output, attention(repeated)[0][:, :4])
 
 
 def test_every_layer_has_fewer_tokens_and_the_output_all():
-    model, seen = merge_tokens(layers(), count=3, prefix=1), []
-    for layer in model:
-        layer.layer.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
+    model, seen = MergingLayers(layers(), count=3, prefix=1), []
+    for layer in model.layers:
+        layer.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
     hidden_states = torch.randn(2, 13, 12, requires_grad=True)
-    output = run(model, hidden_states)
+    output = model(hidden_states)
     assert seen == [10, 7]
     assert output.shape == hidden_states.shape
     # Seven different states, each as often as it has tokens.
@@ -82,4 +76,4 @@ def test_what_cannot_merge_is_refused():
     with pytest.raises(ValueError, match="`count` must lie in 0 to 4, half of the tokens behind the prefix, got 5"):
         match(torch.randn(1, 9, 4), 5, prefix=1)
     with pytest.raises(ValueError, match="`norm_position='pre'`, got 'post'"):
-        merge_tokens(layers(norm_position="post"), count=1, prefix=1)
+        MergingLayers(layers(norm_position="post"), count=1, prefix=1)

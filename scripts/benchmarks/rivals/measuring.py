@@ -8,26 +8,28 @@ import numpy as np
 import torch
 from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from hf_primaldual.measure import is_out_of_memory, measure_together
+from hf_primaldual.measure import is_out_of_memory, make_inputs, measure_together
 
 from .models import Build, Shape
 from .tasks import Task
 
 
 def measure(
-    models: dict[str, Build], shape: Shape, inputs: dict[str, torch.Tensor], dtype: str, rounds: int
+    models: dict[str, Build], shape: Shape, batch: int, device: str, dtype: str, rounds: int
 ) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """
     The costs of the models that work, by name, and the errors of the others: one that cannot be built, or whose first
     training step fails, is a result too, and the others go on. `dtype` bfloat16 is mixed precision.
     """
-    device = inputs["labels"].device
-    working, failed = {}, {}
+    working, failed, inputs = {}, {}, {}
+    torch.manual_seed(0)
     # Mixed precision as Trainer's `bf16` has it.
-    with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+    with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
         for name, build in models.items():
             try:
                 model = build(shape).to(device).train()
+                # The same for all: the sizes are those of the configurations.
+                inputs = make_inputs(model, batch=batch)
                 model(**inputs).loss.backward()
             # Whatever a rival raises belongs in the table.
             except Exception as error:
@@ -35,7 +37,7 @@ def measure(
             else:
                 model.zero_grad(set_to_none=True)
                 working[name] = model
-        rows = measure_together(working, inputs, rounds=rounds)
+        rows = measure_together(working, inputs, rounds=rounds) if working else {}
     failed |= {name: "does not fit into memory" for name, row in rows.items() if "does_not_fit" in row}
     return {name: row for name, row in rows.items() if name not in failed}, failed
 

@@ -4,8 +4,6 @@ import torch
 from torch import nn
 from torch.nn.functional import normalize, scaled_dot_product_attention
 
-from hf_primaldual.modeling.layers_primal_dual import PrimalDualLayer
-
 from .attentions import join_heads, refuse_mask, split_heads
 
 
@@ -52,69 +50,43 @@ def merge(
     return summed / total.unsqueeze(-1).to(summed.dtype), total
 
 
-class MergedTokens:
-    """What a forward carries from layer to layer: the sizes, and where each of the first layer's tokens is now."""
-
-    size: torch.Tensor
-    place: torch.Tensor
-
-    def start(self, hidden_states: torch.Tensor) -> None:
-        """Every token stands for itself."""
-        batch, tokens, _ = hidden_states.shape
-        self.size = torch.ones(batch, tokens, device=hidden_states.device)
-        self.place = torch.arange(tokens, device=hidden_states.device).expand(batch, -1)
-
-    def restore(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        """Each of the first layer's tokens gets its merged one's state, so that an average is weighted by size."""
-        return hidden_states.gather(1, self.place.unsqueeze(-1).expand(-1, -1, hidden_states.shape[-1]))
-
-
-class ToMeLayer(nn.Module):
+class MergingLayers(nn.Module):
     """
-    A softmax layer of this package, with norms before the sublayers, that merges `count` tokens behind `prefix`
-    between attention and feed-forward block. Attention is proportional: a key that stands for s tokens counts s times.
-    `merged` is shared by all layers of a model; the first one starts it, the last one restores the number of tokens.
+    Softmax layers of this package, with norms before the sublayers, as one module that merges `count` tokens behind
+    `prefix` between each attention and its feed-forward block. In the end each token gets its merged one's state, so
+    that an average is weighted by size.
     """
 
-    def __init__(
-        self, layer: PrimalDualLayer, merged: MergedTokens, count: int, prefix: int, is_first: bool, is_last: bool
-    ):
+    def __init__(self, layers: nn.ModuleList, count: int, prefix: int):
         super().__init__()
-        if not layer.pre_norm:
+        if not all(layer.pre_norm for layer in layers):
             raise ValueError("ToMe's layer needs norms before the sublayers, `norm_position='pre'`, got 'post'.")
-        self.layer, self.merged = layer, merged
-        self.count, self.prefix = count, prefix
-        self.is_first, self.is_last = is_first, is_last
+        self.layers, self.count, self.prefix = layers, count, prefix
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
         refuse_mask("ToMe", attention_mask)
-        layer, merged = self.layer, self.merged
-        if self.is_first:
-            merged.start(hidden_states)
-        attended, metric = self._attend(layer.norm1(hidden_states))
-        hidden_states = hidden_states + layer.dropout(attended)
-        place = match(metric, self.count, self.prefix)
-        hidden_states, merged.size = merge(hidden_states, merged.size, place, self.count)
-        merged.place = place.gather(1, merged.place)
-        hidden_states = hidden_states + layer.dropout(layer.mlp(layer.norm2(hidden_states)))
-        return merged.restore(hidden_states) if self.is_last else hidden_states
-
-    def _attend(self, hidden_states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        attention = self.layer.self_attn
-        query, key, value = (
-            split_heads(project(hidden_states), attention.num_heads)
-            for project in (attention.q_proj, attention.k_proj, attention.v_proj)
-        )
-        # Nothing is merged yet in the first layer, and without a mask every fused kernel may run.
-        bias = None if self.is_first else self.merged.size.log()[:, None, None].to(query.dtype)
-        output = scaled_dot_product_attention(query, key, value, attn_mask=bias)
-        return attention.o_proj(join_heads(output)), key.mean(dim=1)
+        batch, tokens, width = hidden_states.shape
+        place, size = torch.arange(tokens, device=hidden_states.device).expand(batch, -1), None
+        for layer in self.layers:
+            attended, metric = attend(layer.self_attn, layer.norm1(hidden_states), size)
+            hidden_states = hidden_states + layer.dropout(attended)
+            size = torch.ones(batch, tokens, device=hidden_states.device) if size is None else size
+            moved = match(metric, self.count, self.prefix)
+            hidden_states, size = merge(hidden_states, size, moved, self.count)
+            place = moved.gather(1, place)
+            hidden_states = hidden_states + layer.dropout(layer.mlp(layer.norm2(hidden_states)))
+        return hidden_states.gather(1, place.unsqueeze(-1).expand(-1, -1, width))
 
 
-def merge_tokens(layers: nn.ModuleList, count: int, prefix: int) -> nn.ModuleList:
-    """The layers of a softmax encoder with `count` tokens merged in each."""
-    merged, last = MergedTokens(), len(layers) - 1
-    return nn.ModuleList(
-        ToMeLayer(layer, merged, count, prefix, is_first=index == 0, is_last=index == last)
-        for index, layer in enumerate(layers)
+def attend(
+    attention: nn.Module, hidden_states: torch.Tensor, size: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Proportional attention: a key that stands for s tokens counts s times; and the keys, averaged over heads."""
+    query, key, value = (
+        split_heads(project(hidden_states), attention.num_heads)
+        for project in (attention.q_proj, attention.k_proj, attention.v_proj)
     )
+    # Where nothing is merged yet there is no mask, and every fused kernel may run.
+    bias = None if size is None else size.log()[:, None, None].to(query.dtype)
+    output = scaled_dot_product_attention(query, key, value, attn_mask=bias)
+    return attention.o_proj(join_heads(output)), key.mean(dim=1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -23,7 +24,7 @@ from hf_primaldual import (
 )
 
 from .attentions import FourierMixing, LinformerAttention, NystromAttention, PvtV2Attention, SegformerAttention
-from .merging import merge_tokens
+from .merging import MergingLayers
 
 BASELINE = "softmax"
 # Nystromformer's landmarks, the keys that a convolution of PVTv2 or SegFormer leaves, and Linformer's mixtures.
@@ -32,6 +33,14 @@ REDUCED_SIDE = 8
 MIXTURES = 256
 PREFIX = 1
 PATCH = 4
+
+
+def side_of(tokens: int) -> int:
+    """Patches along a side of an image of so many."""
+    side = round(tokens**0.5)
+    if side * side != tokens:
+        raise ValueError(f"`tokens` must be a square for images, such as 1024 or 4096, got {tokens}.")
+    return side
 
 
 @dataclass(frozen=True)
@@ -48,17 +57,9 @@ class Shape:
     attn_implementation: str = "sdpa"
 
     @property
-    def side(self) -> int:
-        """Patches along a side of an image."""
-        side = round(self.tokens**0.5)
-        if side * side != self.tokens:
-            raise ValueError(f"`tokens` must be a square for images, such as 1024 or 4096, got {self.tokens}.")
-        return side
-
-    @property
     def reduction(self) -> int:
         """The stride that leaves 8 x 8 keys, as the first stage of PVTv2 and of SegFormer has 7 x 7 at 224 pixels."""
-        return max(self.side // REDUCED_SIDE, 1)
+        return max(side_of(self.tokens) // REDUCED_SIDE, 1)
 
     def text(self) -> dict[str, Any]:
         """The fields that configurations of texts have in common."""
@@ -66,7 +67,7 @@ class Shape:
 
     def image(self) -> dict[str, Any]:
         """The fields that configurations of images have in common."""
-        return self._encoder() | {"image_size": self.side * PATCH, "patch_size": PATCH, "num_channels": 1}
+        return self._encoder() | {"image_size": side_of(self.tokens) * PATCH, "patch_size": PATCH, "num_channels": 1}
 
     def _encoder(self) -> dict[str, Any]:
         return {
@@ -94,27 +95,22 @@ def image(shape: Shape, **attention) -> PreTrainedModel:
     return PrimalDualViTForImageClassification(config)
 
 
+def scaled(shape: Shape, model: Callable[..., PreTrainedModel], scales: Callable[[int], list[int]], **attention):
+    return model(shape, head_scales=scales(shape.heads), **attention)
+
+
 def ours(model: Callable[..., PreTrainedModel], scales: Callable[[int], list[int]]) -> dict[str, Build]:
     """This package's attentions in one of its models; `scales` are the heads' factors where these are not points."""
-    fields = {
-        BASELINE: {},
-        "bn": {},
-        "bn+sh": {"head_scales": scales},
-        "bn+sh:256": {"head_points": 256},
-        "bn+sh:64": {"head_points": 64},
-        "bn+sh:64-recentred": {"head_points": 64, "bn_scaling": False},
-        "sh:64": {"head_points": 64},
-        "linear-bn+sh": {"head_scales": scales},
+    return {
+        BASELINE: partial(model, attention="softmax"),
+        "bn": partial(model, attention="bn"),
+        "bn+sh": partial(scaled, model=model, scales=scales, attention="bn+sh"),
+        "bn+sh:256": partial(model, attention="bn+sh", head_points=256),
+        "bn+sh:64": partial(model, attention="bn+sh", head_points=64),
+        "bn+sh:64-recentred": partial(model, attention="bn+sh", head_points=64, bn_scaling=False),
+        "sh:64": partial(model, attention="sh", head_points=64),
+        "linear-bn+sh": partial(scaled, model=model, scales=scales, attention="linear-bn+sh"),
     }
-
-    def builder(name: str) -> Build:
-        def build(shape: Shape) -> PreTrainedModel:
-            own = {key: value(shape.heads) if callable(value) else value for key, value in fields[name].items()}
-            return model(shape, attention=name.partition(":")[0], **own)
-
-        return build
-
-    return {name: builder(name) for name in fields}
 
 
 def twos_and_fours(heads: int) -> list[int]:
@@ -139,7 +135,7 @@ def rival(model: Callable[..., PreTrainedModel], attention: Callable[[Shape], nn
 def tome(shape: Shape) -> PreTrainedModel:
     """Half of the tokens are merged by the last layer, as with the paper's r = 8 in the 12 layers of ViT-B/16."""
     model = image(shape, attention=BASELINE)
-    model.model.layers = merge_tokens(model.model.layers, shape.tokens // (2 * shape.layers), PREFIX)
+    model.model.layers = nn.ModuleList([MergingLayers(model.model.layers, shape.tokens // (2 * shape.layers), PREFIX)])
     return model
 
 

@@ -5,7 +5,6 @@ from .dual_variables import DualVariables, dual_variables
 from .feature_maps import ExponentialFeatureMap, elu_feature_map, feature_map_kernel
 from .plots import plot_dual_variables
 from .regression import (
-    ConverseTargets,
     PrimalDualRegression,
     RegressionSolution,
     batch_normalization,
@@ -16,7 +15,6 @@ from .solver import ConvergenceError
 
 __all__ = [
     "ConvergenceError",
-    "ConverseTargets",
     "DualVariables",
     "ExponentialFeatureMap",
     "PrimalDualRegression",

@@ -50,7 +50,6 @@ a small gap says little of the values where K is ill-conditioned or a coefficien
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -73,13 +72,6 @@ def batch_normalization(beta: float = 1.0, scaling: bool = True, eps: float = 1e
         return lambda x: (x - beta * mean) / deviation
 
     return from_keys
-
-
-class ConverseTargets(NamedTuple):
-    """Targets `(N, outputs)` and the least C with which given values solve their regression."""
-
-    targets: torch.Tensor
-    least_C: float
 
 
 def support_vector_expansion(
@@ -120,10 +112,10 @@ def support_vector_expansion(
 
 def values_to_targets(
     keys, values, kernel: Kernel = "softmax", epsilon: float = 0.0, transform: Transform | None = None
-) -> ConverseTargets:
+) -> tuple[torch.Tensor, float]:
     """
-    The converse of Theorem 1: y = (attention of the keys on themselves applied to V) + epsilon sign(V), and the least
-    C = max |h(k_j) v_j(d)|, make V the solution of the regression. Derivation in this module's docstring.
+    The converse of Theorem 1: the targets y = (attention of the keys on themselves applied to V) + epsilon sign(V)
+    and the least C = max |h(k_j) v_j(d)| that make V the solution of the regression (see the top of this file).
 
     Arguments are those of `support_vector_expansion`; `epsilon`, half the width of the tube, may not be negative.
     """
@@ -133,7 +125,7 @@ def values_to_targets(
     targets = support_vector_expansion(keys, keys, values, kernel, transform) + epsilon * values.sign()
     points = _fitted(transform, keys)(keys)
     normalizers = log_kernel(kernel, points, points).logsumexp(dim=1).exp()
-    return ConverseTargets(targets, (normalizers.unsqueeze(1) * values).abs().max().item())
+    return targets, (normalizers.unsqueeze(1) * values).abs().max().item()
 
 
 def log_squared_weight_norm(log_gram: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
