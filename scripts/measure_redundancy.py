@@ -5,7 +5,7 @@ set's inputs. Writes the figures and heat maps of every layer.
     python scripts/measure_redundancy.py scripts/configs/japanese_vowels.yaml --output_dir outputs/redundancy \
         --num_train_epochs 10 --seeds 0 1 2 --results_dir results
 
-Stopped, it goes on where it was with `--resume true`; trained models are kept under the output folder.
+Stopped, it goes on where it was with `--resume_from_checkpoint true`; trained models are kept under the output folder.
 """
 
 import statistics
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 
+from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.measure import head_redundancy, mean_redundancy, save_results
 from hf_primaldual.measure.plots import plot_redundancy, write_pictures
 from hf_primaldual.training.arguments import (
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> Path:
         torch.set_num_threads(args.threads)
     task = series_task(data_args, model_args)
     output = Path(args.output_dir)
-    if not args.resume:
+    if not args.resume_from_checkpoint:
         claim_output_folder(output, args.overwrite)
     rows, by_layer, shown = [], {}, {}
     for name in model_args.names:
@@ -71,20 +72,16 @@ def main(argv: list[str] | None = None) -> Path:
             run = train_run(task, task.config(name), own_args, seed, folder)
             layers = head_redundancy(task.model_class.from_pretrained(folder / "model"), test_batches(task))
             shown.setdefault(name, layers)
-            rows.append(
-                {
-                    "attention": name,
-                    "seed": seed,
-                    "test_accuracy": run["test_accuracy"],
-                    **mean_redundancy(layers),
-                }
-            )
+            about = {"attention": name, "seed": seed, "test_accuracy": run["test_accuracy"]}
+            rows.append(about | mean_redundancy(layers))
             by_layer[f"{name}-{seed}"] = [layer.means() for layer in layers]
     summary = summarize(rows)
-    print(f"{'attention':<16}" + "".join(f"{key:>26}" for key in mean_redundancy(layers)))
-    for name, figures in summary.items():
-        cells = [f"{figures[f'{key}_mean']:.4f} ± {figures[f'{key}_std'] or 0:.4f}" for key in mean_redundancy(layers)]
-        print(f"{name:<16}" + "".join(f"{cell:>26}" for cell in cells))
+    keys = list(mean_redundancy(layers))
+    cells = [
+        [name, *(f"{figures[f'{key}_mean']:.4f} ± {figures[f'{key}_std'] or 0:.4f}" for key in keys)]
+        for name, figures in summary.items()
+    ]
+    print(markdown_table(["attention", *keys], cells))
     folder, file_name = Path(args.results_dir or output), f"redundancy-{task.source['name'].lower()}"
     title = f"{task.source['name']}, seed {args.seeds[0]}: L2 distance of heads' outputs"
     write_pictures(plot_redundancy(shown, title=title), folder, file_name)

@@ -10,17 +10,23 @@ self-contained checkpoint of the best with its results and its card.
 import sys
 from pathlib import Path
 
+from sources import IMAGE_SOURCES
+
 from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.image_arguments import ImageDataArguments, ImageModelArguments, ImageTrainingArguments
-from hf_primaldual.training.images import image_task
+from hf_primaldual.training.images import (
+    ImageDataArguments,
+    ImageModelArguments,
+    ImageTrainingArguments,
+    image_task,
+)
 
 
 def main(argv: list[str] | None = None) -> Path:
     data_args, model_args, args = parse_arguments(
         ImageDataArguments, ImageModelArguments, ImageTrainingArguments, argv=argv
     )
-    return run_comparison(image_task(data_args, model_args, args), model_args, args, argv)
+    return run_comparison(image_task(data_args, model_args, args, IMAGE_SOURCES), model_args, args, argv)
 
 
 if __name__ == "__main__":

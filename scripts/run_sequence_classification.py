@@ -11,17 +11,18 @@ or any texts.
 import sys
 from pathlib import Path
 
+from sources import TEXT_SOURCES
+
 from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
-from hf_primaldual.training.texts import text_task
+from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
 
 
 def main(argv: list[str] | None = None) -> Path:
     data_args, model_args, args = parse_arguments(
         TextDataArguments, TextModelArguments, TextTrainingArguments, argv=argv
     )
-    task = text_task(data_args, model_args, args)
+    task = text_task(data_args, model_args, args, TEXT_SOURCES)
     if args.should_save:
         share = task.source["majority_share"]
         print(f"{task.sizes}, {task.lengths[0]} to {task.lengths[1]} tokens; the majority class alone: {share:.1%}")

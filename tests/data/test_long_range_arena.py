@@ -7,6 +7,14 @@ import pytest
 from PIL import Image
 
 from hf_primaldual.data import load_cifar10, load_imdb, load_pathfinder_images, load_retrieval
+from hf_primaldual.training.text_sources import TextDataArguments, load_source
+
+
+def source(task: str, folder) -> tuple:
+    """What a `--task` takes from a folder."""
+    found = load_source(TextDataArguments(task=task, data_folder=str(folder)))
+    return found.splits["train"].to_dict(), found.columns, found.described["name"], found.max_tokens
+
 
 CLASSES = ["airplane", "automobile", "bird"]
 
@@ -31,15 +39,12 @@ def test_reviews(imdb):
         "labels": [0, 0, 1, 1],
     }
     assert splits["test"]["text"][0] == "test neg 0 é"
-
-
-def test_a_changed_review_is_read_anew(imdb):
-    before = load_imdb(imdb)["train"]["text"][0]
+    assert source("text", imdb) == (splits["train"].to_dict(), ("text",), "imdb", 4000)
+    # As long as before: only its time tells that a review has changed.
     path = imdb / "train/neg/0_7.txt"
-    # As long as before: only its time tells.
     path.write_text("TRAIN neg 0 é", encoding="utf-8")
     os.utime(path, ns=(1, 1))
-    assert (before, load_imdb(imdb)["train"]["text"][0]) == ("train neg 0 é", "TRAIN neg 0 é")
+    assert load_imdb(imdb)["train"]["text"][0] == "TRAIN neg 0 é"
 
 
 def test_reviews_that_are_missing_or_no_text_are_named(imdb):
@@ -72,6 +77,7 @@ def test_pairs_of_papers(pairs):
         "text2": ["it's", "it's\tb"],
         "labels": [0, 1],
     }
+    assert source("retrieval", pairs()) == (splits["train"].to_dict(), ("text1", "text2"), "aan", 4000)
 
 
 @pytest.mark.parametrize(
@@ -82,12 +88,9 @@ def test_pairs_of_papers(pairs):
         ("1\tA\tB\tb'text\ttext\n", "train.tsv:2: a text begins like Python's bytes and is none: b'text"),
     ],
 )
-def test_a_broken_pair_is_named_with_its_line(pairs, line, message):
+def test_a_broken_pair_is_named_with_its_line(pairs, tmp_path, line, message):
     with pytest.raises(ValueError, match=message):
         load_retrieval(pairs(line))
-
-
-def test_a_missing_file_of_pairs_is_named(pairs, tmp_path):
     (pairs() / "new_aan_pairs.eval.tsv").unlink()
     with pytest.raises(FileNotFoundError, match=r"holds no new_aan_pairs\.eval\.tsv"):
         load_retrieval(tmp_path)
@@ -111,13 +114,10 @@ def test_cifar_in_grey(cifar):
     assert {name: len(split) for name, split in splits.items()} == {"train": 10, "test": 2}
     assert splits["train"].features["labels"].names == CLASSES
     assert splits["train"]["labels"][:2] == [1, 2]
+    assert source("image", folder) == (splits["train"].to_dict(), ("input_ids",), "cifar10-grey", 1024)
     # The weights of television's grey, which TensorFlow and Pillow share.
     expected = images[-1] @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(np.array(splits["test"]["input_ids"][:]), expected.reshape(2, 1024), atol=1)
-
-
-def test_a_cut_file_of_images_is_named(cifar):
-    folder, _ = cifar
     path = folder / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ValueError, match=r"test_batch.bin: 6145 bytes are no whole number of images"):
@@ -150,8 +150,7 @@ def test_published_pathfinder_images(pathfinder):
     assert sorted(row["input_ids"][0] for row in rows) == sorted([*range(10), *range(20, 30), *range(100, 110)])
     assert all(row["labels"] == row["input_ids"][0] % 2 for row in rows)
     assert {len(row["input_ids"]) for row in rows} == {1024}
-    again = load_pathfinder_images(pathfinder)
-    assert again["test"].to_dict() == splits["test"].to_dict()
+    assert source("pathfinder", pathfinder) == (splits["train"].to_dict(), ("input_ids",), "pathfinder32", 1024)
     assert load_pathfinder_images(pathfinder, seed=1)["test"].to_dict() != splits["test"].to_dict()
 
 

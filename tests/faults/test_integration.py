@@ -4,7 +4,6 @@ import copy
 import json
 import pickle
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -23,14 +22,13 @@ from transformers import (
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 import hf_primaldual
-from hf_primaldual.integration import ATTENTIONS, configure
+from hf_primaldual import apply
+from hf_primaldual.integration import ATTENTIONS
 from hf_primaldual.integration.layouts import token_layout
-from hf_primaldual.integration.settings import Settings
 from tests.integration.families import FAMILIES, GRID, HEADS, LENGTHS, PATCH, SCALES, TOKENS
 from tests.integration.reference import register_naive
 from tests.modeling.isolated import run_isolated
 
-SOURCE = Path(hf_primaldual.__file__).parents[1]
 BERT, EURO_BERT = (next(family for family in FAMILIES if family.name == name) for name in ("BERT", "EuroBERT"))
 NAME = "primal_dual_bn_sh"
 SETTINGS = {"bn_beta": 0.5, "bn_eps": 0.1, "head_scales": SCALES}
@@ -211,14 +209,13 @@ def two_towers(image: str):
 
 def test_row_01_settings_of_a_part_without_an_attention_are_not_passed_over_in_silence(tmp_path):
     model = two_towers("CLIP")
-    configure(model.vision_model, head_scales=SCALES)
+    model.config.vision_config.primal_dual = {"head_scales": SCALES}
     model.save_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="holds settings, `primal_dual`, but names none"):
         AutoModel.from_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="holds settings, `primal_dual`, but names none"):
         transformers.CLIPVisionModel.from_pretrained(tmp_path)
-    model.set_attn_implementation({"vision_config": NAME})
-    configure(model, head_scales=SCALES)
+    apply(model.vision_model, "bn+sh", head_scales=SCALES)
     model.save_pretrained(tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -229,8 +226,7 @@ def test_row_01_settings_of_a_part_without_an_attention_are_not_passed_over_in_s
 def test_row_01_the_attention_of_a_part_comes_back_with_the_whole_and_alone(image, tmp_path):
     model = two_towers(image)
     inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS)), "pixel_values": torch.randn(2, 3, 20, 20)}
-    model.set_attn_implementation({"vision_config": NAME})
-    configure(model, head_scales=SCALES)
+    apply(model.vision_model, "bn+sh", head_scales=SCALES)
     expected = model(**inputs).image_embeds
     for count in range(2):
         model.save_pretrained(tmp_path / str(count))
@@ -287,26 +283,9 @@ def test_row_01_without_the_package_loading_fails_with_a_sentence(tmp_path):
     run_isolated(WITHOUT_PACKAGE, tmp_path, tmp_path / "bert", tmp_path / "clip")
 
 
-CONFIGURATION_ONLY = """
-import sys
-sys.path.insert(0, sys.argv[1])
-import hf_primaldual
-from transformers import AutoConfig
-config = AutoConfig.from_pretrained(sys.argv[2])
-assert "transformers.modeling_utils" not in sys.modules
-config.save_pretrained(sys.argv[3])
-"""
-
-
-def test_row_01_a_configuration_is_saved_again_where_no_model_was_imported(tmp_path):
-    classifier().save_pretrained(tmp_path / "bert")
-    run_isolated(CONFIGURATION_ONLY, tmp_path, SOURCE, tmp_path / "bert", tmp_path / "again", hide=False)
-    assert AutoConfig.from_pretrained(tmp_path / "again")._attn_implementation == NAME
-
-
 def test_row_06_a_misspelt_setting_names_the_nearest_one():
     with pytest.raises(ValueError, match=r"no setting 'bn_bta'.*Did you mean 'bn_beta'"):
-        configure(BERT.build(), bn_bta=1)
+        apply(BERT.build(), bn_bta=1)
     with pytest.raises(ValueError, match=r"no setting 'head_scale'.*Did you mean 'head_scales'"):
         BERT.build(NAME, head_scale=SCALES)
 
@@ -315,7 +294,7 @@ def test_row_06_a_misspelt_setting_names_the_nearest_one():
 def test_row_06_settings_that_our_own_models_do_not_read_are_refused():
     config = hf_primaldual.PrimalDualTextConfig(vocab_size=9, hidden_size=8, num_attention_heads=2)
     with pytest.raises(ValueError, match="a PrimalDualTextConfig has fields of its own"):
-        configure(config, bn_beta=0.5)
+        apply(hf_primaldual.PrimalDualTextModel(config), bn_beta=0.5)
     config.primal_dual = {"bn_beta": 0.5}
     with pytest.raises(ValueError, match="a PrimalDualTextConfig has fields of its own"):
         hf_primaldual.PrimalDualTextModel(config)
@@ -345,7 +324,7 @@ PADDED = {
     "average": {},
     "stride": {"sampling": "stride"},
     "random": {"sampling": "random"},
-    "prefix": {"prefix_tokens": 1},
+    "prefix": {"num_prefix_tokens": 1},
     "points": {"head_scales": None, "head_points": [3, 2, 11, 4]},
 }
 
@@ -408,16 +387,16 @@ def vivit(**settings):
 
 def test_row_13_tubes_of_a_video_are_refused_until_it_is_said_how_they_lie():
     video = torch.randn(2, 4, 3, GRID[0] * PATCH, GRID[1] * PATCH).double()
-    for settings in ({}, {"prefix_tokens": 1}, {"grid_size": [2 * GRID[0], GRID[1]]}):
+    for settings in ({}, {"num_prefix_tokens": 1}, {"grid_size": [2 * GRID[0], GRID[1]]}):
         with pytest.raises(ValueError, match=r"prefix_tokens.*and.*grid_size.*must be set for a 'vivit' model"):
             vivit(**settings)(video)
     tubes = [2 * GRID[0], GRID[1]]
-    model = vivit(prefix_tokens=1, grid_size=tubes, head_scales=SCALES)
+    model = vivit(num_prefix_tokens=1, grid_size=tubes, head_scales=SCALES)
     actual = model(video).last_hidden_state
     model.set_attn_implementation(register_naive(scales=SCALES, prefix=1, grid=tubes))
     torch.testing.assert_close(actual, model(video).last_hidden_state)
     # Tubes in a row, as a sequence.
-    model = vivit(prefix_tokens=1, grid_size=[1, 50], head_scales=SCALES)
+    model = vivit(num_prefix_tokens=1, grid_size=[1, 50], head_scales=SCALES)
     actual = model(video).last_hidden_state
     model.set_attn_implementation(register_naive(scales=SCALES, prefix=1))
     torch.testing.assert_close(actual, model(video).last_hidden_state)
@@ -442,12 +421,12 @@ def test_row_13_tubes_of_a_video_are_refused_until_it_is_said_how_they_lie():
 )
 def test_row_13_tokens_in_places_that_nobody_knows_are_refused(model_type):
     with pytest.raises(ValueError, match=f"must be set for a '{model_type}' model"):
-        token_layout(CONFIG_MAPPING[model_type](), 197, Settings())
+        token_layout(CONFIG_MAPPING[model_type](), 197)
 
 
 @pytest.mark.parametrize("model_type", ["bert", "wav2vec2", "hubert", "whisper", "esm", "informer", "speech_to_text"])
 def test_row_13_text_sound_and_series_need_no_settings(model_type):
-    assert token_layout(CONFIG_MAPPING[model_type](), 197, Settings()) == (0, None)
+    assert token_layout(CONFIG_MAPPING[model_type](), 197) == (0, None)
 
 
 def test_row_13_a_wide_image_whose_patches_would_fill_a_square_is_refused():

@@ -591,5 +591,5 @@ def test_row_05_what_is_still_softmax_is_measured_as_that():
     with pytest.warns(UserWarning, match="is measured as `attention='bn\\+sh'` but is still softmax"):
         measure(model, {"input_ids": X}, training=False, rounds=1)
     anneal(model, 1.0)
-    assert model.to("meta").model.layers[0].self_attn.training_set.amounts == [1, 2]
+    assert model.to("meta").model.layers[0].self_attn.groups.amounts == [1, 2]
     assert "on the way" in repr(model)

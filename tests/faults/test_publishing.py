@@ -1,4 +1,4 @@
-"""Loading, publishing and what is written over: rows 27 to 31 and 35, and the publishing half of row 5."""
+"""Loading, publishing and what is written over: rows 27 to 31, and the publishing half of row 5."""
 
 import ast
 import json
@@ -27,17 +27,14 @@ from hf_primaldual.training.arguments import (
     SeriesTrainingArguments,
     parse_arguments,
 )
-from hf_primaldual.training.checkpoints import is_whole, together
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.runs import claim_output_folder
-from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
-from hf_primaldual.training.texts import text_task
+from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
 from hf_primaldual.training.time_series import series_task
 from tests.hub.checkpoints import checkpoint, contents, published, ready_checkpoint
 from tests.hub.loopback.client import Client
 from tests.hub.loopback.server import LoopbackHub
 from tests.hub.tables import table, without
-from tests.scale.launch import two_processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -447,36 +444,12 @@ def test_row_30_arguments_that_contradict_each_other_are_refused_first(arguments
         publish("nowhere", **arguments)
 
 
-def test_row_35_a_save_that_fails_in_one_process_ends_all_at_once_and_keeps_the_last_checkpoint(tmp_path):
-    ended = two_processes("-m", "tests.scale.worker", tmp_path, "fail_saving")
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    for rank in (0, 1):
-        for failing, found in torch.load(tmp_path / f"fail_saving-{rank}.pt", weights_only=False).items():
-            # Of `ddp_timeout`, half an hour by default, nothing is waited for.
-            assert found["seconds"] < 600
-            assert f"process {failing}" in found["error"]
-            assert "the disk is full" in found["error"] or "No space left on device" in found["error"]
-            folder = tmp_path / f"failing-{failing}"
-            assert [path.name for path in folder.iterdir()] == ["checkpoint-1"]
-            assert is_whole(folder / "checkpoint-1")
-
-
-def test_row_35_what_only_the_main_process_writes_ends_all_too(monkeypatch):
-    # As a process that was well sees it; the failing one is tried with two processes above.
-    monkeypatch.setattr("hf_primaldual.training.checkpoints.gather_object", lambda said: ["OSError: no space", *said])
-    with (
-        pytest.raises(OSError, match="process 0 failed, and all end with it: a step: OSError: no space"),
-        together("a step"),
-    ):
-        pass
-
-
 def test_row_29_overwriting_removes_nobody_elses_runs(tmp_path):
     theirs = {"Nov26_host/events.out.tfevents.1": "events", "exp/checkpoint-5/model.safetensors": "theirs", "a": "b"}
     for name, text in theirs.items():
         (tmp_path / "runs" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "runs" / name).write_text(text)
-    for name in ("softmax-0/begun.json", "bn-0/run.json", "bn-1/checkpoint-5/whole.json"):
+    for name in ("softmax-0/begun.json", "bn-0/run.json"):
         (tmp_path / "runs" / name).parent.mkdir(parents=True)
         (tmp_path / "runs" / name).write_text("{}")
     (tmp_path / "elsewhere").mkdir()
@@ -508,7 +481,7 @@ def test_row_29_a_training_over_anothers_files_leaves_them_alone(tmp_path):
     assert all((out / name).read_text() == "theirs" for name in theirs)
     assert [path.name for path in (out / "runs").iterdir()] == ["Nov26_host"]
     # Ended, though there is a folder `runs`.
-    assert train(out, "--resume") == next(out.glob("primal-dual-*"))
+    assert train(out, "--resume_from_checkpoint") == next(out.glob("primal-dual-*"))
     (tmp_path / "kept").mkdir()
     (tmp_path / "kept" / "japanesevowels.json").write_text("{}")
     with pytest.raises(FileExistsError, match="`results_dir`"):

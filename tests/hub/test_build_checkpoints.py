@@ -29,7 +29,7 @@ def test_the_command_of_a_committed_card_can_be_run_and_the_table_of_the_cards_n
     assert results["model_name"] == name
     program = script.command(results["command"], Path("out"))
     assert (ROOT / program[1]).is_file()
-    assert program[-4:] == ["--output_dir", "out", "--resume", "true"]
+    assert program[-4:] == ["--output_dir", "out", "--resume_from_checkpoint", "true"]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,9 @@ def test_the_command_of_a_committed_card_can_be_run_and_the_table_of_the_cards_n
     ids=["series", "resumed"],
 )
 def test_a_recorded_command_is_turned_into_one_that_resumes_elsewhere(script, recorded, kept):
-    assert " ".join(script.command(recorded, Path("new"))[1:]) == f"{kept} --output_dir new --resume true"
+    assert (
+        " ".join(script.command(recorded, Path("new"))[1:]) == f"{kept} --output_dir new --resume_from_checkpoint true"
+    )
 
 
 def test_what_was_built_otherwise_than_the_card_says_is_named(script):

@@ -5,7 +5,8 @@ import torch
 import transformers
 from transformers import AutoConfig, AutoModel
 
-from hf_primaldual.integration import ATTENTIONS, configure
+from hf_primaldual import apply
+from hf_primaldual.integration import ATTENTIONS
 from tests.integration.families import FAMILIES, GRID, HEADS, LENGTHS, SCALES, TOKENS
 from tests.integration.reference import register_naive
 
@@ -41,8 +42,7 @@ def test_a_part_of_a_model_has_its_own_settings(tmp_path):
     model = transformers.CLIPModel(clip_config()).eval()
     inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS)), "pixel_values": torch.randn(2, 3, 20, 20)}
     before = model(**inputs)
-    model.set_attn_implementation({"vision_config": "primal_dual_bn_sh"})
-    configure(model, head_scales=SCALES)
+    apply(model.vision_model, "bn+sh", head_scales=SCALES)
     after = model(**inputs)
     assert torch.equal(after.text_embeds, before.text_embeds)
     assert not torch.allclose(after.image_embeds, before.image_embeds)
@@ -67,9 +67,9 @@ def test_a_part_without_settings_takes_those_of_the_whole(tmp_path):
 def test_settings_change_between_forwards():
     model, inputs = BERT.build("primal_dual_bn", bn_beta=0.5), BERT.inputs()
     first = model(**inputs).last_hidden_state
-    configure(model, bn_beta=0.25)
+    apply(model, "bn", bn_beta=0.25)
     assert not torch.allclose(model(**inputs).last_hidden_state, first)
-    configure(model.config, bn_beta=0.5)
+    model.config.primal_dual["bn_beta"] = 0.5
     assert torch.equal(model(**inputs).last_hidden_state, first)
 
 
@@ -98,13 +98,13 @@ def test_a_number_of_points_instead_of_factors():
     model = BERT.build("primal_dual_sh", head_points=[TOKENS, 99, TOKENS, 99])
     expected = BERT.build()(**inputs).last_hidden_state
     torch.testing.assert_close(model(**inputs).last_hidden_state, expected, rtol=1e-5, atol=1e-6)
-    configure(model, head_points=3)
+    apply(model, "sh", head_points=3)
     maps = model(**inputs, output_attentions=True).attentions[0]
     assert maps.shape == (2, HEADS, TOKENS, 3)
 
 
 def test_tokens_kept_apart_in_a_text():
-    model, inputs = BERT.build("primal_dual_sh", prefix_tokens=1, head_scales=SCALES), BERT.inputs(padded=True)
+    model, inputs = BERT.build("primal_dual_sh", num_prefix_tokens=1, head_scales=SCALES), BERT.inputs(padded=True)
     actual = model(**inputs).last_hidden_state
     model.set_attn_implementation(register_naive(scales=SCALES, prefix=1))
     torch.testing.assert_close(actual, model(**inputs).last_hidden_state, rtol=1e-4, atol=1e-5)

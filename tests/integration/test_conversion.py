@@ -144,10 +144,10 @@ def test_a_half_annealed_checkpoint_keeps_where_it_stood(tmp_path):
     model.save_pretrained(tmp_path)
     loaded = PrimalDualTextForSequenceClassification.from_pretrained(tmp_path)
     assert loaded.annealing_progress == 0.5
-    assert loaded.model.layers[0].self_attn.training_set.amounts == [1, 2, 3]
+    assert loaded.model.layers[0].self_attn.groups.amounts == [1, 2, 3]
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
     anneal(loaded, 1.0)
-    assert loaded.model.layers[0].self_attn.training_set.amounts == [1, 2, 4, 8]
+    assert loaded.model.layers[0].self_attn.groups.amounts == [1, 2, 4, 8]
 
 
 def test_an_encoder_gets_a_new_classifier():

@@ -5,7 +5,6 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 
 from hf_primaldual.integration.layouts import LAYOUTS, token_layout
-from hf_primaldual.integration.settings import Settings
 from tests.integration.families import FAMILIES, PATCH
 
 ON_GRIDS = [family for family in FAMILIES if family.grid is not None]
@@ -36,7 +35,7 @@ def test_a_patch_of_the_input_is_the_token_that_the_table_says(family):
     model = family.build()
     (name, values), *_ = family.inputs().items()
     before = first_keys(family, model, {name: values})
-    prefix, (height, width) = token_layout(model.config, len(before), Settings())
+    prefix, (height, width) = token_layout(model.config, len(before))
     assert (prefix, height, width) == (family.prefix, *family.grid)
     for row, column in ((0, 0), (1, 2), (height - 1, 1)):
         changed = values.clone()

@@ -8,7 +8,7 @@ import torch
 import transformers
 from transformers import AttentionInterface, BertModel
 
-from hf_primaldual.integration import configure
+from hf_primaldual import apply
 from tests.integration.families import FAMILIES, GRID, HEADS, REFUSED, TOKENS
 from tests.integration.reference import register_naive
 
@@ -23,7 +23,7 @@ def test_a_family_is_refused(family, name):
         with pytest.raises(ValueError, match=re.escape(family.error)):
             family.build(name)
         with pytest.raises(ValueError, match=re.escape(family.error)):
-            family.build().set_attn_implementation(name)
+            apply(family.build(), name.removeprefix("primal_dual_"))
         return
     model = family.build(name)
     with pytest.raises(ValueError, match=re.escape(family.error)):
@@ -44,10 +44,8 @@ def test_a_part_that_does_not_dispatch_is_refused():
     )
     model = transformers.VisionTextDualEncoderModel(config)
     with pytest.raises(ValueError, match="no effect on MPNetModel"):
-        model.set_attn_implementation("primal_dual_bn")
-    with pytest.raises(ValueError, match="no effect on MPNetModel"):
-        model.set_attn_implementation({"text_config": "primal_dual_bn"})
-    model.set_attn_implementation({"vision_config": "primal_dual_bn"})
+        apply(model, "bn")
+    apply(model.vision_model, "bn")
     assert model.vision_model.config._attn_implementation == "primal_dual_bn"
 
 
@@ -63,20 +61,19 @@ def test_a_typo_in_the_name_is_refused(typo):
     ("settings", "error"),
     [
         ({"beta": 1.0}, "`primal_dual` has no setting 'beta'; it may hold bn_beta, bn_scaling"),
-        ({"bn_beta": "1"}, "`primal_dual['bn_beta']` must be a number, got '1'"),
-        ({"bn_beta": True}, "`primal_dual['bn_beta']` must be a number, got True"),
-        ({"bn_scaling": 2}, "must be true, false or a number between 0 and 1, got 2"),
-        ({"bn_eps": 0}, "`primal_dual['bn_eps']` must be a positive number, got 0"),
-        ({"head_scales": [1, 2]}, "`primal_dual['head_scales']` must hold one entry for each of the 4 heads, got 2"),
-        ({"head_scales": [1, 1, 2, 0]}, "must be a list of integers of at least 1, one for each head, or null"),
-        ({"head_scales": 2}, "must be a list of integers of at least 1, one for each head, or null, got 2"),
-        ({"head_points": [3] * 3}, "`primal_dual['head_points']` must hold one entry for each of the 4 heads, got 3"),
-        ({"head_points": 0}, "`primal_dual['head_points']` must be an integer of at least 1"),
+        ({"bn_beta": "1"}, "Field 'bn_beta' with value '1' doesn't match"),
+        ({"bn_scaling": 2}, "must be true, false or a number from 0 to 1, got 2"),
+        ({"bn_eps": 0.0}, "`bn_eps` must be positive and finite, got 0"),
+        ({"head_scales": [1, 2]}, "`head_scales` must hold one entry for each of the 4 heads, got 2"),
+        ({"head_scales": [1, 1, 2, 0]}, "must hold integers of at least 1"),
+        ({"head_scales": 2}, "Field 'head_scales' with value 2 doesn't match"),
+        ({"head_points": [3] * 3}, "`head_points` must hold one entry for each of the 4 heads, got 3"),
+        ({"head_points": 0}, "must hold integers of at least 1"),
         ({"head_points": 3, "head_scales": [1] * 4}, "exclude each other"),
         ({"sampling": "conv"}, "must be one of average, stride, random, got 'conv'"),
-        ({"sampling_seed": -1}, "must be an integer of at least 0"),
-        ({"prefix_tokens": -1}, "must be an integer of at least 0"),
-        ({"grid_size": [3]}, "must be the height and width in patches"),
+        ({"sampling": "mean"}, "`sampling` must be one of average, stride, random, conv, got 'mean'"),
+        ({"num_prefix_tokens": -1}, "`num_prefix_tokens` must be at least 0"),
+        ({"grid_size": [3]}, "must hold the height and width in patches"),
         ({"grid_size": [3, 3]}, "`grid_size` [3, 3] with 0 prefix tokens needs 9 tokens, got 11"),
         ([1], "`primal_dual` must be a dictionary of settings, got [1]"),
     ],
@@ -92,17 +89,48 @@ def test_settings_are_checked(settings, error):
         model(**BERT.inputs())
 
 
-def test_configure_changes_nothing_when_it_refuses():
-    model = BERT.build(bn_beta=0.5)
-    with pytest.raises(ValueError, match="no setting 'beta'"):
-        configure(model, beta=1.0, bn_eps=0.1)
-    assert model.config.primal_dual == {"bn_beta": 0.5}
+def test_apply_changes_nothing_when_it_refuses():
+    model = BERT.build("primal_dual_bn", bn_beta=0.5)
+    for attention, settings, error in (
+        ("bn+sh", {"beta": 1.0, "bn_eps": 0.1}, "no setting 'beta'"),
+        ("sh", {"head_scales": [1, 2]}, "one entry for each of the 4 heads"),
+        ("bn", {"head_scales": [1, 1, 2, 2]}, "is for the presets with sh"),
+        ("linear", {}, r"must be one of bn, sh, bn\+sh, softmax, got 'linear'.*weights of their own"),
+        ("softmax", {"bn_beta": 0.5}, "no setting of softmax attention"),
+    ):
+        with pytest.raises(ValueError, match=error):
+            apply(model, attention, **settings)
+        assert model.config.primal_dual == {"bn_beta": 0.5}
+        assert model.config._attn_implementation == "primal_dual_bn"
+    with pytest.raises(ValueError, match="must be a model of transformers, got Linear"):
+        apply(torch.nn.Linear(2, 2))
+
+
+def test_apply_and_softmax_brings_a_model_back():
+    model = BERT.build()
+    expected = model(**BERT.inputs()).last_hidden_state
+    assert apply(model, "sh") is model
+    assert not torch.allclose(model(**BERT.inputs()).last_hidden_state, expected)
+    assert torch.equal(apply(model, "softmax")(**BERT.inputs()).last_hidden_state, expected)
+
+
+@pytest.mark.parametrize("family", [family for family in REFUSED if "causal" in family.why], ids=lambda f: f.name)
+def test_apply_refuses_what_is_causal_before_it_runs(family):
+    with pytest.raises(ValueError, match=r"is causal|own tokens|on its own"):
+        apply(family.build(), "bn")
+
+
+def test_apply_names_the_way_to_a_part():
+    clip = next(family for family in FAMILIES if family.model == "CLIPVisionModel")
+    config = transformers.CLIPConfig(text_config=BERT.fields, vision_config=clip.fields, projection_dim=16)
+    with pytest.raises(ValueError, match=r"CLIPTextModel is causal.*such as `model.vision_model`"):
+        apply(transformers.CLIPModel(config), "bn")
 
 
 class Stub(torch.nn.Module):
     """A layer of attention as far as an attention function looks at it."""
 
-    config = SimpleNamespace(primal_dual=None, model_type="stub")
+    config = SimpleNamespace(primal_dual=None, model_type="stub", _attn_implementation="primal_dual_bn")
 
 
 def call(name="primal_dual_bn", attention_mask=None, keys=TOKENS, module=None, **kwargs):
@@ -205,7 +233,7 @@ def test_an_image_whose_grid_is_unknown_is_refused_until_it_is_given():
     wide = torch.randn(2, 3, 12, 20)
     with pytest.raises(ValueError, match=r"1 of them in front.*do not fill the configuration's grid \(5, 5\)"):
         model(wide, interpolate_pos_encoding=True)
-    configure(model, grid_size=[3, 5])
+    apply(model, "bn+sh", bn_eps=0.1, grid_size=[3, 5])
     actual = model(wide, interpolate_pos_encoding=True).last_hidden_state
     model.set_attn_implementation(register_naive(scales=[1, 1, 2, 2], statistics=(1.0, 1, 0.1), prefix=1, grid=(3, 5)))
     torch.testing.assert_close(actual, model(wide, interpolate_pos_encoding=True).last_hidden_state)

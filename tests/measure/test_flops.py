@@ -1,73 +1,59 @@
+"""Operations against the products written out, and on tensors without data against a real run."""
+
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
+from hf_primaldual import PRESETS, PrimalDualAttention, PrimalDualConfig
 from hf_primaldual.measure import count_flops
 
-B, H, NQ, NK, D = 2, 3, 5, 7, 4
-ONE_PRODUCT = 2 * B * H * NQ * NK * D
+B, H, NQ, NK, D, DV = 2, 3, 5, 7, 4, 9
+SCORES, WEIGHTED = 2 * B * H * NQ * NK * D, 2 * B * H * NQ * NK * DV
 
 
 def qkv(requires_grad=False):
-    lengths = (NQ, NK, NK)
-    return [torch.randn(B, H, n, D, requires_grad=requires_grad) for n in lengths]
+    return [torch.randn(B, H, *size, requires_grad=requires_grad) for size in ((NQ, D), (NK, D), (NK, DV))]
 
 
 def eager(q, k, v):
-    return (q @ k.transpose(-1, -2) / D**0.5).softmax(-1) @ v
+    return (q @ k.transpose(-1, -2)).softmax(-1) @ v
 
 
-@pytest.mark.parametrize("attention", [eager, F.scaled_dot_product_attention])
-def test_attention_forward_is_two_products(attention):
-    assert count_flops(attention, *qkv()) == 2 * ONE_PRODUCT
-
-
-def test_sdpa_counts_with_a_mask_and_without_gradients():
-    mask = torch.zeros(B, 1, NQ, NK)
+@pytest.mark.parametrize(("attention", "again"), [(eager, 0), (F.scaled_dot_product_attention, 1)])
+def test_attention_is_two_products_and_its_backward_computes_scores_again_if_fused(attention, again):
+    assert count_flops(attention, *qkv()) == SCORES + WEIGHTED
+    q, k, v = qkv(requires_grad=True)
+    # torch's fused attention on a CPU wants values as wide as keys.
+    assert count_flops(attention, q, k, k, backward=True) == (2 + 4 + again) * SCORES
     with torch.inference_mode():
-        assert count_flops(F.scaled_dot_product_attention, *qkv(), attn_mask=mask) == 2 * ONE_PRODUCT
+        assert count_flops(attention, q, k, v) == SCORES + WEIGHTED
 
 
-@pytest.mark.parametrize(("attention", "products"), [(eager, 2 + 4), (F.scaled_dot_product_attention, 2 + 5)])
-def test_attention_backward_recomputes_the_scores_only_when_fused(attention, products):
-    assert count_flops(attention, *qkv(requires_grad=True), backward=True) == products * ONE_PRODUCT
+def test_a_mask_does_not_change_the_count():
+    mask = torch.zeros(B, 1, NQ, NK)
+    assert count_flops(F.scaled_dot_product_attention, *qkv(), attn_mask=mask) == SCORES + WEIGHTED
 
 
-def test_value_width_may_differ_from_query_width():
-    q, k, _ = qkv()
-    v = torch.randn(B, H, NK, 9)
-    assert count_flops(F.scaled_dot_product_attention, q, k, v) == 2 * B * H * NQ * NK * (D + 9)
-
-
-def test_linear_forward_and_backward():
-    layer, x = nn.Linear(6, 10), torch.randn(3, 5, 6)
+def test_linear_forward_and_backward_and_gradients_are_put_back():
+    layer, x, kept = nn.Linear(6, 10), torch.randn(3, 5, 6), torch.ones(10, 6)
+    layer.weight.grad = kept
     forward = 2 * 3 * 5 * 6 * 10
     assert count_flops(layer, x) == forward
     assert count_flops(layer, x, backward=True) == 2 * forward  # the input needs no gradient
     assert count_flops(layer, x.requires_grad_(), backward=True) == 3 * forward
+    assert layer.weight.grad is kept
+    assert torch.equal(kept, torch.ones(10, 6))
+    assert layer.bias.grad is None
 
 
-def test_convolution_counts():
-    assert count_flops(nn.Conv1d(4, 6, 3, padding=1), torch.randn(2, 4, 8)) == 2 * 2 * 8 * 4 * 6 * 3
-
-
-@pytest.mark.parametrize("groups", [1, 2, 4])
+@pytest.mark.parametrize("groups", [1, 4])
 def test_the_backward_of_a_convolution_in_groups_is_twice_its_forward(groups):
     layer, x = nn.Conv1d(4, 8, 3, padding=1, groups=groups), torch.randn(2, 4, 9, requires_grad=True)
     forward = 2 * 2 * 9 * 8 * 4 // groups * 3
     assert count_flops(layer, x) == forward
     assert count_flops(layer, x, backward=True) == 3 * forward
-
-
-def test_gradients_of_a_module_are_put_back():
-    layer = nn.Linear(3, 3)
-    kept = torch.ones(3, 3)
-    layer.weight.grad = kept
-    count_flops(layer, torch.randn(2, 3), backward=True)
-    assert layer.weight.grad is kept
-    assert torch.equal(kept, torch.ones(3, 3))
-    assert layer.bias.grad is None
 
 
 def test_backward_starts_from_the_loss_of_an_output():
@@ -80,6 +66,8 @@ def test_backward_starts_from_the_loss_of_an_output():
         return output
 
     assert count_flops(model, torch.randn(4, 3), torch.randn(3, 2, requires_grad=True), backward=True) == 2 * 48
+    with pytest.raises(ValueError, match="requires a gradient"):
+        count_flops(torch.relu, torch.randn(3), backward=True)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +89,27 @@ def test_elementwise_work_is_not_an_error():
     assert count_flops(lambda: F.interpolate(F.layer_norm(x, (8,)).softmax(-1), scale_factor=2, mode="bilinear")) == 0
 
 
-def test_nothing_to_differentiate_is_an_error():
-    with pytest.raises(ValueError, match="requires a gradient"):
-        count_flops(torch.relu, torch.randn(3), backward=True)
+def test_a_head_pays_for_the_keys_that_it_sees():
+    config = PrimalDualConfig(attention="sh", hidden_size=32, num_attention_heads=4, head_scales=[1, 1, 3, 4])
+    tokens, width = 25, 32
+    # A head's keys and values are projected after pooling: 25, 25, 9 and 7 points.
+    points = [25, 25, 9, 7]
+    projections = 2 * tokens * width * width + sum(2 * each * width * 8 for each in points)
+    products = sum(2 * tokens * each * 8 for each in points)
+    counted = count_flops(PrimalDualAttention(config), torch.randn(3, tokens, width))
+    assert counted == 3 * 2 * (projections + products)
+
+
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize("preset", PRESETS)
+def test_without_data_every_preset_counts_the_same(preset, implementation):
+    config = PrimalDualConfig(attention=preset, hidden_size=16, num_attention_heads=2)
+    config._attn_implementation = implementation
+
+    def counted():
+        layer, hidden_states = PrimalDualAttention(config), torch.randn(2, 70, 16, requires_grad=True)
+        return count_flops(layer, hidden_states), count_flops(layer, hidden_states, backward=True)
+
+    with FakeTensorMode():
+        without_data = counted()
+    assert without_data == counted()

@@ -1,45 +1,59 @@
+"""The peak of memory, measured and counted, what autograd keeps, and an allocation that really fails."""
+
+import multiprocessing
+import sys
+from pathlib import Path
+
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
 
-from hf_primaldual.measure import activation_memory, peak_memory
+from hf_primaldual import PRESETS, PrimalDualTextConfig, PrimalDualTextForSequenceClassification
+from hf_primaldual.measure import (
+    activation_memory,
+    count_peak_memory,
+    if_it_fits,
+    is_out_of_memory,
+    make_inputs,
+    measure_together,
+    peak_memory,
+    training_step,
+)
 
 MIB = 2**20
 
 
-def floats(mebibytes):
-    return torch.ones(mebibytes * MIB // 4)
+def floats(mebibytes, **options):
+    return torch.ones(mebibytes * MIB // 4, **options)
 
 
-def test_a_tensor_that_is_freed_counts():
-    assert peak_memory(lambda: floats(64)) == pytest.approx(64 * MIB, rel=0.02)
+def one_by_one():
+    for _ in range(3):
+        floats(8)
 
 
-def test_tensors_one_after_the_other_do_not_add_up():
-    def one_by_one():
-        for _ in range(3):
-            floats(8)
-
-    assert peak_memory(one_by_one) == pytest.approx(8 * MIB, rel=0.02)
+GIVEN = floats(16)
 
 
-def test_tensors_alive_together_add_up():
-    assert peak_memory(lambda: [floats(8), floats(4)]) == pytest.approx(12 * MIB, rel=0.02)
-
-
-def test_what_was_there_before_does_not_count():
-    kept = floats(16)
-    assert peak_memory(lambda: kept[: MIB // 4] + 1) == pytest.approx(MIB, rel=0.02)
-
-
-def test_no_allocation_is_zero():
-    assert peak_memory(lambda: None) == 0
+@pytest.mark.parametrize("peak", [peak_memory, count_peak_memory])
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        (one_by_one, 8),
+        (lambda: [floats(8), floats(4)], 12),
+        (lambda: GIVEN[: MIB // 4] + 1, 1),
+        (lambda: GIVEN.view(2, -1).add_(0), 0),
+        (lambda: floats(2, requires_grad=True).exp().square().sum().backward(), 10),
+    ],
+    ids=["one after the other", "together", "there before", "in place", "backward"],
+)
+def test_what_lives_at_the_same_time_adds_up(call, expected, peak):
+    assert peak(call) == pytest.approx(expected * MIB, rel=0.02, abs=1000)
 
 
 def test_eager_attention_shows_its_matrix_and_sdpa_does_not():
-    n = 1024
-    q = torch.randn(1, 2, n, 16)
-    matrix = 4 * 2 * n * n
+    q, matrix = torch.randn(1, 2, 1024, 16), 4 * 2 * 1024 * 1024
     with torch.no_grad():
         eager = peak_memory(lambda: (q @ q.transpose(-1, -2)).softmax(-1) @ q)
         fused = peak_memory(lambda: F.scaled_dot_product_attention(q, q, q))
@@ -47,27 +61,34 @@ def test_eager_attention_shows_its_matrix_and_sdpa_does_not():
     assert fused < matrix / 2
 
 
-def test_the_backward_pass_counts():
-    x = torch.ones(2 * MIB // 4, requires_grad=True)
-
-    def step():
-        x.exp().square().sum().backward()
-
-    with torch.no_grad():
-        forward = peak_memory(lambda: x.exp().square().sum())
-    assert forward == pytest.approx(4 * MIB, rel=0.02)
-    assert peak_memory(step) > forward
-
-
-def test_the_same_call_gives_the_same_peak():
-    layer, x = torch.nn.Linear(64, 64), torch.randn(100, 64)
-    with torch.no_grad():
-        assert peak_memory(lambda: layer(x)) == peak_memory(lambda: layer(x))
-
-
 def test_an_unknown_device_is_refused():
     with pytest.raises(ValueError, match="'meta'"):
         peak_memory(lambda: None, device="meta")
+
+
+def text_model(attention="softmax", implementation="sdpa", tokens=256, width=32, heads=8):
+    config = PrimalDualTextConfig(
+        attention=attention,
+        hidden_size=width,
+        num_attention_heads=heads,
+        intermediate_size=width,
+        num_hidden_layers=1,
+        hidden_dropout_prob=0.0,
+        max_position_embeddings=tokens,
+        attn_implementation=implementation,
+    )
+    return PrimalDualTextForSequenceClassification(config)
+
+
+@pytest.mark.parametrize("attention", PRESETS)
+def test_the_count_is_what_is_measured(attention):
+    def peak(of):
+        model = text_model(attention).train()
+        return of(training_step(model, make_inputs(model, batch=2)))
+
+    with FakeTensorMode():
+        counted = peak(count_peak_memory)
+    assert counted == pytest.approx(peak(peak_memory), rel=0.03)
 
 
 def test_what_a_forward_keeps_is_counted_once_and_without_parameters():
@@ -82,3 +103,39 @@ def test_what_a_forward_keeps_is_counted_once_and_without_parameters():
     assert activation_memory(layer, forward) == kept
     with torch.no_grad():
         assert activation_memory(layer, forward) == 0
+
+
+def measure_under_a_limit(queue):
+    import resource
+
+    models = {name: text_model("softmax", name, tokens=2048, width=16) for name in ("eager", "sdpa")}
+    status = Path("/proc/self/status").read_text().splitlines()
+    taken = 1024 * int(next(line for line in status if line.startswith("VmSize")).split()[1])
+    # The maps of 8 heads take 128 MiB, twice over in a softmax.
+    resource.setrlimit(resource.RLIMIT_AS, (taken + 200 * MIB,) * 2)
+    rows = measure_together(models, make_inputs(models["sdpa"], 2048), training=False, rounds=1)
+    queue.put((rows, if_it_fits(lambda: bytearray(2**32))))
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a limit of the address space is Linux's")
+def test_what_does_not_fit_is_reported_and_the_table_goes_on():
+    # Forked: a new process would spend its time on imports.
+    context = multiprocessing.get_context("fork")
+    queue = context.SimpleQueue()
+    process = context.Process(target=measure_under_a_limit, args=(queue,))
+    process.start()
+    process.join(timeout=600)
+    assert process.exitcode == 0
+    rows, python = queue.get()
+    assert "can't allocate memory" in rows["eager"]["does_not_fit"]
+    assert "inference_ms" not in rows["eager"]
+    assert "does_not_fit" not in rows["sdpa"]
+    assert rows["sdpa"]["inference_ms"]["median"] > 0
+    assert python == (None, "MemoryError")
+
+
+def test_other_errors_go_through():
+    assert if_it_fits(lambda: 3).result == 3
+    assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"))
+    with pytest.raises(RuntimeError, match="shape"):
+        if_it_fits(lambda: torch.zeros(2).view(3))

@@ -1,25 +1,35 @@
-"""Redundancy of heads against naive loops, on padded rows, with heads that see different keys."""
+"""Redundancy of heads against naive loops, on padded rows with heads that see different keys; and maps as pictures."""
 
-import importlib.util
 import json
 from itertools import pairwise
-from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import ViTImageProcessor
 
-from hf_primaldual import PrimalDualAttention, PrimalDualConfig, PrimalDualTextConfig, PrimalDualTextModel
+from hf_primaldual import (
+    PrimalDualAttention,
+    PrimalDualConfig,
+    PrimalDualTextConfig,
+    PrimalDualTextModel,
+    PrimalDualTimeSeriesConfig,
+    PrimalDualTimeSeriesFeatureExtractor,
+    PrimalDualTimeSeriesForSequenceClassification,
+    PrimalDualViTConfig,
+    PrimalDualViTForImageClassification,
+)
 from hf_primaldual.measure import head_redundancy, maps_over_tokens, mean_redundancy
+from hf_primaldual.measure.attention_maps import attention_maps, seen_from
+from tests.scripts import load_script
 
 TOKENS = 11
 
 
 def text_model(**fields):
-    config = PrimalDualTextConfig(
-        hidden_size=16, num_attention_heads=4, num_hidden_layers=2, initializer_range=0.5, hidden_dropout_prob=0.0,
-        **fields,
-    )  # fmt: skip
-    return PrimalDualTextModel(config)
+    shape = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2, "hidden_dropout_prob": 0.0}
+    return PrimalDualTextModel(PrimalDualTextConfig(initializer_range=0.5, **shape, **fields))
 
 
 def padded_batches():
@@ -67,12 +77,8 @@ def naive(model, batches, scales):
 
 @pytest.mark.parametrize(
     ("fields", "scales"),
-    [
-        ({"attention": "softmax"}, [1, 1, 1, 1]),
-        ({"attention": "bn+sh", "head_scales": [3, 1, 20, 2]}, [3, 1, 20, 2]),
-        ({"attention": "linear-sh", "head_scales": [1, 1, 2, 2]}, [1, 1, 2, 2]),
-    ],
-    ids=["softmax", "bn+sh", "linear-sh"],
+    [({"attention": "softmax"}, [1] * 4), ({"attention": "bn+sh", "head_scales": [3, 1, 20, 2]}, [3, 1, 20, 2])],
+    ids=["softmax", "bn+sh"],
 )
 def test_every_measure_is_that_of_naive_loops(fields, scales):
     model, batches = text_model(**fields), list(padded_batches())
@@ -122,8 +128,10 @@ def test_equal_heads_are_as_redundant_as_can_be():
 
 
 def test_what_cannot_be_compared_is_refused():
-    with pytest.raises(ValueError, match="at least two heads, got a Linear without one"):
+    with pytest.raises(ValueError, match="layers of PrimalDualAttention, got a Linear without one"):
         head_redundancy(torch.nn.Linear(2, 2), [])
+    with pytest.raises(ValueError, match="at least two heads, got 1"):
+        head_redundancy(PrimalDualAttention(PrimalDualConfig(hidden_size=4, num_attention_heads=1)), [])
     with pytest.raises(ValueError, match="at least one batch"):
         head_redundancy(text_model(attention="bn"), [])
     with pytest.raises(ValueError, match="sampling='conv'"):
@@ -131,20 +139,57 @@ def test_what_cannot_be_compared_is_refused():
 
 
 def test_the_script_trains_measures_and_draws(tmp_path):
-    root = Path(__file__).parents[2]
-    spec = importlib.util.spec_from_file_location("measure_redundancy", root / "scripts/measure_redundancy.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
     flags = ["--dataset", "BasicMotions", "--seeds", "0", "1", "--num_train_epochs", "1", "--hidden_size", "16"]
     flags += ["--intermediate_size", "16", "--num_hidden_layers", "1", "--disable_tqdm", "true", "--threads", "1"]
-    file = script.main([*flags, "--output_dir", str(tmp_path / "out"), "--results_dir", str(tmp_path / "results")])
-    results = json.loads(file.read_text())
-    assert [(row["attention"], row["seed"]) for row in results["rows"]] == [
-        ("softmax", 0), ("softmax", 1), ("bn+sh", 0), ("bn+sh", 1),
-    ]  # fmt: skip
+    flags += ["--output_dir", str(tmp_path / "out"), "--results_dir", str(tmp_path / "results")]
+    results = json.loads(load_script("measure_redundancy").main(flags).read_text())
+    rows = [(row["attention"], row["seed"]) for row in results["rows"]]
+    assert rows == [("softmax", 0), ("softmax", 1), ("bn+sh", 0), ("bn+sh", 1)]
     distances = [row["output_distance"] for row in results["rows"][2:]]
     summary = results["summary"]["bn+sh"]
     assert summary["output_distance_mean"] == pytest.approx(sum(distances) / 2)
     assert summary["output_distance_std"] == pytest.approx(abs(distances[0] - distances[1]) / 2**0.5)
     for ending in ("png", "svg"):
         assert (tmp_path / "results" / f"redundancy-basicmotions.{ending}").stat().st_size > 1000
+
+
+def vit():
+    config = PrimalDualViTConfig(
+        image_size=24, patch_size=6, hidden_size=16, num_attention_heads=2, num_hidden_layers=2, intermediate_size=16,
+        attention="bn+sh", head_scales=[1, 2], initializer_range=0.3,
+    )  # fmt: skip
+    return PrimalDualViTForImageClassification(config)
+
+
+def test_windows_of_patches_have_one_weight_each():
+    first, _ = attention_maps(vit(), {"pixel_values": torch.randn(1, 3, 24, 24)})
+    assert first.keys == (17, 5)
+    patches = seen_from(first, 0)[:, 1:].unflatten(1, (4, 4))
+    torch.testing.assert_close(seen_from(first, None).sum(dim=1), torch.ones(2))
+    windows = patches[1].unfold(0, 2, 2).unfold(1, 2, 2).flatten(2)
+    torch.testing.assert_close(windows, windows[..., :1].expand_as(windows))
+    assert not torch.allclose(patches[0, 0, 0], patches[0, 0, 1])
+    with pytest.raises(ValueError, match="0 to 16, got 17"):
+        seen_from(first, 17)
+    with pytest.raises(ValueError, match="one example, got 2"):
+        attention_maps(vit(), {"pixel_values": torch.randn(2, 3, 24, 24)})
+
+
+def test_maps_of_an_image_and_of_a_real_series_are_drawn(tmp_path):
+    script, image, series = load_script("show_attention"), tmp_path / "image", tmp_path / "series"
+    vit().save_pretrained(image)
+    ViTImageProcessor(size={"height": 24, "width": 24}).save_pretrained(image)
+    photo, plot = tmp_path / "photo.png", tmp_path / "attention.png"
+    Image.fromarray(np.arange(24 * 24 * 3, dtype=np.uint8).reshape(24, 24, 3)).save(photo)
+    script.main(["--checkpoint", str(image), "--image", str(photo), "--plot", str(plot)])
+    assert Image.open(plot).size[0] > 300
+
+    config = PrimalDualTimeSeriesConfig(num_channels=12, num_labels=9, max_position_embeddings=29, attention="sh")
+    PrimalDualTimeSeriesForSequenceClassification(config).save_pretrained(series)
+    PrimalDualTimeSeriesFeatureExtractor(feature_size=12).save_pretrained(series)
+    plot = tmp_path / "attention.svg"
+    flags = ["--dataset", "JapaneseVowels", "--index", "3", "--query", "2", "--plot", str(plot)]
+    script.main(["--checkpoint", str(series), *flags])
+    assert "series 3 of JapaneseVowels, sh" in plot.read_text()
+    with pytest.raises(ValueError, match="one of `image` and `dataset`"):
+        script.main(["--checkpoint", "x", "--plot", "y.png"])

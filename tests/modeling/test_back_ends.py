@@ -146,12 +146,16 @@ def test_an_unknown_back_end_is_refused():
 
 
 def groups_of(layer, hidden_states, mask):
-    """Heads with their points, as the maps have them: tokens where they lie, windows from a row's first real token."""
+    """
+    Heads with their points and which of those count, as the maps have them: tokens where they lie, windows from a
+    row's first real token.
+    """
     starts = row_starts(mask) if layer.turns_rows else None
     turned = [states if starts is None else shift_rows(states, starts) for states in (hidden_states, mask)]
     for group in layer.training_set(*turned):
-        is_tokens = group.points.shape[1] == hidden_states.shape[1]
-        yield group._replace(points=hidden_states, mask=mask) if is_tokens else group
+        points, kept = group.pool(turned[0])
+        is_tokens = points.shape[1] == hidden_states.shape[1]
+        yield (group.heads, hidden_states, mask) if is_tokens else (group.heads, points, kept)
 
 
 @pytest.mark.parametrize("mask_kind", MASKS)
@@ -170,16 +174,16 @@ def test_attention_maps(preset, fields, mask_kind, implementation):
     groups = list(groups_of(layer, hidden_states, mask))
     assert isinstance(maps, torch.Tensor) == (len(groups) == 1)
     assert len(maps) == (batch if len(groups) == 1 else HEADS)
-    for group in groups:
-        for head in group.heads:
+    for heads, points, kept in groups:
+        for head in heads:
             weights = maps[:, head] if len(groups) == 1 else maps[head]
-            assert weights.shape == (batch, tokens, group.points.shape[1])
+            assert weights.shape == (batch, tokens, points.shape[1])
             if fields.get("feature_map") == "relu":
                 # A query without a positive channel in common with any key has no weights.
                 counts = counts & weights.sum(-1).ne(0)
             torch.testing.assert_close(weights.sum(-1)[counts], torch.ones(int(counts.sum())))
-            if group.mask is not None:
-                assert torch.where(counts.unsqueeze(-1) & ~group.mask.unsqueeze(1), weights, 0).eq(0).all()
+            if kept is not None:
+                assert torch.where(counts.unsqueeze(-1) & ~kept.unsqueeze(1), weights, 0).eq(0).all()
 
 
 def test_maps_of_each_head_are_its_own():
@@ -188,7 +192,7 @@ def test_maps_of_each_head_are_its_own():
     output, maps = layer(hidden_states, output_attentions=True)
     values = []
     for head, weights in enumerate(maps):
-        points = next(group.points for group in layer.training_set(hidden_states, None) if head in group.heads)
+        points = next(points for heads, points, _ in groups_of(layer, hidden_states, None) if head in heads)
         rows = slice(head * WIDTH // HEADS, (head + 1) * WIDTH // HEADS)
         values.append(weights @ layer.v_proj(points)[..., rows])
     torch.testing.assert_close(layer.o_proj(torch.cat(values, dim=-1)), output)
@@ -214,9 +218,9 @@ def test_linear_attention_is_its_maps_times_the_values(preset, fields, mask_kind
     hidden_states = make_input(mask, 2, 20)
     output, maps = layer(hidden_states, mask, output_attentions=True)
     values = torch.empty(2, 20, HEADS, WIDTH // HEADS)
-    for group in groups_of(layer, hidden_states, mask):
-        for head in group.heads:
+    for heads, points, _ in groups_of(layer, hidden_states, mask):
+        for head in heads:
             weights = maps[head] if isinstance(maps, tuple) else maps[:, head]
-            value = layer.v_proj(group.points).unflatten(-1, (HEADS, -1))[:, :, head]
+            value = layer.v_proj(points).unflatten(-1, (HEADS, -1))[:, :, head]
             values[:, :, head] = weights @ value
     torch.testing.assert_close(layer.o_proj(values.flatten(2)), output, rtol=1e-4, atol=1e-5)

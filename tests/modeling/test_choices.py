@@ -90,8 +90,9 @@ def test_another_seed_draws_other_points():
     for seed in range(4):
         layer = make_layer("sh", head_scales=[8] * HEADS, sampling="random", sampling_seed=seed)
         (group,) = layer.training_set(hidden_states, None)
-        assert all(point in hidden_states[0] for point in group.points[0])
-        drawn.append(group.points)
+        points, _ = group.pool(hidden_states)
+        assert all(point in hidden_states[0] for point in points[0])
+        drawn.append(points)
     assert not any(torch.equal(a, b) for i, a in enumerate(drawn) for b in drawn[:i])
 
 
@@ -99,7 +100,7 @@ def test_random_points_are_drawn_from_all_over_a_window():
     # 4000 windows of 8 tokens: each place is drawn about 500 times, with a deviation of 21.
     hidden_states = torch.arange(8.0).repeat(4000).view(1, -1, 1).expand(-1, -1, WIDTH)
     (group,) = make_layer("sh", head_scales=[8] * HEADS, sampling="random").training_set(hidden_states, None)
-    counts = group.points[0, :, 0].long().bincount(minlength=8)
+    counts = group.pool(hidden_states)[0][0, :, 0].long().bincount(minlength=8)
     assert counts.min() > 400
     assert counts.max() < 600
 

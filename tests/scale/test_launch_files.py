@@ -30,38 +30,26 @@ TYPES = {
 SHELL = ["two_cpu_processes.sh", "several_nodes_torchrun.sh", "several_nodes.slurm"]
 
 
-def test_every_file_is_looked_at_here():
-    assert {path.name for path in LAUNCH.iterdir()} == {*TYPES, *SHELL, "deepspeed_zero2.json"}
-
-
 @pytest.mark.parametrize("name", TYPES)
 def test_accelerate_reads_a_configuration_as_it_is_meant(name):
     config = load_config_from_file(str(LAUNCH / name))
-    assert (config.distributed_type.value, config.num_processes) == TYPES[name]
-    assert not config.use_cpu
-
-
-@pytest.mark.parametrize("name", [*TYPES, *SHELL])
-def test_a_file_begins_with_what_it_is_for_and_whether_it_was_measured(name):
-    lines = [line for line in (LAUNCH / name).read_text(encoding="utf-8").splitlines() if not line.startswith("#!")]
-    head = " ".join(lines[:2])
-    assert head.startswith("# ")
-    assert ("Unmeasured" in head) == (name != "two_cpu_processes.sh")
+    assert (config.distributed_type.value, config.num_processes, config.use_cpu) == (*TYPES[name], False)
+    if "deepspeed" in name:
+        deepspeed = HfDeepSpeedConfig(str(ROOT / config.deepspeed_config["deepspeed_config_file"]))
+        assert deepspeed.is_zero2()
+        assert deepspeed.get_value("gradient_clipping") == "auto"
 
 
 def test_fsdp2_shards_the_layers_and_gathers_them_for_a_checkpoint(monkeypatch):
     arguments = launch_command_parser().parse_args(["--config_file", str(LAUNCH / "fsdp2.yaml"), "script.py"])
     arguments, _, _ = _validate_launch_command(arguments)
-    assert arguments.use_fsdp
     for variable, value in prepare_multi_gpu_env(arguments).items():
         if variable.startswith(("FSDP_", "ACCELERATE_")):
             monkeypatch.setenv(variable, value)
     plugin = FullyShardedDataParallelPlugin()
-    assert plugin.fsdp_version == 2
-    assert plugin.state_dict_type.name == "FULL_STATE_DICT"
-    model = PrimalDualViTForImageClassification(
-        PrimalDualViTConfig(num_hidden_layers=2, hidden_size=12, image_size=32, intermediate_size=12)
-    )
+    assert (plugin.fsdp_version, plugin.state_dict_type.name) == (2, "FULL_STATE_DICT")
+    shape = {"num_hidden_layers": 2, "hidden_size": 12, "image_size": 32, "intermediate_size": 12}
+    model = PrimalDualViTForImageClassification(PrimalDualViTConfig(**shape))
     plugin.set_auto_wrap_policy(model)
     wrapped = [
         name for name, module in model.named_modules() if plugin.auto_wrap_policy(module, False, nonwrapped_numel=0)
@@ -69,40 +57,31 @@ def test_fsdp2_shards_the_layers_and_gathers_them_for_a_checkpoint(monkeypatch):
     assert wrapped == ["model.layers.0", "model.layers.1"]
 
 
-def test_deepspeed_is_told_the_second_stage():
-    config = load_config_from_file(str(LAUNCH / "deepspeed_zero2.yaml"))
-    deepspeed = HfDeepSpeedConfig(str(ROOT / config.deepspeed_config["deepspeed_config_file"]))
-    assert deepspeed.is_zero2()
-    assert deepspeed.get_value("gradient_clipping") == "auto"
-
-
-@pytest.mark.parametrize("name", SHELL)
-def test_a_shell_script_parses(name):
-    subprocess.run(["bash", "-n", LAUNCH / name], check=True)
-
-
 def test_the_job_asks_slurm_for_one_launcher_on_each_node():
+    subprocess.run(["bash", "-n", LAUNCH / "several_nodes.slurm"], check=True)
     lines = (LAUNCH / "several_nodes.slurm").read_text(encoding="utf-8").splitlines()
-    asked = dict(re.fullmatch(r"#SBATCH --([\w-]+)=?(.*)", line).groups() for line in lines if "#SBATCH" in line)
-    assert (asked["ntasks-per-node"], asked["gpus-per-node"]) == ("1", "8")
-    assert {"nodes", "time", "output", "requeue"} <= asked.keys()
     # Slurm stops reading them at the first command.
     first_command = next(index for index, line in enumerate(lines) if not line.startswith("#"))
-    assert all("#SBATCH" not in line for line in lines[first_command:])
+    asked = dict(re.findall(r"#SBATCH --([\w-]+)=?(.*)", "\n".join(lines[:first_command])))
+    assert (asked["ntasks-per-node"], asked["gpus-per-node"]) == ("1", "8")
+    assert {"nodes", "time", "output", "requeue"} <= asked.keys()
 
 
-def test_the_page_on_scale_names_files_and_flags_that_exist():
+def test_files_say_whether_they_were_measured_and_the_page_names_files_and_flags_that_exist():
     page = (ROOT / "docs" / "scale.md").read_text(encoding="utf-8")
+    assert {path.name for path in LAUNCH.iterdir()} == {*TYPES, *SHELL, "deepspeed_zero2.json"}
+    for name in (*TYPES, *SHELL):
+        assert f"`{name}`" in page
+        head = "".join((LAUNCH / name).read_text(encoding="utf-8").partition("# ")[1:])[:200]
+        assert ("Unmeasured" in head) == (name != "two_cpu_processes.sh")
     for path in re.findall(r"\b(?:scripts|tests)/[\w./-]*\w", page):
         assert (ROOT / path).exists(), path
-    for name in {*TYPES, *SHELL}:
-        assert f"`{name}`" in page, name
     settings = (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments)
     known = {field.name for arguments in settings for field in dataclasses.fields(arguments)}
-    others = {"config_file", "cpu", "num_processes", "global_batch"}
-    assert set(re.findall(r"--([a-z]\w*)", page)) <= known | others
+    assert set(re.findall(r"--([a-z]\w*)", page)) <= known | {"config_file", "cpu", "num_processes", "global_batch"}
 
 
+@pytest.mark.slow
 def test_several_nodes_meet():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -113,11 +92,9 @@ def test_several_nodes_meet():
             ["bash", LAUNCH / "several_nodes_torchrun.sh", Path(__file__).with_name("rank.py")],
             env=os.environ | common | {"NODE_RANK": str(rank), "PYTHON": sys.executable},
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             text=True,
         )
         for rank in (0, 1)
     ]
-    outputs = [node.communicate(timeout=240) for node in nodes]
-    assert [node.returncode for node in nodes] == [0, 0], outputs
-    assert sorted(stdout for stdout, _ in outputs) == ["process 0 of 2\n", "process 1 of 2\n"]
+    outputs = [node.communicate(timeout=240)[0] for node in nodes]
+    assert sorted(outputs) == ["process 0 of 2\n", "process 1 of 2\n"]

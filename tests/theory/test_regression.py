@@ -72,9 +72,17 @@ def error_of_values(keys, values, C, gap, kernel="softmax", transform=None) -> t
     return torch.linalg.inv(gram).abs() @ (normalizers * residuals)
 
 
-@pytest.mark.parametrize("epsilon", [0.0, 0.1])
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("name", ["softmax", "bn", "bn-recentre", "sh", "bn+sh", "linear", "linear-bn"])
+@pytest.mark.parametrize(
+    ("name", "solver", "epsilon"),
+    [
+        ("softmax", "scipy", 0.0),
+        ("bn", "coordinate_descent", 0.1),
+        ("bn-recentre", "scipy", 0.1),
+        ("bn+sh", "scipy", 0.1),
+        ("linear", "coordinate_descent", 0.0),
+        ("linear-bn", "scipy", 0.1),
+    ],
+)
 def test_theorem_1(name, solver, epsilon):
     queries, keys, values, choices, attention = attention_case(name)
     targets, least_C = values_to_targets(keys, values, epsilon=epsilon, **choices)
@@ -96,17 +104,7 @@ def test_theorem_1(name, solver, epsilon):
     assert not solution.bounded.any()
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_least_C_is_enough(solver):
-    _, keys, values, _, _ = attention_case("softmax")
-    targets, least_C = values_to_targets(keys, values, epsilon=0.1)
-    solution = PrimalDualRegression(C=least_C, epsilon=0.1, solver=solver, tolerance=1e-13).fit(keys, targets)
-    assert (solution.values - values).abs().max() < SOLVERS[solver]
-    assert solution.bounded.sum() == 1
-
-
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_theorem_1_for_sparse_attention(solver):
+def test_theorem_1_for_sparse_attention():
     """Each query has a regression on its own keys."""
     queries, keys, values = random(6, 4), random(9, 4), random(9, 3)
     seen = torch.rand(6, 9) < 0.5
@@ -115,19 +113,17 @@ def test_theorem_1_for_sparse_attention(solver):
     for query, subset, expansion in zip(queries, seen, together, strict=True):
         expected = naive.softmax_attention(query[None], keys, values, subset[None])
         targets, least_C = values_to_targets(keys[subset], values[subset], epsilon=0.1)
-        regression = PrimalDualRegression(C=2 * least_C, epsilon=0.1, solver=solver, tolerance=1e-13)
-        solution = regression.fit(keys[subset], targets)
-        assert (solution.values - values[subset]).abs().max() < SOLVERS[solver]
-        assert (solution.predict(query[None]) - expected).abs().max() < SOLVERS[solver]
+        solution = PrimalDualRegression(C=2 * least_C, epsilon=0.1, tolerance=1e-13).fit(keys[subset], targets)
+        assert (solution.values - values[subset]).abs().max() < 1e-8
+        assert (solution.predict(query[None]) - expected).abs().max() < 1e-8
         assert (expansion - expected).abs().max() < 1e-13
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_more_keys_than_features_determine_the_function_only(solver):
+def test_more_keys_than_features_determine_the_function_only():
     """Linear attention over 20 keys of 4 features: other values solve the same regression, with the same f."""
     queries, keys, values = random(5, 4), random(20, 4), random(20, 2)
     targets, least_C = values_to_targets(keys, values, "linear", epsilon=0.1)
-    regression = PrimalDualRegression("linear", C=2 * least_C, epsilon=0.1, solver=solver, max_iterations=100_000)
+    regression = PrimalDualRegression("linear", C=2 * least_C, epsilon=0.1, max_iterations=100_000)
     solution = regression.fit(keys, targets)
     assert (solution.predict(queries) - linear_attention(queries, keys, values)).abs().max() < 1e-6
     expected = values.T @ elu_feature_map(keys)
@@ -163,12 +159,11 @@ def test_solvers_agree():
     assert one.primal_value == pytest.approx(other.primal_value, rel=1e-10)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-def test_values_are_bounded_by_C_over_h(solver):
+def test_values_are_bounded_by_C_over_h():
     _, keys, values, _, _ = attention_case("softmax")
     targets, least_C = values_to_targets(keys, values)
     C = least_C / 4
-    solution = PrimalDualRegression(C=C, epsilon=0.0, solver=solver).fit(keys, targets)
+    solution = PrimalDualRegression(C=C, epsilon=0.0).fit(keys, targets)
     bound = (C / (keys @ keys.T / 2).exp().sum(1)).unsqueeze(1)
     assert (solution.values.abs() <= bound * (1 + 1e-12)).all()
     assert solution.bounded.any()
@@ -248,16 +243,9 @@ def test_large_logits(solver):
 
 
 def test_nothing_to_fit():
-    solution = PrimalDualRegression(epsilon=1.0).fit(random(5, 2), torch.zeros(5, 2))
+    solution = PrimalDualRegression(epsilon=1.0).fit(np.ones((5, 2)), np.zeros((5, 2), np.float32))
     assert solution.primal_value == solution.dual_value == solution.relative_gap == 0
     assert not solution.support_vectors.any()
-
-
-def test_arrays_of_numpy():
-    keys, targets = np.random.default_rng(0).normal(size=(2, 6, 3))
-    solution = PrimalDualRegression(C=2.0).fit(keys, targets.astype(np.float32))
-    assert solution.predict(keys).shape == (6, 3)
-    assert solution.values.dtype == torch.float64
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
@@ -272,9 +260,7 @@ def test_no_convergence_is_an_error_with_its_gap(solver):
     [
         ({"C": 0}, "`C` must be finite and above 0, got 0"),
         ({"C": float("inf")}, "`C` must be finite and above 0, got inf"),
-        ({"epsilon": -0.1}, "`epsilon` must be finite and at least 0, got -0.1"),
         ({"epsilon": float("nan")}, "`epsilon` must be finite and at least 0, got nan"),
-        ({"tolerance": 0}, "`tolerance` must be finite and above 0, got 0"),
         ({"max_iterations": 0}, "`max_iterations` must be finite and at least 1, got 0"),
         ({"solver": "smo"}, "`solver` must be one of scipy, coordinate_descent, got 'smo'"),
     ],
@@ -284,25 +270,13 @@ def test_refuses_arguments(arguments, message):
         PrimalDualRegression(**arguments)
 
 
-NAN = torch.tensor([[1.0, 2.0], [float("nan"), 4.0]])
-
-
 @pytest.mark.parametrize(
     ("keys", "targets", "message"),
     [
         (torch.ones(3), torch.ones(3, 1), r"`keys` must have shape \(rows, columns\), none of them 0, got \(3,\)"),
-        (
-            torch.ones(3, 2),
-            torch.ones(4, 1),
-            r"`targets` must have shape \(3, columns\), none of them 0, got \(4, 1\)",
-        ),
-        (
-            torch.ones(0, 2),
-            torch.ones(0, 1),
-            r"`keys` must have shape \(rows, columns\), none of them 0, got \(0, 2\)",
-        ),
-        (NAN, torch.ones(2, 1), "`keys` must be finite, got nan at row 1, column 0"),
-        (torch.ones(2, 1), NAN, "`targets` must be finite, got nan at row 1, column 0"),
+        (torch.ones(3, 2), torch.ones(4, 1), r"`targets` must have shape \(3, columns\), .* got \(4, 1\)"),
+        (torch.ones(0, 2), torch.ones(0, 1), r"`keys` must have shape \(rows, columns\), .* got \(0, 2\)"),
+        (torch.tensor([[1.0], [torch.nan]]), torch.ones(2, 1), "`keys` must be finite, got nan at row 1, column 0"),
     ],
 )
 def test_refuses_data(keys, targets, message):

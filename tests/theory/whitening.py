@@ -15,7 +15,7 @@ class Whitening(nn.Module):
     def reset_parameters(self):
         nn.init.ones_(self.gain)
 
-    def forward(self, query, key, query_mask, key_mask, heads):
+    def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         _, variance, _ = token_statistics(key, key_mask)
         scale = self.gain[heads].flatten() * (variance + 1e-5).rsqrt()
         return query * scale, key * scale

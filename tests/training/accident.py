@@ -1,69 +1,100 @@
 """
-A training script in a process of its own that has an accident: `accident.py KIND COUNT SCRIPT FLAGS...`
+A comparison in a process of its own that has an accident.
 
     kill      SIGKILL in the middle of the training step number COUNT, counted over all runs
-    save      SIGKILL while the checkpoint number COUNT is being written, all but its last file
+    save      SIGKILL while the checkpoint number COUNT is being written: half of its last file is there
     full      the disk is full when the checkpoint number COUNT is written: a file `filler` takes the room
     record    SIGKILL when run number COUNT has ended and is about to be written down
     none      no accident
+
+The tests fork it off (`have_accident`); on a file system of its own it is `python -m tests.training.accident`.
 """
 
 import itertools
+import multiprocessing
 import os
-import runpy
 import shutil
 import signal
 import sys
 from pathlib import Path
 
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 
-from hf_primaldual.training import trainer as ours
-
-kind, count, script, *flags = sys.argv[1:]
-counter = itertools.count(1)
-
-
-def die(*args, **kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def at_count(before, then):
-    """`then`, which does `before` first at its call number COUNT."""
-
-    def call(*args, **kwargs):
-        if next(counter) == int(count):
-            before()
-        return then(*args, **kwargs)
-
-    return call
+from hf_primaldual.training.arguments import (
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    parse_arguments,
+)
+from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.time_series import series_task
 
 
-def at_count_of_models(before, then):
-    """The same for the calls that save a run's model at its end, and not for those of its checkpoints."""
-    accident = at_count(before, then)
-
-    def call(self, output_dir=None, _internal_call=False):
-        return then(self, output_dir, _internal_call) if _internal_call else accident(self, output_dir)
-
-    return call
+def compare(flags: list[str]) -> Path:
+    """What the script for time series does."""
+    arguments = parse_arguments(SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments, argv=flags)
+    return run_comparison(series_task(*arguments[:2]), *arguments[1:], flags)
 
 
-def fill():
-    folder = Path(flags[flags.index("--output_dir") + 1])
-    with open(folder / "filler", "wb", buffering=0) as filler:
-        while free := shutil.disk_usage(folder).free:
-            filler.write(bytes(min(free, 2**16)))
+def have_accident(kind: str, count: int, flags: list[str], log: Path) -> int:
+    """Compares in a forked process, whose messages go to `log`, and returns its exit code."""
+    processes = multiprocessing.get_context("forkserver")
+    # Imported once for all processes.
+    processes.set_forkserver_preload([__name__])
+    process = processes.Process(target=_work, args=(kind, count, flags, log))
+    process.start()
+    process.join()
+    return process.exitcode
 
 
-if kind == "kill":
-    # After the gradients, before the optimizer has used them.
-    Trainer.training_step = at_count(die, Trainer.training_step)
-elif kind == "save":
-    ours.seal = at_count(die, ours.seal)
-elif kind == "record":
-    Trainer.save_model = at_count_of_models(die, Trainer.save_model)
-elif kind == "full":
-    Trainer._save_checkpoint = at_count(fill, Trainer._save_checkpoint)
-sys.argv = [script, *flags]
-runpy.run_path(script, run_name="__main__")
+def _work(kind: str, count: int, flags: list[str], log: Path) -> None:
+    with open(log, "a") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    prepare(kind, count, flags)
+    compare(flags)
+
+
+def prepare(kind: str, count: int, flags: list[str]) -> None:
+    """Lets the accident happen at its time."""
+    counter = itertools.count(1)
+
+    def at_count(accident, method, counts=lambda *args: True):
+        def call(*args):
+            if counts(*args) and next(counter) == count:
+                accident(*args)
+            return method(*args)
+
+        return call
+
+    def die(*args):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def write_half(state, path):
+        write(state, path)
+        os.truncate(path, Path(path).stat().st_size // 2)
+        die()
+
+    def fill(*args):
+        folder = Path(flags[flags.index("--output_dir") + 1])
+        with open(folder / "filler", "wb", buffering=0) as filler:
+            while free := shutil.disk_usage(folder).free:
+                filler.write(bytes(min(free, 2**16)))
+
+    if kind == "kill":
+        # After the gradients, before the optimizer has used them.
+        Trainer.training_step = at_count(die, Trainer.training_step)
+    elif kind == "save":
+        write = TrainerState.save_to_json
+        TrainerState.save_to_json = at_count(write_half, write)
+    elif kind == "record":
+        # Of the calls that save a run's model at its end, and not a checkpoint.
+        Trainer.save_model = at_count(die, Trainer.save_model, lambda *args: not args[-1])
+    elif kind == "full":
+        Trainer._save_checkpoint = at_count(fill, Trainer._save_checkpoint)
+
+
+if __name__ == "__main__":
+    kind, count, *flags = sys.argv[1:]
+    prepare(kind, int(count), flags)
+    compare(flags)

@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification, ByT5Tokenizer, DataCollatorWithPadding, set_seed
 
 from hf_primaldual import AnnealToTarget, convert
 from hf_primaldual.training.arguments import ComparisonArguments
-from hf_primaldual.training.checkpoints import last_whole_checkpoint
 from hf_primaldual.training.trainer import ComparisonTrainer
 
 TEXT = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-STEPS = 8
 
 
 def trainer(folder):
@@ -25,7 +22,7 @@ def trainer(folder):
     rows = [{"input_ids": tokenizer(line[:60])["input_ids"], "labels": int(line[0] in "#|")} for line in lines]
     arguments = ComparisonArguments(
         str(folder),
-        max_steps=STEPS,
+        max_steps=8,
         per_device_train_batch_size=4,
         learning_rate=1e-2,
         eval_strategy="no",
@@ -34,6 +31,7 @@ def trainer(folder):
         save_total_limit=None,
         load_best_model_at_end=False,
         disable_tqdm=True,
+        ema_decay=0.5,
     )
     return ComparisonTrainer(
         convert(bert, attention="bn+sh", head_scales=[1, 1, 2, 2]),
@@ -41,25 +39,16 @@ def trainer(folder):
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[AnnealToTarget(steps=6)],
-        ema_decay=0.5,
     )
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    run = trainer(tmp_path_factory.mktemp("whole"))
-    run.train()
-    return run
-
-
-@pytest.mark.parametrize("stopped", [1, 3, 6, 7])
-def test_it_ends_with_equal_weights_averages_and_settings(whole, tmp_path, stopped):
-    checkpoint = Path(whole.args.output_dir) / f"checkpoint-{stopped}"
-    assert last_whole_checkpoint(checkpoint.parent).name == f"checkpoint-{STEPS}"
-    resumed = trainer(tmp_path)
+def test_it_ends_with_equal_weights_averages_and_settings(tmp_path):
+    whole = trainer(tmp_path / "whole")
+    whole.train()
+    resumed = trainer(tmp_path / "resumed")
     # The resumed process has other random numbers behind it.
-    torch.rand(stopped)
-    resumed.train(resume_from_checkpoint=str(checkpoint))
+    torch.rand(3)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "whole" / "checkpoint-3"))
     for ours, theirs in ((resumed.model, whole.model), (resumed.average, whole.average)):
         mine, other = ours.state_dict(), theirs.state_dict()
         assert mine.keys() == other.keys()

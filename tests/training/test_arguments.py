@@ -1,4 +1,4 @@
-"""Flags and YAML files of the training scripts."""
+"""Flags and YAML files of the training scripts; what a file may hold is in tests/faults/test_data.py, row 26."""
 
 import pytest
 
@@ -9,55 +9,50 @@ from hf_primaldual.training.arguments import (
     parse_arguments,
 )
 
-ALL = (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments)
+
+def parsed(*flags):
+    return parse_arguments(SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments, argv=list(flags))
 
 
-def test_flags_after_a_yaml_file_win_over_it(tmp_path):
-    file = tmp_path / "run.yaml"
-    file.write_text("dataset: BasicMotions\nhidden_size: 32\nseeds: [3, 4]\nlearning_rate: 5.0e-4\n")
-    data, model, training = parse_arguments(
-        *ALL, argv=[str(file), "--hidden_size", "16", "--output_dir", str(tmp_path)]
-    )
-    assert (data.dataset, model.hidden_size, training.seeds, training.learning_rate) == (
-        "BasicMotions",
-        16,
-        [3, 4],
-        5e-4,
-    )
-
-
-def test_defaults_are_the_papers_settings(tmp_path):
-    _, model, training = parse_arguments(*ALL, argv=["--output_dir", str(tmp_path)])
-    assert (model.num_hidden_layers, model.hidden_size, model.intermediate_size) == (3, 64, 256)
+def test_flags_after_a_yaml_file_win_over_it_and_it_over_the_defaults(tmp_path):
+    (tmp_path / "run.yaml").write_text("dataset: BasicMotions\nhidden_size: 32\nseeds: [3, 4]\nweight_decay: 0.25\n")
+    data, model, training = parsed(str(tmp_path / "run.yaml"), "--hidden_size", "16", "--output_dir", str(tmp_path))
+    assert (data.dataset, model.hidden_size) == ("BasicMotions", 16)
+    assert (training.seeds, training.weight_decay) == ([3, 4], 0.25)
+    # The paper's.
+    assert (model.num_hidden_layers, model.intermediate_size) == (3, 256)
     assert (training.optimizer, training.learning_rate, training.max_grad_norm) == ("radam", 1e-3, 4.0)
-    assert len(training.seeds) == 5
-
-
-def test_trainer_flags_pass_through(tmp_path):
-    training = parse_arguments(*ALL, argv=["--output_dir", str(tmp_path), "--weight_decay", "0.25"])[2]
-    assert training.weight_decay == 0.25
-
-
-def test_unknown_setting_in_a_file_is_named(tmp_path):
-    file = tmp_path / "run.yaml"
-    file.write_text("hiden_size: 32\n")
-    with pytest.raises(ValueError, match="hiden_size"):
-        parse_arguments(*ALL, argv=[str(file)])
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
-    [(["--seeds", "1", "1"], "seeds"), (["--optimizer", "adamm"], "radam or trainer, got 'adamm'")],
+    [
+        ("--seeds 1 1", "`seeds` must name at least one seed and each once"),
+        ("--optimizer adamm", "radam or trainer, got 'adamm'"),
+        ("--overwrite --resume_from_checkpoint", "pass one of them"),
+        ("--ema_decay 1", "`ema_decay` must be between 0 and 1"),
+        ("--attention bn --baseline bn", "must differ"),
+        ("--attention bm", "must be of softmax"),
+        ("--attention bn bn", "each once"),
+    ],
 )
 def test_bad_flags_are_named(tmp_path, flags, message):
     with pytest.raises(ValueError, match=message):
-        parse_arguments(*ALL, argv=["--output_dir", str(tmp_path), *flags])
+        parsed("--output_dir", str(tmp_path), *flags.split())
 
 
-def test_the_baseline_gets_no_field_of_the_downsampled_presets():
-    model = SeriesModelArguments(head_scales=[1, 1, 2, 2, 4, 4, 8, 8])
-    assert model.config_fields("softmax")["head_scales"] is None
-    assert model.config_fields("bn+sh")["head_scales"] == [1, 1, 2, 2, 4, 4, 8, 8]
-    assert model.config_fields("linear")["head_scales"] is None
-    assert model.config_fields("sparse-bn+sh")["head_scales"] == [1, 1, 2, 2, 4, 4, 8, 8]
+def test_averaged_weights_are_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match="`ema_decay` averages whole weights, which FSDP and DeepSpeed shard"):
+        SeriesTrainingArguments(str(tmp_path), ema_decay=0.9)
+
+
+def test_an_attention_gets_the_fields_that_it_has_a_use_for():
+    model = SeriesModelArguments(head_scales=[1, 1, 2, 2, 4, 4, 8, 8], per_attention={"bn+sh": {"bn_beta": 0.5}})
+    for name in ("softmax", "linear"):
+        assert model.config_fields(name)["head_scales"] is None
+    for name, beta in (("bn+sh", 0.5), ("sparse-bn+sh", 1.0)):
+        fields = model.config_fields(name)
+        assert (fields["head_scales"], fields["bn_beta"]) == ([1, 1, 2, 2, 4, 4, 8, 8], beta)
     assert model.config_fields("bn")["hidden_dropout_prob"] == model.dropout
+    assert model.config_fields("bn+sh", bn_beta=0.25)["bn_beta"] == 0.25

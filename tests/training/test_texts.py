@@ -1,52 +1,45 @@
 """Sequence classification from flags to a checkpoint that loads, on generated expressions and small files."""
 
-import gzip
-import importlib.util
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+import run_sequence_classification as script
 import torch
-from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Dataset
+from sources import TEXT_SOURCES
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     ByT5Tokenizer,
-    TrainerCallback,
     pipeline,
     set_seed,
 )
 
 from hf_primaldual import PrimalDualTextForDocumentMatching
-from hf_primaldual.data import load_listops
+from hf_primaldual.data import LISTOPS_LITE, load_listops
+from hf_primaldual.data.files import digest
 from hf_primaldual.training.arguments import parse_arguments
-from hf_primaldual.training.checkpoints import last_whole_checkpoint
 from hf_primaldual.training.comparison import build_trainer
 from hf_primaldual.training.samplers import LengthSampler
-from hf_primaldual.training.text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
-from hf_primaldual.training.text_sources import digest, listops_tokenizer, pixel_tokenizer
-from hf_primaldual.training.texts import TextCollator, text_task
+from hf_primaldual.training.text_sources import listops_tokenizer
+from hf_primaldual.training.texts import (
+    TextDataArguments,
+    TextModelArguments,
+    TextTask,
+    TextTrainingArguments,
+    text_task,
+)
 
-ROOT = Path(__file__).parents[2]
-CONFIGS = sorted((ROOT / "scripts/configs").glob("lra_*.yaml")) + [
-    ROOT / f"scripts/configs/{name}.yaml" for name in ("listops_lite", "newsgroups_1024")
-]
-SIZES = ["--train_size", "120", "--validation_size", "40", "--test_size", "40"]
+CONFIGS = Path(script.__file__).parent / "configs"
+RECIPES = [*sorted(CONFIGS.glob("lra_*.yaml")), CONFIGS / "listops_lite.yaml", CONFIGS / "newsgroups_1024.yaml"]
 QUICK = ["--seeds", "0", "--num_train_epochs", "1", "--attention", "bn+sh", "--disable_tqdm", "true", "--threads", "1"]
 SMALL = ["--hidden_size", "16", "--intermediate_size", "16", "--num_hidden_layers", "1", "--efficiency_tokens", "128"]
 ROWS = "review\tanother\tstars\n" + "".join(
     f"{('bad', 'good')[index % 2]} film {'x' * index}\tit is {index}\t{1 + 4 * (index % 2)}\n" for index in range(20)
 )
-
-
-@pytest.fixture(scope="module")
-def script():
-    path = ROOT / "scripts" / "run_sequence_classification.py"
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+PAIRS = {"text_column": "review", "text_pair_column": "another", "label_column": "stars"}
 
 
 @pytest.fixture
@@ -56,174 +49,88 @@ def files(tmp_path):
     return {"train_file": str(tmp_path / "train.tsv"), "test_file": str(tmp_path / "test.tsv")}
 
 
-def prepare(args: TextTrainingArguments | None = None, **data) -> text_task:
-    return text_task(TextDataArguments(**data), TextModelArguments(hidden_size=16), args)
+def prepare(args: TextTrainingArguments | None = None, **data) -> TextTask:
+    return text_task(TextDataArguments(**data), TextModelArguments(hidden_size=16), args, TEXT_SOURCES)
 
 
-@pytest.fixture(scope="module")
-def finished(script, tmp_path_factory):
-    output = tmp_path_factory.mktemp("run") / "out"
-    return script.main(["--task", "listops-lite", *SIZES, *QUICK, *SMALL, "--output_dir", str(output)])
+def flags(**settings) -> list[str]:
+    return [flag for name, value in settings.items() for flag in (f"--{name}", str(value))]
 
 
-def test_a_checkpoint_of_listops_reads_expressions(finished):
-    results = json.loads((finished / "results.json").read_text())
+def test_a_checkpoint_of_listops_reads_expressions(tmp_path):
+    sizes = flags(train_size=120, validation_size=40, test_size=40)
+    folder = script.main(["--task", "listops-lite", *sizes, *QUICK, *SMALL, "--output_dir", str(tmp_path / "out")])
+    results = json.loads((folder / "results.json").read_text())
     assert results["task"] == "text-classification"
     assert [results["dataset"][name] for name in ("train", "validation", "test")] == [120, 40, 40]
-    test = load_listops("lite", (120, 40, 40))["test"]
-    most_frequent = np.bincount(load_listops("lite", (120, 40, 40))["train"]["labels"]).argmax()
+    splits = load_listops(LISTOPS_LITE, (120, 40, 40))
+    test, most_frequent = splits["test"], np.bincount(splits["train"]["labels"]).argmax()
     assert results["dataset"]["majority_share"] == np.mean(np.array(test["labels"]) == most_frequent)
 
-    tokenizer = AutoTokenizer.from_pretrained(finished)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer("[MAX 4 3 ]")["input_ids"] == [2, 10, 9, 5]
     with pytest.raises(Exception, match="WordLevel error"):
         tokenizer("[MAX 4 12 ]")
     texts = [" ".join(tokenizer.convert_ids_to_tokens(row)) for row in test["input_ids"]]
-    found = pipeline("text-classification", model=str(finished))(texts, batch_size=8)
+    found = pipeline("text-classification", model=str(folder))(texts, batch_size=8)
     accuracy = np.mean([int(found["label"]) == label for found, label in zip(found, test["labels"], strict=True)])
     assert accuracy == pytest.approx(next(run for run in results["runs"] if run["released"])["test_accuracy"])
 
 
-def test_a_checkpoint_of_pairs_matches_documents(script, files, tmp_path):
-    flags = [flag for name, value in files.items() for flag in (f"--{name}", value)]
-    columns = ["--text_column", "review", "--text_pair_column", "another", "--label_column", "stars"]
-    argv = [*flags, *columns, *QUICK, *SMALL, "--validation_share", "0.3", "--output_dir", str(tmp_path / "out")]
-    folder = script.main(argv)
+def test_a_checkpoint_of_pairs_matches_documents(files, tmp_path):
+    settings = flags(**files, **PAIRS, validation_share=0.3, output_dir=tmp_path / "out")
+    folder = script.main([*settings, *QUICK, *SMALL])
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     assert isinstance(model, PrimalDualTextForDocumentMatching)
     assert model.config.id2label == {0: "1", 1: "5"}
     assert json.loads((folder / "results.json").read_text())["task"] == "document-matching"
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    first, second = (tokenizer(text, return_tensors="pt") for text in ("good film", "it is"))
-    assert model(**first, **{f"pair_{name}": values for name, values in second.items()}).logits.shape == (1, 2)
 
-
-def test_files_of_texts(files):
-    task = prepare(**files, text_column="review", label_column="stars", validation_share=0.2)
-    assert task.kind == "text-classification"
-    assert task.sizes == {"train": 16, "validation": 4, "test": 20}
-    assert task.class_names == ["1", "5"]
-    tokenizer = ByT5Tokenizer()
-    row = task.splits["test"][1]
-    assert row["input_ids"].tolist() == tokenizer("good film x")["input_ids"]
-    assert row["labels"] == 1
-    # "bad film " and "good film " with 19 letters, and the end of a text.
-    assert task.lengths == (10, 30)
-    assert task.config("softmax").max_position_embeddings == 30
-    assert prepare(**files, text_column="review", label_column="stars", max_tokens=12).lengths == (10, 12)
-
-
-def test_a_padded_batch_gives_what_its_rows_give_alone(files):
-    columns = {"text_column": "review", "text_pair_column": "another", "label_column": "stars"}
-    task = prepare(**files, **columns)
-    model = task.model_class(task.config("bn+sh")).eval()
+    task = prepare(**files, **PAIRS)
     examples = [task.splits["test"][index] for index in (0, 7, 19)]
     batch = task.collate(examples)
     inputs = {f"{prefix}{name}" for prefix in ("", "pair_") for name in ("input_ids", "attention_mask")}
     assert set(batch) == {*inputs, "labels"}
+    assert ByT5Tokenizer().decode(batch["pair_input_ids"][1], skip_special_tokens=True) == "it is 7"
     with torch.inference_mode():
         together = model(**batch).logits
         alone = torch.cat([model(**task.collate([example])).logits for example in examples])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
 
 
-def test_a_batch_without_padding_has_no_mask():
-    rows = [{"input_ids": np.array([1, 2], np.uint8), "labels": 0}, {"input_ids": np.array([3, 4]), "labels": 1}]
-    batch = TextCollator(0)(rows)
-    assert set(batch) == {"input_ids", "labels"}
-    assert batch["input_ids"].tolist() == [[1, 2], [3, 4]]
-    assert batch["input_ids"].dtype == torch.int64
-
-
-def test_a_data_set_by_name_with_its_own_validation_set(tmp_path):
-    rows = Dataset.from_dict({"text": ["a", "b", "c", "d"] * 3, "label": ["yes", "no"] * 6})
-    for name in ("train", "validation", "test"):
-        rows.to_parquet(tmp_path / f"{name}.parquet")
-    task = prepare(dataset=str(tmp_path), train_size=8)
-    assert task.sizes == {"train": 8, "validation": 12, "test": 12}
-    assert task.class_names == ["no", "yes"]
-    assert task.source["name"] == tmp_path.name
-    assert "validation_share" not in task.settings
-    assert task.source["majority_share"] == 0.5
-
-
-@pytest.mark.parametrize("absent", [-1, None])
-def test_examples_without_a_class_are_refused(tmp_path, absent):
-    rows = {"text": list("abcdefgh"), "label": [0, 1] * 4, "other": [{"ignored": 0.5}] * 8}
-    features = Features({"text": Value("string"), "label": ClassLabel(2), "other": {"ignored": Value("float32")}})
-    Dataset.from_dict(rows, features).to_parquet(tmp_path / "train.parquet")
-    rows["label"][3] = absent
-    Dataset.from_dict(rows, features).to_parquet(tmp_path / "test.parquet")
-    with pytest.raises(ValueError, match=r"the test set: 1 of 8 labels are missing .row 3"):
-        prepare(dataset=str(tmp_path), validation_share=0.25)
-    (tmp_path / "test.parquet").write_bytes((tmp_path / "train.parquet").read_bytes())
-    assert prepare(dataset=str(tmp_path), validation_share=0.25).sizes["train"] == 6
+def test_files_of_texts(files):
+    task = prepare(**files, text_column="review", label_column="stars", validation_share=0.2)
+    assert task.kind == "text-classification"
+    assert (task.sizes, task.class_names) == ({"train": 16, "validation": 4, "test": 20}, ["1", "5"])
+    row = task.splits["test"][1]
+    assert (row["input_ids"].tolist(), row["labels"]) == (ByT5Tokenizer()("good film x")["input_ids"], 1)
+    # "bad film " and "good film " with 19 letters, and the end of a text.
+    assert task.lengths == (10, 30)
+    assert task.config("softmax").max_position_embeddings == 30
+    columns = {"text_column": "review", "label_column": "stars"}
+    assert prepare(**files, **columns, max_tokens=12).lengths == (10, 12)
+    first, second = (prepare(**files, **columns, train_size=8, subset_seed=seed) for seed in (0, 1))
+    assert list(first.splits["train"]["length"]) != list(second.splits["train"]["length"])
 
 
 def test_chosen_newsgroups(tmp_path):
-    header = "Category\tText\nd\tstring\nclass\t\n"
     groups = ("rec.autos", "sci.med", "sci.space")
-    content = header + "".join(f"{groups[index % 3]}\ttext number {index}\n" for index in range(30))
+    content = "".join(f"{groups[index % 3]}\ttext number {index}\n" for index in range(30))
     for split in ("train", "test"):
-        (tmp_path / f"20newsgroups-{split}.tab").write_text(content)
-    chosen = ["sci.space", "rec.autos"]
-    task = prepare(task="newsgroups", data_folder=str(tmp_path), classes=chosen, validation_share=0.2)
-    assert task.class_names == chosen
+        (tmp_path / f"20newsgroups-{split}.tab").write_text("Category\tText\nd\tstring\nclass\t\n" + content)
+    of_folder = {"task": "newsgroups", "data_folder": str(tmp_path)}
+    task = prepare(**of_folder, classes=["sci.space", "rec.autos"], validation_share=0.2)
+    assert task.class_names == ["sci.space", "rec.autos"]
     assert task.sizes == {"train": 16, "validation": 4, "test": 20}
     row = task.splits["test"][0]
     assert (ByT5Tokenizer().decode(row["input_ids"], skip_special_tokens=True), row["labels"]) == ("text number 0", 1)
     with pytest.raises(ValueError, match=r"`classes` must be of rec\.autos, sci\.med, sci\.space, got sci\.x"):
-        prepare(task="newsgroups", data_folder=str(tmp_path), classes=["sci.x", "sci.med"])
+        prepare(**of_folder, classes=["sci.x", "sci.med"])
     with pytest.raises(ValueError, match="`classes` must name at least two classes"):
-        prepare(task="newsgroups", data_folder=str(tmp_path), classes=["sci.med"])
-
-
-def test_pairs_of_manual_pages(tmp_path):
-    (tmp_path / "man2").mkdir()
-    for index in range(60):
-        named = "\n".join(f".BR page{(index + step) % 60} (2)," for step in range(1, 9))
-        page = f".TH p 2\n.SH NAME\ntext {index}\n.SH SEE ALSO\n{named}\n"
-        (tmp_path / "man2" / f"page{index}.2.gz").write_bytes(gzip.compress(page.encode()))
-    task = prepare(task="manpages", data_folder=str(tmp_path))
-    assert task.kind == "document-matching"
-    assert task.class_names == ["unrelated", "see_also"]
-    assert list(task.source["sha256"]) == ["pages"]
-    batch = task.collate([task.splits["train"][index] for index in range(2)])
-    assert ByT5Tokenizer().decode(batch["pair_input_ids"][0]).startswith("NAME\ntext")
-
-
-def test_published_pairs_of_papers(tmp_path):
-    lines = "".join(f"{index % 2}.0\t{index}\t{index + 1}\tb'text {index}'\tb'other'\n" for index in range(10))
-    for name in ("train", "eval", "test"):
-        (tmp_path / f"new_aan_pairs.{name}.tsv").write_text(lines)
-    task = prepare(task="retrieval", data_folder=str(tmp_path))
-    assert (task.kind, task.source["name"]) == ("document-matching", "aan")
-    assert task.sizes == {"train": 10, "validation": 10, "test": 10}
-    assert task.lengths == (6, 7)
-
-
-def test_published_reviews_and_images(tmp_path):
-    for split in ("train", "test"):
-        for name in ("neg", "pos"):
-            (tmp_path / split / name).mkdir(parents=True)
-            for number in range(10):
-                (tmp_path / split / name / f"{number}.txt").write_text(f"{name} {number}")
-    task = prepare(task="text", data_folder=str(tmp_path), validation_share=0.2)
-    assert (task.sizes, task.lengths) == ({"train": 16, "validation": 4, "test": 20}, (6, 6))
-
-    records = np.random.default_rng(0).integers(0, 256, (20, 3073), dtype=np.uint8)
-    records[:, 0] = np.arange(20) % 2
-    for name in (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"):
-        (tmp_path / f"{name}.bin").write_bytes(records.tobytes())
-    (tmp_path / "batches.meta.txt").write_text("cat\ndog\n")
-    task = prepare(task="image", data_folder=str(tmp_path))
-    assert (task.sizes, task.lengths) == ({"train": 90, "validation": 10, "test": 20}, (1024, 1024))
-    assert task.source["name"] == "cifar10-grey"
+        prepare(**of_folder, classes=["sci.med"])
 
 
 def test_images_are_sequences_of_grey_values():
     task = prepare(task="pathfinder", train_size=4, validation_size=2, test_size=2)
-    assert task.lengths == (1024, 1024)
     config = task.config("softmax")
     assert (config.vocab_size, config.pad_token_id, config.num_labels) == (256, None, 2)
     row = task.splits["test"][0]["input_ids"]
@@ -232,17 +139,13 @@ def test_images_are_sequences_of_grey_values():
     assert set(task.collate([task.splits["train"][index] for index in range(4)])) == {"input_ids", "labels"}
     classify = pipeline("text-classification", model=task.model_class(config), tokenizer=task.processor)
     assert classify(written)[0]["label"] in ("different", "same")
-    assert pixel_tokenizer()("0 255 17")["input_ids"] == [0, 255, 17]
 
 
 def test_a_tokenizer_of_ones_own(tmp_path):
     listops_tokenizer().save_pretrained(tmp_path / "tokenizer")
     (tmp_path / "train.csv").write_text("text,label\n" + '"[MAX 4 3 ]",4\n"[MIN 4 3 ]",3\n' * 10)
-    task = prepare(
-        train_file=str(tmp_path / "train.csv"),
-        test_file=str(tmp_path / "train.csv"),
-        tokenizer=str(tmp_path / "tokenizer"),
-    )
+    path = str(tmp_path / "train.csv")
+    task = prepare(train_file=path, test_file=path, tokenizer=str(tmp_path / "tokenizer"))
     assert task.splits["test"][0]["input_ids"].tolist() == [2, 10, 9, 5]
     assert task.config("softmax").vocab_size == 16
 
@@ -267,66 +170,46 @@ def test_a_digest_is_that_of_the_content():
         assert digest(Dataset.from_dict({**rows, **changed})) != digest(whole)
 
 
-def test_batches_of_like_length():
+def test_batches_of_like_length(tmp_path):
     lengths = np.random.default_rng(0).integers(10, 100, 5003)
     torch.manual_seed(3)
     sampler = LengthSampler(lengths, batch=16)
-    first, again = list(sampler), list(sampler)
-    assert first == again
-    assert sorted(first) == list(range(5003))
+    first = list(sampler)
+    assert (list(sampler), sorted(first)) == (first, list(range(5003)))
     batches = lengths[first[:4992]].reshape(-1, 16)
     assert lengths.sum() / len(lengths) / batches.max(1).mean() > 0.9
     # Neither short nor long texts come first.
-    assert abs(np.corrcoef(np.arange(len(batches)), batches.mean(1))[0, 1]) < 0.2
+    for part in (batches, batches[:50]):
+        assert abs(np.corrcoef(np.arange(len(part)), part.mean(1))[0, 1]) < 0.5
     sampler.set_epoch(1)
     assert list(sampler) != first
     torch.manual_seed(4)
     assert list(LengthSampler(lengths, batch=16)) != first
 
-
-def test_grouping_by_length_is_used_where_lengths_differ(tmp_path):
     args = TextTrainingArguments(str(tmp_path), per_device_train_batch_size=4, gradient_accumulation_steps=2)
     sizes = {"train_size": 20, "validation_size": 2, "test_size": 2}
     task = prepare(args, task="listops-lite", **sizes)
     assert task.train_sampler(task.splits["train"]).batch == 8
+    # Where lengths do not differ, or it is not asked for, the usual order is.
     assert prepare(args, task="pathfinder", **sizes).train_sampler is None
     args.group_by_length = False
     assert prepare(args, task="listops-lite", **sizes).train_sampler is None
 
 
-class PowerCut(TrainerCallback):
-    """Ends training after a number of steps."""
-
-    def __init__(self, steps: int):
-        self.steps = steps
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.steps:
-            raise KeyboardInterrupt
-
-
 def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path):
-    every = {"save_strategy": "steps", "save_steps": 3, "eval_strategy": "steps", "eval_steps": 3}
-    args = TextTrainingArguments(
-        str(tmp_path), per_device_train_batch_size=4, num_train_epochs=3, disable_tqdm=True, **every
-    )
+    # In the second of three epochs of five steps.
+    every = {"save_strategy": "steps", "save_steps": 7, "eval_strategy": "no", "load_best_model_at_end": False}
+    args = TextTrainingArguments(str(tmp_path), per_device_train_batch_size=4, num_train_epochs=3, **every)
     task = prepare(args, task="listops-lite", train_size=20, validation_size=10, test_size=10)
 
-    def train(folder, stop_after=None):
+    def train(folder, checkpoint=None):
         set_seed(0)
-        trainer = build_trainer(task, task.config("bn+sh"), args, 0, folder)
-        if stop_after is not None:
-            trainer.add_callback(PowerCut(stop_after))
-        last = last_whole_checkpoint(folder)
-        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+        trainer = build_trainer(task, task.config("bn+sh"), args, 0, folder, save_total_limit=9)
+        trainer.train(resume_from_checkpoint=checkpoint)
         return trainer.model.state_dict()
 
     whole = train(tmp_path / "whole")
-    # In the second of three epochs of five steps.
-    with pytest.raises(KeyboardInterrupt):
-        train(tmp_path / "cut", stop_after=8)
-    assert last_whole_checkpoint(tmp_path / "cut").name == "checkpoint-6"
-    for name, weights in train(tmp_path / "cut").items():
+    for name, weights in train(tmp_path / "again", str(tmp_path / "whole" / "checkpoint-7")).items():
         assert torch.equal(weights, whole[name]), name
 
 
@@ -335,11 +218,14 @@ def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path)
     [
         ({}, "one of `task`, `dataset` and `train_file` must be given, got none"),
         ({"task": "text", "dataset": "imdb"}, "got task and dataset"),
-        ({"task": "nothing"}, "`task` must be one of listops, listops-lite, text"),
+        ({"task": "nothing"}, "`task` must be one of listops, listops-lite, text, .*, newsgroups, got 'nothing'"),
         ({"task": "retrieval"}, "`data_folder` must name Long Range Arena's `tsv_data`"),
         ({"task": "listops-lite", "tokenizer": "x"}, "`tokenizer` must be left out for listops-lite"),
         ({"task": "listops-lite", "max_tokens": 20}, r"`max_tokens` must be at least \d+, as no example may be cut"),
-        ({"train_file": "x.txt"}, r"files must all end in one of \.csv, .*, got \.txt"),
+        (
+            {"train_file": "x.csv", "validation_file": "x.txt"},
+            r"files must all end in one of \.csv, .*, got \.csv, \.txt",
+        ),
     ],
 )
 def test_settings_that_cannot_be(settings, message):
@@ -348,19 +234,7 @@ def test_settings_that_cannot_be(settings, message):
         prepare(**settings, **(sizes if settings.get("task") == "listops-lite" else {}))
 
 
-def test_files_that_cannot_be(files):
-    with pytest.raises(ValueError, match="has no column 'text'; it has review, another, stars"):
-        prepare(**files)
-    with pytest.raises(ValueError, match="has no split test, only train"):
-        prepare(train_file=files["train_file"], text_column="review", label_column="stars")
-    Path(files["test_file"]).write_text("review\tanother\tstars\nfine\tfilm\t3\n")
-    with pytest.raises(
-        ValueError, match=r"test\.tsv: 1 of 1 examples are of classes that train lacks: '3' .1. .row 0"
-    ):
-        prepare(**files, text_column="review", label_column="stars")
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_are_settings_of_the_script(path):
     data_args, model_args, args = parse_arguments(
         TextDataArguments, TextModelArguments, TextTrainingArguments, argv=[str(path)]

@@ -1,12 +1,11 @@
 """The time-series script from flags to a checkpoint that loads, on real data."""
 
-import importlib.util
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+import run_time_series_classification as script
 import torch
 from huggingface_hub import ModelCard
 from huggingface_hub.errors import StrictDataclassClassValidationError
@@ -15,41 +14,34 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 from hf_primaldual.data import load_uea
 from hf_primaldual.data.splits import cut_validation
 from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments
-from hf_primaldual.training.time_series import SeriesCollator, series_task
+from hf_primaldual.training.time_series import series_task
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "run_time_series_classification.py"
 QUICK = ["--dataset", "BasicMotions", "--seeds", "0", "1", "--num_train_epochs", "2", "--efficiency_tokens", "128"]
 SMALL = ["--hidden_size", "16", "--intermediate_size", "16", "--num_hidden_layers", "1", "--disable_tqdm", "true"]
+FLAGS = [*QUICK, *SMALL, "--threads", "1", "--output_dir"]
 
 
 @pytest.fixture(scope="module")
-def script():
-    spec = importlib.util.spec_from_file_location("run_time_series_classification", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def finished(script, tmp_path_factory):
-    output = tmp_path_factory.mktemp("run") / "out"
-    return script.main([*QUICK, *SMALL, "--threads", "1", "--output_dir", str(output)])
+def finished(tmp_path_factory):
+    return script.main([*FLAGS, str(tmp_path_factory.mktemp("run") / "out")])
 
 
 def test_the_folder_is_self_contained_and_nothing_else_is_left(finished):
     files = set(os.listdir(finished))
     assert {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json"} <= files
-    assert {"modeling_primal_dual_time_series.py", "pipeline_primal_dual.py"} <= files
-    assert {"learning_curves.png", "README.md"} <= files
+    assert {"modeling_primal_dual_time_series.py", "pipeline_primal_dual.py", "learning_curves.png"} <= files
     assert [path.name for path in finished.parent.iterdir() if path != finished] == ["settings.json"]
+    card = ModelCard.load(finished / "README.md")
+    assert card.data.library_name == "transformers"
+    assert "--dataset BasicMotions" in card.content
 
 
-def test_a_finished_comparison_is_not_trained_again(finished, script, capsys):
+def test_a_folder_that_holds_a_run_is_not_trained_into(finished, capsys):
     before = (finished / "results.json").read_bytes()
-    assert (
-        script.main([*QUICK, *SMALL, "--threads", "1", "--output_dir", str(finished.parent), "--resume"]) == finished
-    )
+    assert script.main([*FLAGS, str(finished.parent), "--resume_from_checkpoint"]) == finished
     assert "nothing is left to do" in capsys.readouterr().out
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        script.main([*FLAGS, str(finished.parent)])
     assert (finished / "results.json").read_bytes() == before
 
 
@@ -60,7 +52,6 @@ def test_the_results_hold_every_run_and_the_released_one_is_in_the_folder(finish
     ]
     assert [point["tokens"] for point in results["efficiency"]] == [100, 128]
     released = next(run for run in results["runs"] if run["released"])
-
     model = AutoModelForSequenceClassification.from_pretrained(finished)
     feature_extractor = AutoFeatureExtractor.from_pretrained(finished)
     test = load_uea("BasicMotions")["test"].with_format("numpy")
@@ -71,40 +62,7 @@ def test_the_results_hold_every_run_and_the_released_one_is_in_the_folder(finish
     assert [model.config.id2label[index] for index in range(4)] == test.features["labels"].names
 
 
-def test_the_card_is_valid_and_names_the_run(finished):
-    card = ModelCard.load(finished / "README.md")
-    assert card.data.library_name == "transformers"
-    assert "--dataset BasicMotions" in card.content
-
-
-def test_equal_seeds_give_equal_runs(finished, script, tmp_path):
-    again = script.main([*QUICK, *SMALL, "--threads", "1", "--output_dir", str(tmp_path / "again")])
-    first, second = (json.loads((folder / "results.json").read_text())["runs"] for folder in (finished, again))
-    for run in (*first, *second):
-        del run["train_seconds"]
-    assert first == second
-    assert (finished / "model.safetensors").read_bytes() == (again / "model.safetensors").read_bytes()
-
-
-def test_a_second_run_into_the_same_folder_is_refused(finished, script):
-    before = (finished / "results.json").read_bytes()
-    with pytest.raises(FileExistsError, match="--overwrite"):
-        script.main([*QUICK, *SMALL, "--output_dir", str(finished.parent)])
-    assert (finished / "results.json").read_bytes() == before
-
-
-def test_an_impossible_setting_stops_before_training_and_leaves_no_folder(script, tmp_path):
-    with pytest.raises(StrictDataclassClassValidationError, match="head_scales"):
-        script.main([*QUICK, *SMALL, "--head_scales", "1", "2", "--output_dir", str(tmp_path / "out")])
-    assert not (tmp_path / "out").exists()
-
-
-def test_attention_and_baseline_must_differ(script, tmp_path):
-    with pytest.raises(ValueError, match="must differ"):
-        script.main([*QUICK, "--attention", "softmax", "--output_dir", str(tmp_path / "out")])
-
-
-def test_the_test_set_is_read_once_a_run_and_after_training(script, tmp_path, monkeypatch):
+def test_equal_seeds_give_equal_runs_and_the_test_set_is_read_once_in_each(finished, tmp_path, monkeypatch):
     evaluated = []
     evaluate = Trainer.evaluate
 
@@ -113,46 +71,48 @@ def test_the_test_set_is_read_once_a_run_and_after_training(script, tmp_path, mo
         return evaluate(self, eval_dataset, *args, **kwargs)
 
     monkeypatch.setattr(Trainer, "evaluate", watch)
-    flags = [*QUICK, *SMALL, "--seeds", "0", "--validation_share", "0.3", "--output_dir", str(tmp_path / "out")]
-    script.main(flags)
-    # Two epochs and the best one on 12 validation series, then once on the 40 test series; for two attentions.
-    assert evaluated == [12, 12, 12, 40] * 2
+    again = script.main([*FLAGS, str(tmp_path / "again"), "--seeds", "1"])
+    # Two epochs and the best one on 8 validation series, then once on the 40 test series; for two attentions.
+    assert evaluated == [8, 8, 8, 40] * 2
+    first, second = (json.loads((folder / "results.json").read_text())["runs"] for folder in (finished, again))
+    alike = ("attention", "validation_accuracy", "validation_loss", "test_accuracy", "test_loss", "best_epoch")
+    first = [[run[key] for key in alike] for run in first if run["seed"] == 1]
+    assert first == [[run[key] for key in alike] for run in second]
 
 
-@pytest.fixture(scope="module")
-def vowels():
-    return series_task(SeriesDataArguments("JapaneseVowels"), SeriesModelArguments())
+def test_an_impossible_setting_stops_before_training_and_leaves_no_folder(tmp_path):
+    with pytest.raises(StrictDataclassClassValidationError, match="head_scales"):
+        script.main([*FLAGS, str(tmp_path / "out"), "--head_scales", "1", "2"])
+    with pytest.raises(ValueError, match="must differ"):
+        script.main([*FLAGS, str(tmp_path / "out"), "--attention", "softmax"])
+    assert not (tmp_path / "out").exists()
 
 
-def test_validation_is_cut_by_class_and_from_the_training_set(vowels):
-    assert {name: len(split) for name, split in vowels.splits.items()} == {"train": 216, "validation": 54, "test": 370}
-    assert np.bincount(vowels.splits["validation"]["labels"]).tolist() == [6] * 9
+def test_validation_is_cut_by_class_and_the_extractor_is_fitted_on_what_is_left():
+    task = series_task(SeriesDataArguments("JapaneseVowels"), SeriesModelArguments())
+    assert task.sizes == {"train": 216, "validation": 54, "test": 370}
+    assert np.bincount(task.splits["validation"]["labels"]).tolist() == [6] * 9
     original = {tuple(series[0]) for series in load_uea("JapaneseVowels")["train"]["past_values"]}
-    both = [
-        tuple(np.float32(row["past_values"][0]).tolist())
-        for name in ("train", "validation")
-        for row in vowels.splits[name]
-    ]
-    assert len(both) == 270
-    assert {tuple(np.float32(step)) for step in both} == {tuple(np.float32(step)) for step in original}
+    cut = [tuple(row["past_values"][0].tolist()) for name in ("train", "validation") for row in task.splits[name]]
+    assert (len(cut), set(cut)) == (270, original)
+    steps = np.concatenate([row["past_values"] for row in task.splits["train"]])
+    np.testing.assert_allclose(task.processor.mean, steps.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(task.processor.std, steps.std(0), rtol=1e-6)
 
-
-def test_the_feature_extractor_is_fitted_on_the_training_part_alone(vowels):
-    steps = np.concatenate([np.asarray(row["past_values"], np.float64) for row in vowels.splits["train"]])
-    np.testing.assert_allclose(vowels.processor.mean, steps.mean(0), rtol=1e-6)
-    np.testing.assert_allclose(vowels.processor.std, steps.std(0), rtol=1e-6)
-
-
-def test_the_collator_pads_to_the_longest_of_its_batch(vowels):
-    examples = [vowels.splits["train"][index] for index in range(4)]
-    batch = SeriesCollator(vowels.processor)(examples)
+    examples = [task.splits["train"][index] for index in range(4)]
+    batch = task.collate(examples)
     lengths = [len(example["past_values"]) for example in examples]
     assert batch["past_values"].shape == (4, max(lengths), 12)
     assert batch["attention_mask"].sum(1).tolist() == lengths
     assert batch["labels"].tolist() == [int(example["labels"]) for example in examples]
+    measured = task.measuring_batch(60, 40)
+    assert set(measured) == {"past_values", "labels"}
+    torch.testing.assert_close(measured["past_values"][0], measured["past_values"][54])
+    first = task.collate([task.splits["validation"][0]])["past_values"][0]
+    torch.testing.assert_close(measured["past_values"][0, : 2 * len(first)], first.repeat(2, 1)[:40])
 
 
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.99])
 def test_a_validation_share_that_leaves_a_class_out_is_refused(share):
-    with pytest.raises(ValueError, match="validation_share"):
+    with pytest.raises(ValueError, match=f"`validation_share` = {share} must leave at least one of the 40 examples"):
         cut_validation(load_uea("BasicMotions"), share)

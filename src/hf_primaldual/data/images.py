@@ -13,15 +13,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from datasets import (
+    ClassLabel,
+    Dataset,
+    DatasetDict,
+    Features,
+    Image,
+    IterableDataset,
+    IterableDatasetDict,
+    Value,
+    load_dataset,
+)
 
 from .splits import column_of, cut_validation, problem, with_classes
 
 if TYPE_CHECKING:
-    from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
     from PIL import Image as PillowImage
 
 _BUCKETS = 1000
 _LABEL_NAMES = ("labels", "label", "fine_label", "class", "target")
+_SPLITS = {"train": "train", "val": "validation", "test": "test"}
+_HINT = "; test on its validation images by test_split='validation'"
 
 
 def load_images(
@@ -34,7 +46,7 @@ def load_images(
     label_column: str | None = None,
     revision: str | None = None,
     seed: int = 0,
-) -> "DatasetDict | IterableDatasetDict":
+) -> DatasetDict | IterableDatasetDict:
     """Load a classification task of images.
 
     Args:
@@ -60,31 +72,28 @@ def load_images(
             missing or are no classes that `train` has, or the share leaves a class without an image on either side.
             Images are looked at once, as the cache of `datasets` remembers; a stream's when they are trained on.
     """
-    from datasets import DatasetDict, IterableDatasetDict
-
     if test_split not in ("test", "validation"):
         raise ValueError(f"`test_split` must be test or validation, got {test_split!r}.")
     loaded = _load(source, streaming, revision)
+    hint = _HINT if test_split == "test" and "validation" in loaded else ""
     for split in ("train", test_split):
         if split not in loaded:
-            hint = "; test on its validation images by test_split='validation'" if "validation" in loaded else ""
             raise ValueError(f"{source} has the splits {', '.join(loaded)}, but no {split}{hint}.")
-    columns = _columns(source, loaded["train"], image_column, label_column)
-    kind = IterableDatasetDict if streaming else DatasetDict
     wanted = {"train": loaded["train"], "test": loaded[test_split]}
     if test_split == "test" and "validation" in loaded:
         wanted["validation"] = loaded["validation"]
+    columns = _columns(source, loaded["train"], image_column, label_column)
+    kind = IterableDatasetDict if streaming else DatasetDict
     splits = kind({name: _normalized(split, columns) for name, split in wanted.items()})
     if streaming:
         _check_classes_of_stream(source, splits)
     else:
         where = {name: f"the {name} set of {source}" for name in splits}
         problems = [broken for name, split in splits.items() for broken in _broken(split, where[name])]
-        hint = "; test on its validation images by test_split='validation'"
         try:
             splits = with_classes(splits, "labels", where, problems)
         except ValueError as error:
-            raise ValueError(f"{error}{hint if test_split == 'test' and 'validation' in loaded else ''}") from error
+            raise ValueError(f"{error}{hint}") from error
     if "validation" not in splits:
         if streaming:
             splits["train"], splits["validation"] = _cut_stream(splits["train"], validation_share, seed)
@@ -130,10 +139,8 @@ def decode_image(
         ) from error
 
 
-def _broken(split: "Dataset", where: str) -> list[str]:
+def _broken(split: Dataset, where: str) -> list[str]:
     """The problem of images that cannot be read, with the first of their reasons."""
-    from datasets import Features, Image, Value
-
     encoded = split.select_columns("image").cast_column("image", Image(decode=False))
     looked = encoded.map(
         _reason, remove_columns="image", features=Features({"reason": Value("string")}), desc="looking at images"
@@ -152,9 +159,7 @@ def _reason(row: dict[str, Any]) -> dict[str, str | None]:
     return {"reason": None}
 
 
-def _load(source: str | PathLike, streaming: bool, revision: str | None) -> "Mapping[str, Any]":
-    from datasets import load_dataset
-
+def _load(source: str | PathLike, streaming: bool, revision: str | None) -> Mapping[str, Any]:
     folder = Path(source)
     if not folder.exists():
         return load_dataset(str(source), revision=revision, streaming=streaming)
@@ -163,26 +168,18 @@ def _load(source: str | PathLike, streaming: bool, revision: str | None) -> "Map
         return load_dataset("imagefolder", data_dir=str(folder), streaming=streaming)
     by_split = {}
     for file in files:
-        parts = file.relative_to(folder if folder.is_dir() else folder.parent).parts
-        name = next((part for part in reversed(parts) if _split_of(part)), None)
-        if file.suffix != ".parquet" or name is None:
+        parts = reversed(file.relative_to(folder if folder.is_dir() else folder.parent).parts)
+        named = [_SPLITS[begin] for part in parts for begin in _SPLITS if part.lower().startswith(begin)]
+        if file.suffix != ".parquet" or not named:
             raise ValueError(
                 f"{file}: expected a folder, or parquet files whose name or folder begins with train, validation or "
                 "test"
             )
-        by_split.setdefault(_split_of(name), []).append(str(file))
+        by_split.setdefault(named[0], []).append(str(file))
     return load_dataset("parquet", data_files=by_split, streaming=streaming)
 
 
-def _split_of(name: str) -> str | None:
-    name = name.lower()
-    beginnings = {"train": "train", "val": "validation", "test": "test"}
-    return next((split for beginning, split in beginnings.items() if name.startswith(beginning)), None)
-
-
 def _columns(source, split, image_column: str | None, label_column: str | None) -> dict[str, str]:
-    from datasets import ClassLabel, Image
-
     features = split.features if split.features is not None else split._resolve_features().features
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
@@ -199,16 +196,12 @@ def _columns(source, split, image_column: str | None, label_column: str | None) 
 
 
 def _normalized(split, columns: dict[str, str]):
-    from datasets import Image
-
     split = split.select_columns(list(columns))
     split = split.rename_columns({old: new for old, new in columns.items() if old != new})
     return split.cast_column("image", Image())
 
 
-def _check_classes_of_stream(source, splits: "IterableDatasetDict") -> None:
-    from datasets import ClassLabel
-
+def _check_classes_of_stream(source, splits: IterableDatasetDict) -> None:
     labels = splits["train"].features["labels"]
     if not isinstance(labels, ClassLabel):
         raise ValueError(
@@ -221,9 +214,7 @@ def _check_classes_of_stream(source, splits: "IterableDatasetDict") -> None:
             raise ValueError(f"{source}: the classes of {name} are {found}, those of train are {labels.names}.")
 
 
-def _cut_stream(train: "IterableDataset", share: float, seed: int) -> "tuple[IterableDataset, IterableDataset]":
-    from datasets import Image
-
+def _cut_stream(train: IterableDataset, share: float, seed: int) -> tuple[IterableDataset, IterableDataset]:
     if not 1 / _BUCKETS <= share <= 1 - 1 / _BUCKETS:
         raise ValueError(f"`validation_share` of a stream must be at least {1 / _BUCKETS} and below 1, got {share}.")
     encoded = train.cast_column("image", Image(decode=False))
@@ -232,7 +223,7 @@ def _cut_stream(train: "IterableDataset", share: float, seed: int) -> "tuple[Ite
         encoded.filter(_on_side, fn_kwargs={"validation": side, "share": share, "seed": seed})
         for side in (False, True)
     )
-    # `datasets` takes what a filter gives for decoded; a map that does nothing makes it look at the features anew.
+    # `datasets` takes what a filter gives for decoded; a map that does nothing makes it look at the features again.
     return tuple(side.map(_same).cast(train.features) for side in sides)
 
 

@@ -1,7 +1,8 @@
 """Readers for the published files of Long Range Arena (Tay et al., 2021): Text, Retrieval, Image and Pathfinder.
 
 Nothing is downloaded, and no pickle is opened. What was read once lies in the cache of `datasets`, keyed by the files'
-names, sizes and times. ListOps is read by `load_listops`.
+names, sizes and times. A file that is missing is a `FileNotFoundError`, one that breaks the format a `ValueError` that
+starts with its path, and with the line where there are lines. ListOps has a file of its own.
 """
 
 import ast
@@ -9,15 +10,12 @@ import random
 from collections.abc import Callable, Iterator
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
+from datasets import ClassLabel, DatasetDict, Features, List, Value
 
-from .. import __version__
-from .generated import cached
-
-if TYPE_CHECKING:
-    from datasets import DatasetDict, Features
+from .files import cached
 
 _IMDB_CLASSES = ("neg", "pos")
 _RETRIEVAL = {
@@ -31,29 +29,22 @@ _CIFAR_RECORD = 1 + 3 * 32 * 32
 _EMPTY_IMAGE = ("curv_baseline", "imgs/0", "sample_172.png")
 
 
-def load_imdb(folder: str | PathLike) -> "DatasetDict":
+def load_imdb(folder: str | PathLike) -> DatasetDict:
     """
     Load the reviews of LRA's Text from the published archive `aclImdb`: `train/pos/*.txt` and so on.
 
     Returns:
         Splits `train` and `test` with the columns `text` and `labels`, a `ClassLabel` of `neg` and `pos`. Long Range
         Arena itself has no validation set either.
-
-    Raises:
-        FileNotFoundError: One of `train/neg`, `train/pos`, `test/neg` and `test/pos` is missing or empty.
-        ValueError: A file is not UTF-8; the message starts with its path.
     """
-    from datasets import ClassLabel, Features, Value
-
     paths = {
         split: [path for name in _IMDB_CLASSES for path in _listed(Path(folder) / split / name, "*.txt")]
         for split in ("train", "test")
     }
-    features = Features({"text": Value("string"), "labels": ClassLabel(names=list(_IMDB_CLASSES))})
-    return _load(_reviews, paths, features)
+    return _load(_reviews, paths, {"text": Value("string"), "labels": ClassLabel(names=list(_IMDB_CLASSES))})
 
 
-def load_retrieval(folder: str | PathLike) -> "DatasetDict":
+def load_retrieval(folder: str | PathLike) -> DatasetDict:
     """
     Load LRA's Retrieval, pairs of papers of the ACL Anthology Network: `new_aan_pairs.{train,eval,test}.tsv`.
 
@@ -63,20 +54,13 @@ def load_retrieval(folder: str | PathLike) -> "DatasetDict":
     Returns:
         Splits `train`, `validation` and `test` with the columns `text1`, `text2` and `labels`, a `ClassLabel` of
         `unrelated` and `cited`.
-
-    Raises:
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: A line breaks the format. The message starts with `path:line`.
     """
-    from datasets import ClassLabel, Features, Value
-
-    text = Value("string")
-    labels = ClassLabel(names=["unrelated", "cited"])
     paths = {split: [_file(folder, name)] for split, name in _RETRIEVAL.items()}
-    return _load(_pairs, paths, Features({"text1": text, "text2": text, "labels": labels}))
+    texts = {"text1": Value("string"), "text2": Value("string")}
+    return _load(_pairs, paths, {**texts, "labels": ClassLabel(names=["unrelated", "cited"])})
 
 
-def load_cifar10(folder: str | PathLike) -> "DatasetDict":
+def load_cifar10(folder: str | PathLike) -> DatasetDict:
     """
     Load LRA's Image, CIFAR-10 in grey, from the published binary version: `data_batch_1.bin` to `data_batch_5.bin`,
     `test_batch.bin` and `batches.meta.txt`.
@@ -84,19 +68,13 @@ def load_cifar10(folder: str | PathLike) -> "DatasetDict":
     Returns:
         Splits `train` and `test` with the columns `input_ids`, the 1024 grey values row by row, and `labels`. Long
         Range Arena takes a tenth of `train` for validation.
-
-    Raises:
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: A file is not whole, or a label is not among the classes. The message starts with its path.
     """
-    from datasets import ClassLabel
-
     names = _file(folder, "batches.meta.txt").read_text(encoding="utf-8").split()
     paths = {split: [_file(folder, name) for name in files] for split, files in _CIFAR.items()}
-    return _load(_cifar_images, paths, _grey_images(ClassLabel(names=names), 32))
+    return _load(_cifar_images, paths, _grey_images(names, 32 * 32))
 
 
-def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> "DatasetDict":
+def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> DatasetDict:
     """
     Load LRA's Pathfinder from its published images, such as `pathfinder32/curv_contour_length_14`: the files that
     `metadata/*.npy` name. Those are text despite their ending, each line a folder, a file, a number, the label, and
@@ -109,47 +87,39 @@ def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> "DatasetDic
     Returns:
         Splits `train`, `validation` and `test` with the columns `input_ids`, the grey values row by row, and `labels`,
         a `ClassLabel` of `different` and `same`.
-
-    Raises:
-        FileNotFoundError: The folder holds no metadata, or lacks an image that they name.
-        ValueError: A line of metadata breaks the format, or images differ in size. The message starts with the path.
     """
-    from datasets import ClassLabel
     from PIL import Image
 
-    images = [image for path in _by_number(Path(folder) / "metadata") for image in _metadata(path)]
+    metadata = sorted(_listed(Path(folder) / "metadata", "*.npy"), key=lambda path: (len(path.stem), path.stem))
+    images = [image for path in metadata for image in _metadata(path)]
     random.Random(f"{seed}").shuffle(images)
     held_out = len(images) // 10
-    parts = {"train": images[2 * held_out :], "validation": images[:held_out], "test": images[held_out : 2 * held_out]}
     if not held_out:
         raise ValueError(f"{folder}: {len(images)} images, expected at least 10, to be split")
-    with Image.open(parts["train"][0][0]) as image:
-        features = _grey_images(ClassLabel(names=["different", "same"]), image.height, image.width)
+    parts = {"train": images[2 * held_out :], "validation": images[:held_out], "test": images[held_out : 2 * held_out]}
+    with Image.open(images[0][0]) as image:
+        features = _grey_images(["different", "same"], image.height * image.width)
     return _load(_pathfinder_images, parts, features)
 
 
-def _load(read: Callable, sources: dict[str, list], features: "Features") -> "DatasetDict":
+def _load(read: Callable[[Any], Iterator[dict]], sources: dict[str, list], features: dict[str, Any]) -> DatasetDict:
     """Each split of what `read` yields for its sources, paths or pairs that begin with one."""
-    from datasets import DatasetDict
-
     splits = DatasetDict()
     for split, source in sources.items():
-        # The cache is keyed by these arguments, not by what the files hold or how they are read: tell both apart.
+        # What tells the content of files whose digests would take longer than reading them.
         states = [(item if isinstance(item, Path) else item[0]).stat() for item in source]
-        key = {"states": [(state.st_size, state.st_mtime_ns) for state in states], "reader": __version__}
-        splits[split] = cached(_examples, features, {"read": read, "source": tuple(source), "key": key}, split)
+        states = [(state.st_size, state.st_mtime_ns) for state in states]
+        splits[split] = cached(_examples, Features(features), split, read=read, source=source, states=states)
     return splits
 
 
-def _examples(read: Callable, source: tuple, key: dict) -> Iterator[dict]:
+def _examples(read: Callable[[Any], Iterator[dict]], source: list, states: list) -> Iterator[dict]:
     for item in source:
         yield from read(item)
 
 
-def _grey_images(labels, height: int, width: int | None = None) -> "Features":
-    from datasets import Features, List, Value
-
-    return Features({"input_ids": List(Value("uint8"), length=height * (width or height)), "labels": labels})
+def _grey_images(names: list[str], pixels: int) -> dict[str, Any]:
+    return {"input_ids": List(Value("uint8"), length=pixels), "labels": ClassLabel(names=names)}
 
 
 def _file(folder: str | PathLike, name: str) -> Path:
@@ -164,10 +134,6 @@ def _listed(folder: Path, pattern: str) -> list[Path]:
     if not paths:
         raise FileNotFoundError(f"{folder} holds no {pattern}; expected the published files")
     return paths
-
-
-def _by_number(folder: Path) -> list[Path]:
-    return sorted(_listed(folder, "*.npy"), key=lambda path: (len(path.stem), path.stem))
 
 
 def _reviews(path: Path) -> Iterator[dict]:

@@ -1,14 +1,13 @@
-"""The splits of a data set: what each must have before it is trained on, and a validation set cut out of the first."""
+"""The splits of a data set: what each must have before it is trained on, and cuts of them by class."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import pyarrow
-    from datasets import ClassLabel, Dataset, DatasetDict
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import ClassLabel, Dataset, DatasetDict
 
 # So many rows or classes are named in an error; it counts all.
 _NAMED = 5
@@ -21,21 +20,23 @@ def problem(where: str, rows: Sequence[int] | np.ndarray, total: int, what: str)
     return [f"{where}: {len(rows)} of {total} {what} (row{'s' * (len(rows) > 1)} {_listed(rows)}, counted from 0)"]
 
 
-def _listed(items: Sequence | np.ndarray) -> str:
-    return ", ".join(map(str, items[:_NAMED])) + ", ..." * (len(items) > _NAMED)
+def refuse(problems: list[str]) -> None:
+    """
+    Raises:
+        ValueError: There are problems; it tells all.
+    """
+    if problems:
+        raise ValueError(f"the data cannot be trained on: {'; '.join(problems)}.")
 
 
-def column_of(split: "Dataset", name: str) -> "pyarrow.Array":
+def column_of(split: Dataset, name: str) -> pa.Array:
     """A column at once; the rows of a `Dataset`'s column are read one by one."""
     values = split.select_columns(name).with_format("arrow")[:][name].combine_chunks()
     return getattr(values, "storage", values)
 
 
-def empty_texts(splits: "DatasetDict", columns: Iterable[str], where: Mapping[str, str]) -> list[str]:
+def empty_texts(splits: DatasetDict, columns: Iterable[str], where: Mapping[str, str]) -> list[str]:
     """The problems of texts that are missing, empty or all blanks, or no texts."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     problems = []
     for name, split in splits.items():
         for column in columns:
@@ -52,27 +53,25 @@ def empty_texts(splits: "DatasetDict", columns: Iterable[str], where: Mapping[st
 
 
 def with_classes(
-    splits: "DatasetDict",
+    splits: DatasetDict,
     column: str = "labels",
     where: Mapping[str, str] | None = None,
     problems: Iterable[str] = (),
-) -> "DatasetDict":
+) -> DatasetDict:
     """
     The splits with `labels`, a `ClassLabel` that they share: that of `train`, or else the names or numbers that its
     column has, in their order.
 
     Args:
         splits: `train` and others.
-        column: of the classes.
-        where: what errors call a split, such as its file.
-        problems: found before, for the same error.
+        column: Of the classes.
+        where: What errors call a split, such as its file.
+        problems: Found before, for the same error.
 
     Raises:
-        ValueError: for any problem; for a split without an example, labels that are missing (none, NaN, blank, or -1
+        ValueError: For any problem; for a split without an example, labels that are missing (none, NaN, blank, or -1
             of a `ClassLabel`), classes of which `train` has no example, or a `train` of one class. It tells all.
     """
-    from datasets import ClassLabel
-
     where = {name: f"the {name} set" for name in splits} | dict(where or {})
     problems = list(problems)
     cells = {name: _class_names(split, column, where[name]) for name, split in splits.items()}
@@ -90,24 +89,91 @@ def with_classes(
         problems += problem(where[name], rows, len(classes), f"examples are of classes that train lacks: {lacking}")
     if len(seen) == 1:
         problems.append(f"{where['train']} has one class alone, {next(iter(seen))!r}")
-    if problems:
-        raise ValueError(f"the data cannot be trained on: {'; '.join(problems)}.")
+    refuse(problems)
     labels, places = ClassLabel(names=names), {name: place for place, name in enumerate(names)}
     for name, split in splits.items():
-        kept = split if column == "labels" or "labels" not in split.column_names else split.remove_columns("labels")
-        if split.features[column] == labels:
-            kept = kept if column == "labels" else kept.rename_column(column, "labels")
-        else:
+        if column != "labels" and "labels" in split.column_names:
+            split = split.remove_columns("labels")
+        if split.features[column] != labels:
             numbers = [places[value] for value in cells[name]]
-            kept = kept.remove_columns(column).add_column("labels", numbers, feature=labels)
-        splits = type(splits)({**splits, name: kept})
+            split = split.remove_columns(column).add_column("labels", numbers, feature=labels)
+        elif column != "labels":
+            split = split.rename_column(column, "labels")
+        splits = type(splits)({**splits, name: split})
     return splits
 
 
-def _class_names(split: "Dataset", column: str, where: str) -> np.ndarray:
-    """The name of each example's class, None where it is missing."""
-    import pyarrow as pa
+def cut_by_class(
+    split: Dataset,
+    what: str,
+    train_size: int | None = None,
+    test_size: int | None = None,
+    column: str = "labels",
+    seed: int = 0,
+) -> DatasetDict:
+    """
+    Two parts of a split, `train` and `test`, with its classes in the same shares. The part without a size is the rest.
 
+    Args:
+        what: The setting with its value that asks for the sizes, for errors.
+
+    Raises:
+        ValueError: A part would lack a class, or a class has one example alone.
+    """
+    feature = split.features[column]
+    counts = np.bincount(column_of(split, column), minlength=feature.num_classes)
+    if alone := [feature.names[place] for place in np.flatnonzero(counts == 1)]:
+        raise ValueError(
+            f"a split is cut by class, and {len(alone)} of its {len(counts)} classes have one example alone: "
+            f"{_listed([repr(name) for name in alone])}; add examples, leave the class out, or bring a validation set."
+        )
+    train_size = len(split) - test_size if train_size is None else train_size
+    test_size = len(split) - train_size if test_size is None else test_size
+    if min(train_size, test_size) < len(counts) or train_size + test_size > len(split):
+        raise ValueError(
+            f"{what} must leave at least one of the {len(split)} examples for each of the {len(counts)} classes on "
+            "both sides of the cut."
+        )
+    return split.train_test_split(test_size, train_size, stratify_by_column=column, seed=seed)
+
+
+def cut_validation(splits: DatasetDict, share: float, column: str = "labels", seed: int = 0) -> DatasetDict:
+    """
+    Cuts a validation set out of the training set, class by class; never out of the test set.
+
+    Args:
+        splits: `train` and `test`, with a `ClassLabel` column.
+        share: Of the training set, between 0 and 1.
+        column: Of the classes.
+        seed: Of the cut; the same for every run, so that runs can be compared on it.
+
+    Raises:
+        ValueError: See `cut_by_class`.
+    """
+    train = splits["train"]
+    size = round(len(train) * share)
+    cut = cut_by_class(train, f"`validation_share` = {share}", test_size=size, column=column, seed=seed)
+    return type(splits)(train=cut["train"], validation=cut["test"], test=splits["test"])
+
+
+def draw(split: Dataset, size: int | None, column: str = "labels", seed: int = 0) -> Dataset:
+    """
+    A part of a split, its classes in the same shares; the whole where `size` is None or as large.
+
+    Raises:
+        ValueError: See `cut_by_class`.
+    """
+    if size is None or size >= len(split):
+        return split
+    return cut_by_class(split, f"a part of {size}", train_size=size, column=column, seed=seed)["train"]
+
+
+def _listed(items: Sequence | np.ndarray) -> str:
+    return ", ".join(map(str, items[:_NAMED])) + ", ..." * (len(items) > _NAMED)
+
+
+def _class_names(split: Dataset, column: str, where: str) -> np.ndarray:
+    """The name of each example's class, None where it is missing."""
     feature, values = split.features[column], column_of(split, column)
     # JSON of several types is kept as an extension of strings.
     kind = split.features.arrow_schema.field(column).type
@@ -116,14 +182,14 @@ def _class_names(split: "Dataset", column: str, where: str) -> np.ndarray:
     # Of many rows few are different.
     values = values.dictionary_encode()
     names = [_class_name(value, feature) for value in values.dictionary.to_pylist()]
-    # Behind them what a null, -1, finds.
+    # A null becomes -1, which finds the None at the end.
     return np.array([*names, None], dtype=object)[values.indices.fill_null(-1).to_numpy()]
 
 
-def _class_name(value: Any, feature: "ClassLabel | Any") -> str | None:
+def _class_name(value: Any, feature: Any) -> str | None:
     if value is None or value != value:
         return None
-    if hasattr(feature, "names"):
+    if isinstance(feature, ClassLabel):
         return None if value < 0 else feature.names[value] if value < len(feature.names) else str(value)
     # A column of whole numbers becomes one of fractions where one is missing.
     name = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
@@ -139,60 +205,4 @@ def _order(names: Iterable[str]):
         return str
 
 
-def cut_validation(splits: "DatasetDict", share: float, column: str = "labels", seed: int = 0) -> "DatasetDict":
-    """
-    Cuts a validation set out of the training set, class by class; never out of the test set.
-
-    Args:
-        splits: `train` and `test`, with a `ClassLabel` column.
-        share: of the training set, between 0 and 1.
-        column: the class.
-        seed: of the cut; the same for every run, so that runs can be compared on it.
-
-    Raises:
-        ValueError: for a share that leaves a class without an example on either side, or a class with one alone.
-    """
-    train = splits["train"]
-    _refuse_single_examples(train, column)
-    classes, size = train.features[column].num_classes, round(len(train) * share)
-    if not classes <= size <= len(train) - classes:
-        raise ValueError(
-            f"`validation_share` must leave at least one of the {len(train)} training examples for each of the "
-            f"{classes} classes on both sides, got {share}."
-        )
-    cut = train.train_test_split(test_size=size, stratify_by_column=column, seed=seed)
-    return type(splits)(train=cut["train"], validation=cut["test"], test=splits["test"])
-
-
-def draw(split: "Dataset", size: int | None, column: str = "labels", seed: int = 0) -> "Dataset":
-    """
-    A part of a split, its classes in the same shares; the whole where `size` is None or as large.
-
-    Raises:
-        ValueError: for a size that leaves a class without an example on either side, or a class with one alone.
-    """
-    if size is None or size >= len(split):
-        return split
-    _refuse_single_examples(split, column)
-    classes = split.features[column].num_classes
-    if size < classes:
-        raise ValueError(f"a part of {size} examples is too small for {classes} classes; ask for {classes} or more.")
-    if len(split) - size < classes:
-        raise ValueError(
-            f"a part of {size} of {len(split)} examples leaves out too few for {classes} classes; ask for "
-            f"{len(split) - classes} or fewer, or for all."
-        )
-    return split.train_test_split(train_size=size, stratify_by_column=column, seed=seed)["train"]
-
-
-def _refuse_single_examples(split: "Dataset", column: str) -> None:
-    feature = split.features[column]
-    counts = np.bincount(column_of(split, column), minlength=feature.num_classes)
-    if alone := [feature.names[place] for place in np.flatnonzero(counts == 1)]:
-        raise ValueError(
-            f"a split is cut by class, and {len(alone)} of its {len(counts)} classes have one example alone: "
-            f"{_listed([repr(name) for name in alone])}; add examples, leave the class out, or bring a validation set."
-        )
-
-
-__all__ = ["column_of", "cut_validation", "draw", "empty_texts", "problem", "with_classes"]
+__all__ = ["column_of", "cut_by_class", "cut_validation", "draw", "empty_texts", "problem", "refuse", "with_classes"]

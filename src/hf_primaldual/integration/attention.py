@@ -5,14 +5,16 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..modeling.configuration_primal_dual import AttentionChoices
+from ..modeling.configuration_primal_dual import PRESETS, AttentionChoices
 from ..modeling.downsampling_primal_dual import pool_tokens
+from ..modeling.head_groups_primal_dual import HeadGroups
+from ..modeling.kernels_primal_dual import backend_mask, eager_attention_forward
 from ..modeling.keywords_primal_dual import nearest_to
 from ..modeling.padding_primal_dual import row_starts, shift_rows
-from ..modeling.transforms_primal_dual import fold_batch_norm, without_autocast
+from ..modeling.transforms_primal_dual import fold_batch_norm
 from .layouts import token_layout
 from .masks import key_mask
-from .settings import ATTENTIONS, Settings, check_settings
+from .settings import ATTENTIONS, layer_settings
 
 # What models hand to their attention function that does not change the answer, or that they have dealt with before.
 # Whatever else is not None is refused: it may be a bias, a cap, packed lengths, or a user's misspelt argument, which
@@ -60,16 +62,8 @@ def check_self_attention(module: nn.Module, query: torch.Tensor, key: torch.Tens
             )
 
 
-def _side_by_side(states: torch.Tensor) -> torch.Tensor:
-    """`(batch, heads, tokens, head_dim)` as `(batch, tokens, channels)`: a view of what a projection gave."""
-    return states.transpose(1, 2).flatten(2)
-
-
-def _split(states: torch.Tensor, heads: int) -> torch.Tensor:
-    return states.unflatten(-1, (heads, -1)).transpose(1, 2)
-
-
 def softmax_attention(
+    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -82,57 +76,37 @@ def softmax_attention(
     By torch's sdpa, or in plain operations where the maps are asked for.
 
     Args:
-        query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
-        key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
+        query (`torch.Tensor` of shape `(batch, tokens, heads, head_dim)`).
+        key, value (`torch.Tensor` of shape `(batch, keys, heads, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`, and the maps of shape `(batch, heads, tokens, keys)` or
         `None`.
     """
-    # Not by the kernels' own functions: they import transformers.modeling_utils, whose import registers this module.
-    if not with_maps:
-        keep = None if mask is None else mask[:, None, None, :].expand(-1, -1, query.shape[2], -1)
-        output = nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=keep, dropout_p=dropout, scale=scaling
-        )
-        return output.transpose(1, 2), None
-    # As in a fused kernel the logits are at least float32: those of float16 would overflow.
-    dtype = torch.promote_types(query.dtype, torch.float32)
-    with without_autocast(query.device):
-        logits = query.to(dtype) * scaling @ key.to(dtype).transpose(2, 3)
-    if mask is not None:
-        logits = logits.masked_fill(~mask[:, None, None, :], torch.finfo(dtype).min)
-    maps = nn.functional.softmax(logits, dim=-1).to(value.dtype)
-    return (nn.functional.dropout(maps, p=dropout) @ value).transpose(1, 2), maps
-
-
-def _fold(query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, settings: Settings):
-    heads = query.shape[1]
-    folded = fold_batch_norm(
-        _side_by_side(query),
-        _side_by_side(key),
-        mask,
-        float(settings.bn_beta),
-        settings.bn_scaling,
-        settings.bn_eps,
+    query, key, value = (states.transpose(1, 2) for states in (query, key, value))  # (batch, heads, tokens, head_dim)
+    if with_maps:
+        bias = backend_mask("eager", mask, query, module.config)
+        return eager_attention_forward(module, query, key, value, bias, scaling, dropout)
+    keep = backend_mask("sdpa", mask, query, module.config)
+    output = nn.functional.scaled_dot_product_attention(
+        query, key, value, attn_mask=keep, dropout_p=dropout, scale=scaling
     )
-    return tuple(_split(states, heads) for states in folded)
+    return output.transpose(1, 2), None
 
 
-def _from_first_tokens(
+def from_first_tokens(
     key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, prefix: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """
-    Keys and values in the order in which a row padded on the left would have them alone, from which windows are
-    counted. Queries may stay where they are.
+    Keys and values, `(batch, tokens, heads, head_dim)`, in the order in which a row padded on the left would have them
+    alone, from which windows are counted. Queries may stay where they are.
     """
     # In a text the prefix is a row's own first tokens; a model may also put one in front of a padded row.
     for front in (0, prefix) if prefix else (0,):
         starts = row_starts(mask, front)
         if starts is not None:
-            key, value = (shift_rows(states.transpose(1, 2), starts, front).transpose(1, 2) for states in (key, value))
-            mask = shift_rows(mask, starts, front)
+            key, value, mask = (shift_rows(states, starts, front) for states in (key, value, mask))
     return key, value, mask
 
 
@@ -176,57 +150,46 @@ def primal_dual_attention(
             other tokens than its own or has scaled its queries, or a layout of tokens that is not known.
     """
     check_self_attention(module, query, key, kwargs)
-    settings = check_settings(module.config.primal_dual)
+    _, heads, _, head_dim = query.shape
+    settings = layer_settings(module.config, heads, head_dim)
     mask = key_mask(attention_mask, key)
-    heads = query.shape[1]
     if key.shape[1] != heads:
         key, value = (states.repeat_interleave(heads // states.shape[1], dim=1) for states in (key, value))
-    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    scaling = head_dim**-0.5 if scaling is None else scaling
     batch_norm = "bn" in choices.transforms
-    if batch_norm and scaling == 1 != query.shape[-1]:
+    if batch_norm and scaling == 1 != head_dim:
         raise ValueError(
             f"{type(module).__name__} passes `scaling=1`, as a layer does that has scaled its queries before; "
             "Attention-BN would take the keys' mean from queries of another scale: use `primal_dual_sh`, or "
             "`attn_implementation='sdpa'`."
         )
-    if choices.training_set == "all":
-        if batch_norm:
-            query, key = _fold(query, key, mask, settings)
-        return softmax_attention(query, key, value, mask, scaling, dropout, output_attentions)
-
-    prefix, grid_size = token_layout(module.config, key.shape[2], settings)
-    how = {"grid_size": grid_size, "sampling": settings.sampling, "seed": settings.sampling_seed, "prefix": prefix}
-    if grid_size is None:
-        key, value, mask = _from_first_tokens(key, value, mask, prefix)
-    groups = settings.head_groups(heads)
+    query, key, value = (states.transpose(1, 2) for states in (query, key, value))  # (batch, tokens, heads, head_dim)
+    groups, how = HeadGroups([1] * heads), {}
+    if choices.training_set == "downsampled":
+        groups = HeadGroups(settings.amounts)
+        prefix, grid_size = token_layout(module.config, key.shape[1])
+        how = {"grid_size": grid_size, "sampling": settings.sampling, "seed": settings.seed, "prefix": prefix}
+        if grid_size is None:
+            key, value, mask = from_first_tokens(key, value, mask, prefix)
     outputs, maps = [], []
-    for group, amount in groups:
-        # Neighbours are cut out without a copy.
-        chosen = slice(group[0], group[-1] + 1) if group[-1] - group[0] + 1 == len(group) else group
-        states = (_side_by_side(states[:, chosen]) for states in (key, value))
-        (keys, kept), (values, _) = (pool_tokens(tokens, mask, **amount, **how) for tokens in states)
-        keys, values, queries = _split(keys, len(group)), _split(values, len(group)), query[:, chosen]
+    for amount, *states in zip(groups.amounts, *map(groups.split, (query, key, value)), strict=True):
+        queries, keys, values = (each.flatten(2) for each in states)  # (batch, tokens, group_heads * head_dim)
+        kept = mask
+        if how:
+            how[settings.amount_name] = amount
+            (keys, kept), (values, _) = (pool_tokens(each, mask, **how) for each in (keys, values))
         if batch_norm:
-            queries, keys = _fold(queries, keys, kept, settings)
-        output, weights = softmax_attention(queries, keys, values, kept, scaling, dropout, output_attentions)
-        outputs.append(output)
-        maps.append(weights)
-    if len(groups) == 1:
-        return outputs[0], maps[0]
-    order = [head for group, _ in groups for head in group]
-    places = [order.index(head) for head in range(heads)]
-    output = torch.cat(outputs, dim=2)
-    if places != sorted(places):
-        output = output[:, :, places]
-    if not output_attentions:
-        return output, None
-    per_head = [head for weights in maps for head in weights.unbind(dim=1)]
-    return output, tuple(per_head[place] for place in places)
+            queries, keys = fold_batch_norm(queries, keys, kept, *settings.fold)
+        states = (each.unflatten(-1, (-1, head_dim)) for each in (queries, keys, values))
+        output, weights = softmax_attention(module, *states, kept, scaling, dropout, output_attentions)
+        outputs.append(output)  # (batch, tokens, group_heads, head_dim)
+        maps.append(weights)  # (batch, group_heads, tokens, keys)
+    return groups.join(outputs), groups.collect(maps)
 
 
 def attention_function(name: str) -> Callable:
     """The attention function of a registered name."""
-    choices = ATTENTIONS[name]
+    choices = PRESETS[ATTENTIONS[name]]
 
     def attention(module, query, key, value, attention_mask, **kwargs):
         return primal_dual_attention(choices, module, query, key, value, attention_mask, **kwargs)

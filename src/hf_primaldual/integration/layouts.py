@@ -7,7 +7,7 @@ from transformers.configuration_utils import PreTrainedConfig
 
 from ..modeling.configuration_primal_dual_models import pair
 from ..modeling.transforms_primal_dual import check_grid
-from .settings import Settings
+from .settings import given
 
 
 def _image_grid(config: PreTrainedConfig) -> tuple[int, ...]:
@@ -77,7 +77,7 @@ def _hints(config: PreTrainedConfig) -> list[str]:
     return [name for name, value in vars(config).items() if value and any(hint in name for hint in HINTS)]
 
 
-def token_layout(config: PreTrainedConfig, tokens: int, settings: Settings) -> tuple[int, tuple[int, int] | None]:
+def token_layout(config: PreTrainedConfig, tokens: int) -> tuple[int, tuple[int, int] | None]:
     """
     How many tokens in front are kept apart, and the height and width of the grid that the others fill row by row.
 
@@ -85,21 +85,22 @@ def token_layout(config: PreTrainedConfig, tokens: int, settings: Settings) -> t
     splits an image into patches has a grid: the settings', or that of the configuration's image size.
 
     Args:
-        config (`PreTrainedConfig`): that of the attention layer.
+        config (`PreTrainedConfig`): that of the attention layer; `num_prefix_tokens` and `grid_size` of its
+            `primal_dual` go before what is known of the family.
         tokens (`int`): how many there are in all.
-        settings ([`Settings`]): `prefix_tokens` and `grid_size` go before what is known of the family.
 
     Raises:
         ValueError: when neither the settings nor the family say how the tokens lie, or the grid holds another number
             of them.
     """
-    prefix, grid = settings.prefix_tokens, settings.grid_size
+    prefix, grid = given(config, "num_prefix_tokens"), given(config, "grid_size")
     layout = LAYOUTS.get(config.model_type)
     if layout is None and (prefix is None or grid is None) and (hints := _hints(config)):
         raise ValueError(
-            f"`primal_dual['prefix_tokens']` and `primal_dual['grid_size']` must be set for a {config.model_type!r} "
-            f"model: it has {', '.join(hints[:3])}, and neither the tokens in front (CLS, registers), which must not "
-            "be downsampled, nor the grid of the others are known. For a sequence of n tokens the grid is [1, n]."
+            "`primal_dual['num_prefix_tokens']` and `primal_dual['grid_size']` must be set for a "
+            f"{config.model_type!r} model: it has {', '.join(hints[:3])}, and neither the tokens in front (CLS, "
+            "registers), which must not be downsampled, nor the grid of the others are known. For a sequence of n "
+            "tokens the grid is [1, n]."
         )
     layout = layout or Layout(0, None)
     if prefix is None:

@@ -1,147 +1,42 @@
-"""The settings that an unmodified model's configuration carries for the attention functions."""
+"""The settings of an attention inside another model: the fields of `PrimalDualConfig`, in `config.primal_dual`."""
 
+import functools
 import warnings
 from typing import Any, NamedTuple
 
+import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers.configuration_utils import PreTrainedConfig
 
-from ..configurations import attentions, parts
-from ..modeling.configuration_primal_dual import PRESETS, PrimalDualConfig, doubling_scales
+from ..modeling.configuration_primal_dual import PrimalDualConfig
 from ..modeling.keywords_primal_dual import nearest_to
 
-# The names for `attn_implementation`, and what each is of the paper's.
-ATTENTIONS = {
-    "primal_dual_bn": PRESETS["bn"],
-    "primal_dual_sh": PRESETS["sh"],
-    "primal_dual_bn_sh": PRESETS["bn+sh"],
-}
+# The names for `attn_implementation`, and the preset that each runs.
+ATTENTIONS = {"primal_dual_bn": "bn", "primal_dual_sh": "sh", "primal_dual_bn_sh": "bn+sh"}
 
-# Without "conv": a function has no parameters to learn its filters in.
-SAMPLINGS = ("average", "stride", "random")
-
-
-class Settings(NamedTuple):
-    """
-    What `config.primal_dual` may hold, a dictionary that is saved in config.json.
-
-    Args:
-        bn_beta (`float`): weight of the keys' mean in Attention-BN.
-        bn_scaling (`bool` or `float`): whether to divide by the keys' deviation s; a number t between 0 and 1 divides
-            by s^t, from recentring only to the full transform.
-        bn_eps (`float`): added to the keys' variance.
-        head_scales (`list[int]`): factor by which each head's keys and values are downsampled in Attention-SH, on a
-            grid of patches in both directions; by default it doubles after every two heads.
-        head_points (`int` or `list[int]`): instead of `head_scales`, how many keys each head sees.
-        sampling (`str`): how a window of tokens becomes a point, `"average"`, `"stride"` or `"random"`.
-        sampling_seed (`int`): draws the tokens of `"random"`.
-        prefix_tokens (`int`): how many tokens in front of the others are not downsampled (CLS, distillation,
-            registers); by default what is known of the family.
-        grid_size (`list[int]`): height and width of the grid of patches; by default that of the configuration's
-            `image_size` and `patch_size`. An image of another shape with as many patches can't be told from that.
-    """
-
-    bn_beta: float = 1.0
-    bn_scaling: bool | float = True
-    bn_eps: float = 1e-5
-    head_scales: list[int] | None = None
-    head_points: int | list[int] | None = None
-    sampling: str = "average"
-    sampling_seed: int = 0
-    prefix_tokens: int | None = None
-    grid_size: list[int] | None = None
-
-    def head_groups(self, num_heads: int) -> list[tuple[list[int], dict[str, int]]]:
-        """
-        The heads that see the same points, and the `scale` or the number of `points` that they have in common.
-
-        Raises:
-            ValueError: when the settings are not for that many heads.
-        """
-        field, name, amounts = "head_scales", "scale", self.head_scales
-        if self.head_points is not None:
-            field, name, amounts = "head_points", "points", self.head_points
-            amounts = [amounts] * num_heads if isinstance(amounts, int) else amounts
-        amounts = doubling_scales(num_heads) if amounts is None else amounts
-        if len(amounts) != num_heads:
-            raise ValueError(
-                f"`primal_dual[{field!r}]` must hold one entry for each of the "
-                f"{num_heads} heads, got {len(amounts)}: {list(amounts)}."
-            )
-        return [
-            ([head for head, amount in enumerate(amounts) if amount == group], {name: group})
-            for group in sorted(set(amounts))
-        ]
+# The fields of `PrimalDualConfig` that a function without weights can honour.
+SETTINGS = (
+    "bn_beta",
+    "bn_scaling",
+    "bn_eps",
+    "head_scales",
+    "head_points",
+    "sampling",
+    "sampling_seed",
+    "num_prefix_tokens",
+    "grid_size",
+)
+# What version 0.1.0 saved under another name.
+_FORMER_NAMES = {"prefix_tokens": "num_prefix_tokens"}
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def parts(config: PreTrainedConfig) -> dict[str, PreTrainedConfig]:
+    """The configurations of a model's parts, by their names."""
+    named = {name: getattr(config, name, None) for name in config.sub_configs}
+    return {name: part for name, part in named.items() if isinstance(part, PreTrainedConfig)}
 
 
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _are_counts(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(_is_count(entry, 1) for entry in value)
-
-
-# What each setting may be, in words and as a test.
-_ALLOWED = {
-    "bn_beta": ("a number", _is_number),
-    "bn_scaling": (
-        "true, false or a number between 0 and 1",
-        lambda value: isinstance(value, bool) or (_is_number(value) and 0 <= value <= 1),
-    ),
-    "bn_eps": ("a positive number", lambda value: _is_number(value) and value > 0),
-    "head_scales": (
-        "a list of integers of at least 1, one for each head, or null",
-        lambda value: value is None or _are_counts(value),
-    ),
-    "head_points": (
-        "an integer of at least 1, a list of them, one for each head, or null",
-        lambda value: value is None or _is_count(value, 1) or _are_counts(value),
-    ),
-    "sampling": (f"one of {', '.join(SAMPLINGS)}", lambda value: value in SAMPLINGS),
-    "sampling_seed": ("an integer of at least 0", lambda value: _is_count(value, 0)),
-    "prefix_tokens": ("an integer of at least 0 or null", lambda value: value is None or _is_count(value, 0)),
-    "grid_size": (
-        "the height and width in patches, two integers of at least 1, or null",
-        lambda value: value is None or (_are_counts(value) and len(value) == 2),
-    ),
-}
-
-
-def check_settings(settings: Any) -> Settings:
-    """
-    The settings of a dictionary as it stands in a configuration, those that it lacks at their defaults.
-
-    Raises:
-        ValueError: for an unknown setting, or one with a value that it can't have.
-    """
-    if settings is None:
-        return Settings()
-    if not isinstance(settings, dict):
-        raise ValueError(f"`primal_dual` must be a dictionary of settings, got {settings!r}.")
-    for name, value in settings.items():
-        if name not in _ALLOWED:
-            near = nearest_to(str(name), _ALLOWED)
-            raise ValueError(
-                f"`primal_dual` has no setting {name!r}; it may hold {', '.join(_ALLOWED)}."
-                + (f" Did you mean {near!r}?" if near else "")
-            )
-        words, is_allowed = _ALLOWED[name]
-        if not is_allowed(value):
-            raise ValueError(f"`primal_dual[{name!r}]` must be {words}, got {value!r}.")
-    checked = Settings(**settings)
-    if checked.head_scales is not None and checked.head_points is not None:
-        raise ValueError(
-            f"`primal_dual['head_scales']` ({checked.head_scales}) and `primal_dual['head_points']` "
-            f"({checked.head_points}) exclude each other; give one."
-        )
-    return checked
-
-
-def _with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
+def with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     """A configuration and those of the model's parts, of their parts, and so on."""
     configs = [config]
     for one in configs:
@@ -149,9 +44,116 @@ def _with_parts(config: PreTrainedConfig) -> list[PreTrainedConfig]:
     return configs
 
 
+def attentions(config: PreTrainedConfig) -> str | dict | None:
+    """
+    What `attn_implementation` would have to be for a configuration and its parts to run those of our attentions that
+    they run now: a name; a dictionary of parts, itself `""`; or `None` where all run others.
+    """
+    name = getattr(config, "_attn_implementation", None)
+    own = name if name in ATTENTIONS else None
+    of_parts = {name: attentions(part) for name, part in parts(config).items()}
+    if all(part == own for part in of_parts.values()):
+        return own
+    return {key: value for key, value in {"": own, **of_parts}.items() if value is not None}
+
+
+def check_settings(settings: Any, attention: str = "bn+sh", heads: int | None = None) -> None:
+    """
+    Args:
+        settings: what `config.primal_dual` holds.
+        attention (`str`): the preset; by default one that has a use for all settings, since a model may be switched
+            from one to another.
+        heads (`int`, *optional*): of a layer, where they are known.
+
+    Raises:
+        ValueError: for an unknown setting, one with a value that it can't have, or one that needs weights.
+    """
+    if heads is None and isinstance(settings, dict):
+        lists = (settings.get(name) for name in ("head_scales", "head_points"))
+        heads = next((len(value) for value in lists if isinstance(value, list | tuple) and value), None)
+    _resolve(_frozen(settings), attention, heads or 1, 1)
+
+
+class LayerSettings(NamedTuple):
+    """What a `PrimalDualConfig` says of a layer of another model: `amounts` are factors, or points, of the heads."""
+
+    amounts: list[int]
+    amount_name: str
+    sampling: str
+    seed: int
+    fold: tuple[float, bool | float, float]
+
+
+def layer_settings(config: PreTrainedConfig, heads: int, head_dim: int) -> LayerSettings:
+    """
+    The settings of a layer of another model.
+
+    Args:
+        config (`PreTrainedConfig`): that of the model, or of its part.
+
+    Raises:
+        ValueError: as [`check_settings`] does, and for settings of another number of heads.
+    """
+    return _resolve(_frozen(config.primal_dual), "bn+sh", heads, head_dim)
+
+
+def given(config: PreTrainedConfig, name: str) -> Any:
+    """A setting that a configuration holds, `None` where it has its default."""
+    former = next((old for old, new in _FORMER_NAMES.items() if new == name), name)
+    settings = config.primal_dual or {}
+    return settings.get(name, settings.get(former))
+
+
+def _frozen(value: Any) -> Any:
+    """As tuples, which can be hashed."""
+    if isinstance(value, dict):
+        return tuple((name, _frozen(entry)) for name, entry in value.items())
+    return tuple(_frozen(entry) for entry in value) if isinstance(value, list | tuple) else value
+
+
+# A compiled graph takes the answer as it is: the settings that it follows from are among the graph's guards.
+@torch.compiler.assume_constant_result
+def _resolve(settings: tuple | None, attention: str, heads: int, head_dim: int) -> LayerSettings:
+    return _cached(settings, attention, heads, head_dim)
+
+
+@functools.lru_cache(maxsize=256, typed=True)
+def _cached(settings: tuple | None, attention: str, heads: int, head_dim: int) -> LayerSettings:
+    if settings is not None and not (isinstance(settings, tuple) and all(isinstance(e, tuple) for e in settings)):
+        shown = list(settings) if isinstance(settings, tuple) else settings
+        raise ValueError(f"`primal_dual` must be a dictionary of settings, got {shown!r}.")
+    named = {_FORMER_NAMES.get(name, name): value for name, value in settings or () if value is not None}
+    for name in named:
+        if name not in SETTINGS:
+            near = nearest_to(str(name), SETTINGS)
+            raise ValueError(
+                f"`primal_dual` has no setting {name!r}; it may hold {', '.join(SETTINGS)}."
+                + (f" Did you mean {near!r}?" if near else "")
+            )
+    if named.get("sampling") == "conv":
+        raise ValueError(
+            "`primal_dual['sampling']` must be one of average, stride, random, got 'conv', whose filters are weights: "
+            "use a model of this package."
+        )
+    try:
+        config = PrimalDualConfig(
+            attention=attention, hidden_size=heads * head_dim, num_attention_heads=heads, **named
+        )
+    except StrictDataclassError as error:
+        raise ValueError(f"`primal_dual`: {error.__cause__ or error}") from error
+    scales = config.resolved_head_scales()
+    return LayerSettings(
+        amounts=scales or config.resolved_head_points(),
+        amount_name="scale" if scales else "points",
+        sampling=config.sampling,
+        seed=config.sampling_seed,
+        fold=(float(config.bn_beta), config.bn_scaling, config.bn_eps),
+    )
+
+
 def warn_of_idle_settings(config: PreTrainedConfig) -> None:
     """Warns of settings that no part of a model will read, as version 0.1.0 saved them."""
-    if attentions(config) is None and any(one.primal_dual is not None for one in _with_parts(config)):
+    if attentions(config) is None and any(one.primal_dual is not None for one in with_parts(config)):
         warnings.warn(
             f"The configuration of this {config.model_type!r} model holds settings, `primal_dual`, but names none of "
             "the attentions that they are for, so the model runs another one, without them; pass "
@@ -160,11 +162,15 @@ def warn_of_idle_settings(config: PreTrainedConfig) -> None:
         )
 
 
-def _check_reads_settings(config: PreTrainedConfig) -> None:
+def check_reads_settings(config: PreTrainedConfig) -> None:
+    """
+    Raises:
+        ValueError: for a configuration of this package.
+    """
     if isinstance(config, PrimalDualConfig):
         raise ValueError(
             f"`primal_dual` is for models of transformers; a {type(config).__name__} has fields of its own, such as "
-            "`bn_beta` and `head_scales`, from which a model is built."
+            "`attention`, `bn_beta` and `head_scales`, from which a model is built."
         )
 
 
@@ -173,34 +179,26 @@ def inherit_settings(config: PreTrainedConfig) -> None:
     Gives the parts of a model that have no settings those of the whole: a part's attention reads its own.
 
     Raises:
-        ValueError: for an unknown setting, one with a value that it can't have, or a model that would not read them.
+        ValueError: as [`check_settings`] does, or for a model that would not read them.
     """
     if config.primal_dual is None:
         return
-    _check_reads_settings(config)
+    check_reads_settings(config)
     check_settings(config.primal_dual)
-    for part in _with_parts(config):
+    for part in with_parts(config):
         if part.primal_dual is None:
             part.primal_dual = dict(config.primal_dual)
 
 
-def configure(model, **settings) -> None:
-    """
-    Writes settings to a model's configuration and to those of its parts, over what they held before.
-
-    Args:
-        model (`PreTrainedModel` or `PreTrainedConfig`): what is configured, such as `model.vision_model` of CLIP for
-            one part of a model alone.
-        settings: fields of [`Settings`]; `None` brings a default back where that is allowed.
-
-    Raises:
-        ValueError: for an unknown setting, one with a value that it can't have, or a model that would not read them;
-            nothing is changed then.
-    """
-    configs = _with_parts(model if isinstance(model, PreTrainedConfig) else model.config)
-    _check_reads_settings(configs[0])
-    merged = [{**(config.primal_dual or {}), **settings} for config in configs]
-    for one in merged:
-        check_settings(one)
-    for config, one in zip(configs, merged, strict=True):
-        config.primal_dual = one
+__all__ = [
+    "ATTENTIONS",
+    "SETTINGS",
+    "attentions",
+    "check_reads_settings",
+    "check_settings",
+    "given",
+    "inherit_settings",
+    "layer_settings",
+    "warn_of_idle_settings",
+    "with_parts",
+]

@@ -1,15 +1,10 @@
 """What a model costs: operations, memory, time, parameters, and the machine they were measured on."""
 
-from .efficiency import efficiency_point
+from .costs import count_parameters, efficiency_point, load_model, make_inputs, measure, measure_together
 from .environment import environment
-from .fits import Outcome, if_it_fits, is_out_of_memory, those_that_fit
 from .flops import count_flops
-from .formulas import attention_flops, text_model_flops
-from .latency import Timing, interleaved, median_of_ratios, ratio_of_medians
-from .memory import activation_memory, peak_memory
-from .memory_formulas import attention_activation_bytes, text_model_activation_bytes, text_model_peak_bytes
-from .models import load_model, make_inputs, measure, measure_together
-from .parameters import count_parameters
+from .latency import Timing, inference, interleaved, median_of_ratios, ratio_of_medians, training_step
+from .memory import Outcome, activation_memory, count_peak_memory, if_it_fits, is_out_of_memory, peak_memory
 from .redundancy import LayerRedundancy, head_redundancy, maps_over_tokens, mean_redundancy
 from .results import compare, save_results
 
@@ -18,15 +13,15 @@ __all__ = [
     "Outcome",
     "Timing",
     "activation_memory",
-    "attention_activation_bytes",
-    "attention_flops",
     "compare",
     "count_flops",
     "count_parameters",
+    "count_peak_memory",
     "efficiency_point",
     "environment",
     "head_redundancy",
     "if_it_fits",
+    "inference",
     "interleaved",
     "is_out_of_memory",
     "load_model",
@@ -39,8 +34,5 @@ __all__ = [
     "peak_memory",
     "ratio_of_medians",
     "save_results",
-    "text_model_activation_bytes",
-    "text_model_flops",
-    "text_model_peak_bytes",
-    "those_that_fit",
+    "training_step",
 ]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..theory.layers import attention_layers, evaluating
 from .plots import new_figure
 from .redundancy import maps_over_tokens
 
@@ -32,9 +33,6 @@ def attention_maps(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> list
     Raises:
         ValueError: the model has no such layer, or the batch is not of one example.
     """
-    layers = [module for module in model.modules() if type(module).__name__ == "PrimalDualAttention"]
-    if not layers:
-        raise ValueError(f"`model` must have layers of PrimalDualAttention, got a {type(model).__name__} without one.")
     if (batch := next(iter(inputs.values())).shape[0]) != 1:
         raise ValueError(f"`inputs` must hold one example, got {batch}.")
     found: list[LayerMaps] = []
@@ -45,16 +43,10 @@ def attention_maps(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> list
         weights = maps_over_tokens(layer, maps, mask, kwargs.get("grid_size"))[0]
         found.append(LayerMaps(weights, tuple(head.shape[-1] for head in maps)))
 
-    hooks = [layer.register_forward_hook(note, with_kwargs=True) for layer in layers]
-    training = model.training
-    model.eval()
-    try:
-        with torch.no_grad():
-            model(**inputs, output_attentions=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        model.train(training)
+    layers = attention_layers(model)
+    with evaluating(model) as hooks:
+        hooks += [layer.register_forward_hook(note, with_kwargs=True) for layer in layers]
+        model(**inputs, output_attentions=True)
     return found
 
 
@@ -86,10 +78,10 @@ def plot_series_attention(layers: list[LayerMaps], series: torch.Tensor, query: 
         The `matplotlib.figure.Figure`.
     """
     heads = len(layers[0].keys)
+    strip = 0.6 + 0.18 * heads
     figure, panels = new_figure(
-        8, 2.5 + len(layers) * (0.6 + 0.18 * heads), 1 + len(layers), 1, sharex=True,
-        height_ratios=[1.6, *[0.6 + 0.18 * heads] * len(layers)],
-    )  # fmt: skip
+        8, 2.5 + len(layers) * strip, 1 + len(layers), 1, sharex=True, height_ratios=[1.6, *[strip] * len(layers)]
+    )
     panels = panels[:, 0]
     panels[0].plot(series.numpy(), linewidth=0.8)
     panels[0].set_title(title, fontsize=10)
@@ -99,7 +91,8 @@ def plot_series_attention(layers: list[LayerMaps], series: torch.Tensor, query: 
         image = panel.imshow(
             seen_from(layer, query).numpy(), aspect="auto", cmap="Blues", interpolation="nearest", vmin=0
         )
-        _label_heads(panel, layer)
+        labels = [f"head {head}, {keys} keys" for head, keys in enumerate(layer.keys)]
+        panel.set_yticks(range(heads), labels, fontsize=6)
         panel.set_title(f"layer {index}", loc="left", fontsize=9)
         figure.colorbar(image, ax=panel, label="weight of a step")
     panels[-1].set_xlabel("step")
@@ -142,11 +135,6 @@ def plot_image_attention(
             panel.set_axis_off()
     figure.suptitle(title, fontsize=10)
     return figure
-
-
-def _label_heads(panel, layer: LayerMaps) -> None:
-    labels = [f"head {head}, {keys} keys" for head, keys in enumerate(layer.keys)]
-    panel.set_yticks(range(len(labels)), labels, fontsize=6)
 
 
 __all__ = ["LayerMaps", "attention_maps", "plot_image_attention", "plot_series_attention", "seen_from"]

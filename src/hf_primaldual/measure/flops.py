@@ -2,13 +2,15 @@
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from .latency import scalar_of
 
 # Words in an operator's name that tell matrix work: aten.mv, aten._native_multi_head_attention, aten.lstm, ...
 _MATRIX_WORK = re.compile(
@@ -18,15 +20,17 @@ _MATRIX_WORK = re.compile(
 
 
 def count_flops(model_or_callable: Callable[..., Any], *args: Any, backward: bool = False, **kwargs: Any) -> int:
-    """Floating point operations of one call, a multiplication and an addition counting as two.
+    """
+    Floating point operations of one call by torch's `FlopCounterMode`, a multiplication and an addition counting as
+    two.
 
     Matrix products, convolutions and attentions count; elementwise work, softmax and normalization do not. A fused
     attention counts the products of its formula: 2 Nq Nk (D + Dv) a head forward, and 2 Nq Nk (3 D + 2 Dv) backward,
     where the scores are computed again. Eager attention keeps them, hence 2 Nq Nk (2 D + 2 Dv) backward.
 
-    The call is really made, once, in the mode the model is in: it draws random numbers if there is dropout.
-    Gradients of a module are put back as they were. Use the eager or sdpa back-end: torch's FlexAttention does not run
-    under a counter (it raises TypeError), and it does the same work.
+    The call is really made, once, in the mode the model is in. Make model and inputs inside of torch's
+    `FakeTensorMode` to count sizes that no memory holds. Gradients of a module are put back as they were. Use the
+    eager or sdpa back-end: torch's FlexAttention does not run under a counter, and it does the same work.
 
     Args:
         model_or_callable: A module or a function.
@@ -38,7 +42,7 @@ def count_flops(model_or_callable: Callable[..., Any], *args: Any, backward: boo
         NotImplementedError: An operator that looks like matrix work has no formula: it would count as zero.
         ValueError: `backward` is asked for and nothing in the output requires a gradient.
     """
-    counter = FlopCounterMode(display=False, custom_mapping=_formulas())
+    counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     parameters = list(model_or_callable.parameters()) if isinstance(model_or_callable, nn.Module) else []
     gradients = [parameter.grad for parameter in parameters]
     for parameter in parameters:
@@ -69,26 +73,6 @@ class _Guard(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _formulas() -> dict[Any, Callable[..., int]]:
-    # Up to 2.13 torch has no formula for what scaled_dot_product_attention becomes on a CPU, and counts it as zero.
-    aten = torch.ops.aten
-    return {
-        aten._scaled_dot_product_flash_attention_for_cpu: _attention_forward,
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
-        # Its formula for the filters' gradient leaves the groups out: a depthwise convolution's would count as dense.
-        aten.convolution_backward: _convolution_backward,
-    }
-
-
-def _convolution_backward(
-    grad_shape, input_shape, weight_shape, bias, stride, padding, dilation, transposed, output_padding, groups, wanted,
-    *args, **kwargs,
-) -> int:  # fmt: skip
-    batch, places = grad_shape[0], (input_shape if transposed else grad_shape)[2:]
-    # As many as the forward, for the gradient of the input and for that of the filters.
-    return 2 * batch * math.prod(places) * math.prod(weight_shape) * sum(wanted[:2])
-
-
 def _attention_forward(query_shape, key_shape, value_shape, *args, **kwargs) -> int:
     batch, heads, queries, dim = query_shape
     keys, value_dim = value_shape[-2:]
@@ -102,14 +86,21 @@ def _attention_backward(grad_shape, query_shape, key_shape, value_shape, *args, 
     return 2 * batch * heads * queries * keys * (3 * dim + 2 * value_dim)
 
 
-def scalar_of(output: Any) -> torch.Tensor:
-    """What a backward starts from: the output's `loss` if it has one, else the sum of its tensors."""
-    loss = getattr(output, "loss", None)
-    if loss is not None:
-        return loss
-    values = output.values() if isinstance(output, Mapping) else output
-    tensors = [values] if isinstance(values, torch.Tensor) else list(values)
-    sums = [tensor.sum() for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.requires_grad]
-    if not sums:
-        raise ValueError("no backward pass to count: nothing in the output requires a gradient")
-    return torch.stack(sums).sum()
+def _convolution_backward(
+    grad_shape, input_shape, weight_shape, bias, stride, padding, dilation, transposed, output_padding, groups, wanted,
+    *args, **kwargs,
+) -> int:  # fmt: skip
+    batch, places = grad_shape[0], (input_shape if transposed else grad_shape)[2:]
+    # As many as the forward, for the gradient of the input and for that of the filters.
+    return 2 * batch * math.prod(places) * math.prod(weight_shape) * sum(wanted[:2])
+
+
+# Up to 2.13 torch has no formula for what scaled_dot_product_attention becomes on a CPU, and counts it as zero. Its
+# formula for the gradient of filters leaves the groups out: a depthwise convolution's would count as dense.
+_FORMULAS = {
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_forward,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    torch.ops.aten.convolution_backward: _convolution_backward,
+}
+
+__all__ = ["count_flops"]

@@ -1,13 +1,14 @@
-"""Time several candidates side by side, so that a drifting clock frequency touches all of them alike."""
+"""Time several candidates in turn, so that a drifting clock frequency touches all of them alike."""
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 # A sample shorter than this measures the clock and the scheduler rather than the candidate.
 MINIMUM_SAMPLE_SECONDS = 0.005
@@ -17,7 +18,8 @@ _SHORTEST_CALL_SECONDS = 1e-6
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per call, one sample a round, in the order of the rounds.
+    """
+    Seconds per call, one sample a round, in the order of the rounds.
 
     Attributes:
         samples: Seconds per call; each sample is the mean over `repeats` calls made one after the other.
@@ -32,28 +34,23 @@ class Timing:
         """Median seconds per call."""
         return float(np.median(self.samples))
 
-    @property
-    def quartiles(self) -> tuple[float, float]:
-        """First and third quartile, in seconds per call."""
-        first, third = np.quantile(self.samples, (0.25, 0.75))
-        return float(first), float(third)
-
     def milliseconds(self) -> dict[str, float]:
         """Median and quartiles in milliseconds, as `results.json` keeps them."""
-        first, third = self.quartiles
-        return {"median": 1e3 * self.median, "q1": 1e3 * first, "q3": 1e3 * third}
+        first, third = np.quantile(self.samples, (0.25, 0.75))
+        return {"median": 1e3 * self.median, "q1": 1e3 * float(first), "q3": 1e3 * float(third)}
 
 
 def interleaved(
-    candidates: dict[str, Callable[[], Any]],
+    candidates: Mapping[str, Callable[[], Any]],
     rounds: int = 30,
     warmup: int = 3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
-    """Time the candidates in turn, A B C then C B A, and so on.
+    """
+    Time the candidates in turn, A B C then C B A, and so on.
 
-    Each sample repeats its candidate often enough to last some milliseconds (`MINIMUM_SAMPLE_SECONDS`), judged by the
-    fastest warm-up call. CUDA is waited for before each reading of the clock if this process uses it.
+    Each sample repeats its candidate often enough to last some milliseconds, judged by the fastest warm-up call. CUDA
+    is waited for before each reading of the clock if this process uses it.
 
     Args:
         candidates: Calls without arguments, by name.
@@ -71,7 +68,11 @@ def interleaved(
         raise ValueError("nothing to time: candidates is empty")
     if rounds < 1 or warmup < 1:
         raise ValueError(f"rounds and warmup must be at least 1, not {rounds} and {warmup}")
-    repeats = {name: _repeats(candidate, warmup, clock) for name, candidate in candidates.items()}
+    repeats = {}
+    for name, candidate in candidates.items():
+        fastest = min(_seconds_per_call(candidate, 1, clock) for _ in range(warmup))
+        fastest = min(max(fastest, _SHORTEST_CALL_SECONDS), MINIMUM_SAMPLE_SECONDS)
+        repeats[name] = math.ceil(MINIMUM_SAMPLE_SECONDS / fastest)
     samples: dict[str, list[float]] = {name: [] for name in candidates}
     order = list(candidates)
     for _ in range(rounds):
@@ -81,20 +82,69 @@ def interleaved(
     return {name: Timing(tuple(samples[name]), repeats[name]) for name in candidates}
 
 
-def ratio_of_medians(timings: dict[str, Timing], name: str, baseline: str) -> float:
+def ratio_of_medians(timings: Mapping[str, Timing], name: str, baseline: str) -> float:
     """Median time of `name` over the median time of `baseline`."""
     return timings[name].median / timings[baseline].median
 
 
-def median_of_ratios(timings: dict[str, Timing], name: str, baseline: str) -> float:
+def median_of_ratios(timings: Mapping[str, Timing], name: str, baseline: str) -> float:
     """Median of the ratios taken round by round: steadier than the ratio of medians when the machine drifts."""
-    pairs = zip(timings[name].samples, timings[baseline].samples, strict=True)
-    return float(np.median([sample / reference for sample, reference in pairs]))
+    return float(np.median(np.divide(timings[name].samples, timings[baseline].samples)))
 
 
-def _repeats(candidate: Callable[[], Any], warmup: int, clock: Callable[[], float]) -> int:
-    fastest = min(_seconds_per_call(candidate, 1, clock) for _ in range(warmup))
-    return math.ceil(MINIMUM_SAMPLE_SECONDS / min(max(fastest, _SHORTEST_CALL_SECONDS), MINIMUM_SAMPLE_SECONDS))
+def training_step(
+    model: nn.Module,
+    inputs: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer | None = None,
+) -> Callable[[], None]:
+    """
+    A call that makes one training step from gradients of None: forward, backward (from `scalar_of` the output), and
+    the optimizer's if there is one.
+
+    Args:
+        model: In the mode that it is to run in.
+        inputs: Keyword arguments.
+        optimizer: Of its parameters.
+    """
+    tensors = [each for each in inputs.values() if isinstance(each, torch.Tensor) and each.requires_grad]
+
+    def step():
+        model.zero_grad(set_to_none=True)
+        for tensor in tensors:
+            tensor.grad = None
+        scalar_of(model(**inputs)).backward()
+        if optimizer is not None:
+            optimizer.step()
+
+    return step
+
+
+def inference(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Callable[[], None]:
+    """A call that makes one forward in inference mode, without the `labels`."""
+    inputs = {name: tensor for name, tensor in inputs.items() if name != "labels"}
+
+    def call():
+        with torch.inference_mode():
+            model(**inputs)
+
+    return call
+
+
+def scalar_of(output: Any) -> torch.Tensor:
+    """
+    What a backward starts from: the output's `loss` if it has one, else the sum of its tensors.
+
+    Raises:
+        ValueError: Nothing in the output requires a gradient.
+    """
+    if (loss := getattr(output, "loss", None)) is not None:
+        return loss
+    values = output.values() if isinstance(output, Mapping) else output
+    tensors = [values] if isinstance(values, torch.Tensor) else list(values)
+    sums = [tensor.sum() for tensor in tensors if isinstance(tensor, torch.Tensor) and tensor.requires_grad]
+    if not sums:
+        raise ValueError("no backward pass to count: nothing in the output requires a gradient")
+    return torch.stack(sums).sum()
 
 
 def _seconds_per_call(candidate: Callable[[], Any], repeats: int, clock: Callable[[], float]) -> float:
@@ -110,3 +160,14 @@ def _synchronize() -> None:
     # is_initialized is false in a process that has put nothing on the GPU; waiting would then start CUDA.
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
+
+
+__all__ = [
+    "Timing",
+    "inference",
+    "interleaved",
+    "median_of_ratios",
+    "ratio_of_medians",
+    "scalar_of",
+    "training_step",
+]

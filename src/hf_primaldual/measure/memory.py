@@ -1,25 +1,29 @@
-"""The peak of the memory that a call allocates."""
+"""The memory that a call allocates: measured, or counted from shapes where no machine at hand can hold it."""
 
+import gc
 import os
+import weakref
 from collections.abc import Callable
 from itertools import accumulate
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 
 def peak_memory(fn: Callable[[], Any], device: torch.device | str = "cpu") -> int:
-    """Largest number of bytes of tensors alive at once while `fn` runs, above the level it starts from.
+    """
+    Largest number of bytes of tensors alive at once while `fn` runs, above the level it starts from.
 
-    On CUDA this is the caching allocator's own counter. On a CPU it is the running sum over the allocations and
-    releases that torch's profiler records: temporaries inside an operator count, memory that a library takes past
-    torch's allocator (oneDNN's scratch space, NumPy) does not. It is repeatable, unlike the resident set size, but it
-    slows `fn` down: take no times meanwhile.
+    On CUDA this is the caching allocator's own counter. On a CPU it is the running sum over the allocations that
+    torch's profiler records: temporaries inside an operator count, memory past torch's allocator (oneDNN's scratch
+    space, NumPy) does not. It is repeatable and slows `fn` down: take no times meanwhile.
 
-    On a CPU nothing is credited when `fn` releases a tensor that was there before it. So measure a training step from
-    gradients set to None beforehand, and know that its first step also allocates the optimizer's state.
+    On a CPU nothing is credited when `fn` releases a tensor that was there before: measure a training step from
+    gradients set to None, and know that its first step also allocates the optimizer's state.
 
     Args:
         fn: Called once, without arguments.
@@ -29,20 +33,69 @@ def peak_memory(fn: Callable[[], Any], device: torch.device | str = "cpu") -> in
         ValueError: The device is neither.
     """
     device = torch.device(device)
-    if device.type == "cpu":
-        return _cpu_peak(fn)
     if device.type == "cuda":
-        return _cuda_peak(fn, device)
-    raise ValueError(f"peak_memory knows 'cpu' and 'cuda' devices, not {str(device)!r}")
+        torch.cuda.synchronize(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        start = torch.cuda.memory_allocated(device)
+        fn()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - start
+    if device.type != "cpu":
+        raise ValueError(f"peak_memory knows 'cpu' and 'cuda' devices, not {str(device)!r}")
+    # Kineto reads its log level at its first use, and at the default writes two lines to stderr for each profile.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        fn()
+    recorded = profiler.profiler.kineto_results.events()
+    events = [event for event in recorded if event.name() == "[memory]" and "CPU" in str(event.device_type())]
+    events.sort(key=lambda event: event.start_ns())
+    return max(accumulate((event.nbytes() for event in events), initial=0))
+
+
+def count_peak_memory(fn: Callable[[], Any]) -> int:
+    """
+    As `peak_memory` on a CPU, from the sizes of the tensors that operations return: temporaries inside an operator do
+    not count. For `FakeTensorMode`, whose tensors have no data, so that any size fits.
+
+    Args:
+        fn: Called once, without arguments.
+    """
+    with _AliveBytes() as alive:
+        fn()
+    return alive.peak
+
+
+class _AliveBytes(TorchDispatchMode):
+    """Adds up the memory blocks that operations make, from their making to their release."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        given = {id(block) for block in _blocks((args, kwargs))}
+        output = func(*args, **(kwargs or {}))
+        for block in _blocks(output):
+            if id(block) not in given and id(block) not in self.blocks:
+                self.blocks[id(block)] = block.nbytes()
+                self.now += block.nbytes()
+                weakref.finalize(block, self.release, id(block))
+        self.peak = max(self.peak, self.now)
+        return output
+
+    def release(self, address: int) -> None:
+        self.now -= self.blocks.pop(address)
+
+
+def _blocks(tree: Any) -> list[torch.UntypedStorage]:
+    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
 
 def activation_memory(model: nn.Module, fn: Callable[[], Any]) -> int:
-    """Bytes that a forward leaves for its backward: what autograd keeps alive between the two.
-
-    These are the memory blocks behind all tensors that operations save for their gradients, each counted once however
-    many tensors look at it. Parameters and buffers of `model` are not among them, nor is what lives on without the
-    backward, such as the output. A block that was there before the call, as the inputs' are, counts if an operation
-    keeps it.
+    """
+    Bytes that a forward leaves for its backward: the memory blocks behind all tensors that operations save for their
+    gradients, each counted once, parameters and buffers of `model` left out.
 
     Args:
         model: Whose parameters and buffers are left out.
@@ -64,24 +117,39 @@ def activation_memory(model: nn.Module, fn: Callable[[], Any]) -> int:
     return total
 
 
-def _cpu_peak(fn: Callable[[], Any]) -> int:
-    # Kineto reads its log level at its first use, and at the default writes two lines to stderr for each profile.
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        fn()
-    events = [
-        event
-        for event in profiler.profiler.kineto_results.events()
-        if event.name() == "[memory]" and "CPU" in str(event.device_type())
-    ]
-    events.sort(key=lambda event: event.start_ns())
-    return max(accumulate((event.nbytes() for event in events), initial=0))
+class Outcome(NamedTuple):
+    """What a call returned; or, where it did not fit into memory, `None` and why, in the allocator's words."""
+
+    result: Any
+    does_not_fit: str | None = None
 
 
-def _cuda_peak(fn: Callable[[], Any], device: torch.device) -> int:
-    torch.cuda.synchronize(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    start = torch.cuda.memory_allocated(device)
-    fn()
-    torch.cuda.synchronize(device)
-    return torch.cuda.max_memory_allocated(device) - start
+def if_it_fits(fn: Callable[[], Any]) -> Outcome:
+    """
+    Calls `fn`, once; running out of memory is an outcome and not an error, so that a table goes on without the row.
+
+    Linux lets a process take more than there is and ends it later: set a limit (`ulimit -v`) where that may happen.
+    """
+    try:
+        return Outcome(fn())
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+    # Only here are the frames gone that held what had been allocated.
+    gc.collect()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    return Outcome(None, reason)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory ran out: Python's, CUDA's, or that of torch's allocator on a CPU."""
+    # On a CPU torch raises a plain RuntimeError.
+    words = ("can't allocate memory", "not enough memory", "out of memory", "std::bad_alloc")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    )
+
+
+__all__ = ["Outcome", "activation_memory", "count_peak_memory", "if_it_fits", "is_out_of_memory", "peak_memory"]

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
+from ..theory.layers import attention_layers, evaluating
+
 
 class LayerRedundancy(NamedTuple):
     """
@@ -41,31 +43,19 @@ def head_redundancy(model: nn.Module, batches: Iterable[Mapping[str, torch.Tenso
         One `LayerRedundancy` for each layer.
 
     Raises:
-        ValueError: the model has no such layer, one of a single head, or heads whose sampling is a learned
-            convolution, or there is no batch.
+        ValueError: the model has no such layer, a single head, or heads whose sampling is a learned convolution, or
+            there is no batch.
     """
-    # By name: a checkpoint loaded with `trust_remote_code` brings its own class.
-    layers = [module for module in model.modules() if type(module).__name__ == "PrimalDualAttention"]
-    if not layers or layers[0].num_heads < 2:
-        found = f"heads: {layers[0].num_heads}" if layers else f"a {type(model).__name__} without one"
-        raise ValueError(f"`model` must have layers of PrimalDualAttention with at least two heads, got {found}.")
+    layers = attention_layers(model)
+    if layers[0].num_heads < 2:
+        raise ValueError(f"`model` must have layers with at least two heads, got {layers[0].num_heads}.")
     sums = [_Sums(layer.num_heads, layer.head_dim) for layer in layers]
-    hooks = []
-    for layer, total in zip(layers, sums, strict=True):
-        hooks.append(layer.register_forward_pre_hook(total.note_arguments, with_kwargs=True))
-        hooks.append(layer.o_proj.register_forward_pre_hook(total.note_outputs))
-        hooks.append(layer.register_forward_hook(total.add))
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with torch.no_grad():
-            for batch in batches:
-                model(**{key: value for key, value in batch.items() if key != "labels"}, output_attentions=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, mode in training.items():
-            module.training = mode
+    with evaluating(model) as hooks:
+        for layer, total in zip(layers, sums, strict=True):
+            hooks.append(layer.o_proj.register_forward_pre_hook(total.note_outputs))
+            hooks.append(layer.register_forward_hook(total.add, with_kwargs=True))
+        for batch in batches:
+            model(**{key: value for key, value in batch.items() if key != "labels"}, output_attentions=True)
     if not sums[0].tokens:
         raise ValueError("`batches` must hold at least one batch, got none.")
     return [total.result() for total in sums]
@@ -124,18 +114,14 @@ class _Sums:
         self.mean = torch.zeros(heads * head_dim, dtype=torch.float64)
         self.moment = torch.zeros(heads * head_dim, heads * head_dim, dtype=torch.float64)
 
-    def note_arguments(self, layer, args, kwargs) -> None:
-        self.mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
-        self.grid_size = kwargs.get("grid_size")
-
     def note_outputs(self, projection, args) -> None:
         self.outputs = args[0]
 
-    def add(self, layer, args, returned) -> None:
+    def add(self, layer, args, kwargs, returned) -> None:
+        mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
         outputs = self.outputs.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
-        maps = maps_over_tokens(layer, returned[1], self.mask, self.grid_size)
-        kept = torch.ones(outputs.shape[0], outputs.shape[2], dtype=torch.bool) if self.mask is None else self.mask
-        kept = kept.bool().to(outputs.device)
+        maps = maps_over_tokens(layer, returned[1], mask, kwargs.get("grid_size"))
+        kept = (outputs.new_ones(outputs.shape[0], outputs.shape[2]) if mask is None else mask).bool()
         self.tokens += int(kept.sum())
         # Real tokens of all rows side by side, `(heads, tokens, ...)`; a row at a time, for the maps are long.
         for output, weights, real in zip(outputs, maps, kept, strict=True):

@@ -1,5 +1,9 @@
 """PrimalDualAttention: the kernel, the transforms and the training set of a configuration, put together."""
 
+import inspect
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import nn
 
@@ -8,11 +12,11 @@ from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
 from .kernels_primal_dual import KERNELS, feature_map
 from .keywords_primal_dual import check_keywords
-from .memory_primal_dual import join_heads, keeps_less, project_joined, project_points
+from .memory_primal_dual import recomputed_in_backward
 from .padding_primal_dual import row_starts as starts_of
-from .padding_primal_dual import shift_rows
-from .training_sets_primal_dual import TRAINING_SETS, HeadGroup, check_mask
-from .transforms_primal_dual import TRANSFORMS, GridConvolution, KeyBatchNorm
+from .padding_primal_dual import shift_maps_back, shift_rows
+from .training_sets_primal_dual import TRAINING_SETS, check_mask
+from .transforms_primal_dual import TRANSFORMS, KeyBatchNorm
 
 
 def is_plain(linear: nn.Module) -> bool:
@@ -39,33 +43,36 @@ def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int
         return linear(inputs)
     if not is_plain(linear):
         return linear(inputs)[..., rows]
-    return nn.functional.linear(inputs, *rows_of(linear, rows))
+    return nn.functional.linear(inputs, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
 
 
-def rows_of(linear: nn.Linear, rows: slice | list[int] | None) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The weight and the bias of output channels of a linear layer; `None` is all of them."""
-    if rows is None:
-        return linear.weight, linear.bias
-    return linear.weight[rows], None if linear.bias is None else linear.bias[rows]
-
-
-def build_transform(name: str, config: PrimalDualConfig) -> nn.Module:
+def build_transforms(config: PrimalDualConfig) -> nn.ModuleList:
     """
-    The module of a transform's name.
+    The chain of a configuration's transforms.
 
     Raises:
         ValueError: for a transform from outside of this package that nobody has registered.
     """
-    # Conv2D has two readings, of which the configuration picks one.
-    if name == "conv2d" and config.conv2d_reading == "grid":
-        return GridConvolution(config)
+    kernel, names, _ = config.choices
     known = TRANSFORMS | EXTENSIONS
-    if name not in known:
+    if unknown := [name for name in names if name not in known]:
         raise ValueError(
-            f"`transforms` names {name!r}, which is neither one of {', '.join(TRANSFORMS)} nor registered; pass its "
-            "class to `hf_primaldual.theory.PrimalLayer` first."
+            f"`transforms` names {unknown[0]!r}, which is neither one of {', '.join(TRANSFORMS)} nor registered; pass "
+            "its class to `hf_primaldual.theory.PrimalLayer` first."
         )
-    return known[name](config)
+    transforms = nn.ModuleList(known[name](config) for name in names)
+    for transform in transforms:
+        if "grid_size" not in inspect.signature(transform.forward).parameters:
+            transform.register_forward_pre_hook(_without_grid)
+    # Softmax ignores what is constant over the keys, so that a last batch normalization folds into the queries.
+    if kernel == "softmax" and names[-1:] == ("bn",):
+        transforms[-1].folds = True
+    return transforms
+
+
+def _without_grid(transform: nn.Module, arguments: tuple) -> tuple:
+    """What transforms from outside were called with when they were not told of the grid."""
+    return arguments[:5]
 
 
 class PrimalDualAttention(nn.Module):
@@ -98,7 +105,7 @@ class PrimalDualAttention(nn.Module):
         # What transformers' back-ends ask of a layer.
         self.is_causal = False
 
-        kernel, transforms, _ = config.choices
+        kernel = config.choices.kernel
         self.kernel = KERNELS[kernel]
         if kernel == "linear":
             # An unknown name is refused now and not in the first forward.
@@ -106,9 +113,7 @@ class PrimalDualAttention(nn.Module):
         self.annealing = Annealing() if config.annealed else None
         self._progress = None if self.annealing is None else 0.0
         moved = self._moved_config()
-        self.transforms = nn.ModuleList(build_transform(name, moved) for name in transforms)
-        # Softmax ignores what is constant over the keys, so that a last batch normalization folds into the queries.
-        self.folds_last = kernel == "softmax" and transforms[-1:] == ("bn",)
+        self.transforms = build_transforms(moved)
         self._build_training_set(moved)
         self.turns_rows = _counts_from_the_start(config)
         if self.annealing is not None:
@@ -126,12 +131,8 @@ class PrimalDualAttention(nn.Module):
 
     def _build_training_set(self, config: PrimalDualConfig) -> None:
         self.training_set = TRAINING_SETS[config.choices.training_set](config)
-        groups = self.training_set.head_groups
-        self.group_rows = [None] if len(groups) == 1 else [self._rows(heads) for heads in groups]
-        order = [head for heads in groups for head in heads]
-        # Heads of one factor need not be neighbours: queries are brought into the order of the groups, outputs back.
-        self.grouped_order = None if order == sorted(order) else order
-        self.original_order = [order.index(head) for head in range(self.num_heads)]
+        self.groups = self.training_set.groups
+        self.group_rows = [self._rows(heads) for heads in self.groups.heads]
 
     def follow_annealing(self) -> None:
         """Takes beta, the scaling and the heads' factors or points from where the conversion is now."""
@@ -151,7 +152,10 @@ class PrimalDualAttention(nn.Module):
             return f"attention={self.config.attention!r}"
         return f"attention={self.config.attention!r}, {words_of(self.annealing())}"
 
-    def _rows(self, heads: list[int]) -> slice | list[int]:
+    def _rows(self, heads: list[int]) -> slice | list[int] | None:
+        """The output channels of a projection that belong to heads; `None` for all."""
+        if len(heads) == self.num_heads:
+            return None
         start, stop = heads[0] * self.head_dim, (heads[-1] + 1) * self.head_dim
         if stop - start == len(heads) * self.head_dim:
             return slice(start, stop)
@@ -208,86 +212,50 @@ class PrimalDualAttention(nn.Module):
             hidden_states = shift_rows(hidden_states, row_starts, prefix)
             attention_mask = shift_rows(attention_mask, row_starts, prefix)
 
-        query = self.q_proj(hidden_states)
+        queries = self.groups.split(self._split_heads(self.q_proj(hidden_states)))
         groups = self.training_set(hidden_states, attention_mask, grid_size)
         outputs, maps = [], []
-        for group, rows, group_query in zip(groups, self.group_rows, self._split_query(query), strict=True):
-            key, value = self._project_points(group, rows, hidden_states)
-            for transform in self.transforms[:-1] if self.folds_last else self.transforms:
-                grid = {"grid_size": grid_size} if isinstance(transform, GridConvolution) else {}
-                group_query, key = transform(group_query, key, attention_mask, group.mask, group.heads, **grid)
-            if self.folds_last:
-                masks = attention_mask, group.mask
-                group_query, key = self.transforms[-1](group_query, key, *masks, group.heads, folded=True)
-            if group.order is not None:
-                group_query = group_query[:, group.order.tokens]
+        for query, group, rows in zip(queries, groups, self.group_rows, strict=True):
+            query = query.flatten(2)  # (batch, tokens, group_heads * head_dim)
+            project = partial(self._project_points, group.pool, rows)
+            # (batch, points, group_heads * head_dim) twice, and (batch, points)
+            key, value, mask = recomputed_in_backward(project, hidden_states, saves=group.is_pooled)
+            for transform in self.transforms:
+                query, key = transform(query, key, attention_mask, mask, group.heads, grid_size)
             output, weights = self.kernel(
                 self,
-                self._split_heads(group_query),
-                self._split_heads(key),
-                self._split_heads(value),
-                group.mask,
+                self._split_heads(query).transpose(1, 2),  # (batch, group_heads, tokens, head_dim)
+                self._split_heads(key).transpose(1, 2),  # (batch, group_heads, points, head_dim)
+                self._split_heads(value).transpose(1, 2),
+                mask,
                 scaling=self.scaling,
                 dropout=self.attention_dropout if self.training else 0.0,
-                **({} if group.pattern is None else {"pattern": group.pattern}),
+                pattern=group.pattern,
+                order=group.order,
                 **kwargs,
             )
-            if group.order is not None:
-                output = output[:, group.order.places]
-                weights = None if weights is None else weights[:, :, group.order.places]
-            outputs.append(output)
-            maps.append(weights)
-
+            outputs.append(output)  # (batch, tokens, group_heads, head_dim)
+            maps.append(weights)  # (batch, group_heads, tokens, points)
         if turned:
             outputs = [shift_rows(output, row_starts, prefix, back=True) for output in outputs]
-            maps = [self._turn_back(weights, row_starts, hidden_states.shape[1]) for weights in maps]
-        order = None if self.grouped_order is None else self.original_order
-        if len(outputs) > 1 and keeps_less(hidden_states) and is_plain(self.o_proj):
-            output = project_joined(outputs, order, self.o_proj.weight, self.o_proj.bias)
-        else:
-            output = self.o_proj(join_heads(outputs, order))
-        return output, self._collect_maps(maps)
+            maps = [shift_maps_back(weights, row_starts, hidden_states.shape[1], prefix) for weights in maps]
+        output = recomputed_in_backward(self._project_outputs, *outputs, saves=len(outputs) > 1)
+        return output, self.groups.collect(maps)
 
     def _project_points(
-        self, group: HeadGroup, rows: slice | list[int] | None, hidden_states: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys and values of a group's heads, side by side."""
-        is_pooled = group.pool is not None
-        if is_pooled and keeps_less(hidden_states) and is_plain(self.k_proj) and is_plain(self.v_proj):
-            weights = (*rows_of(self.k_proj, rows), *rows_of(self.v_proj, rows))
-            return project_points(group.points, hidden_states, group.pool, *weights)
-        return project_rows(self.k_proj, group.points, rows), project_rows(self.v_proj, group.points, rows)
+        self, pool: Callable, rows: slice | list[int] | None, hidden_states: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Keys and values of a group's heads, side by side, and which of them count."""
+        points, mask = pool(hidden_states)  # (batch, points, width)
+        return project_rows(self.k_proj, points, rows), project_rows(self.v_proj, points, rows), mask
 
-    def _turn_back(self, weights: torch.Tensor | None, starts: torch.Tensor, tokens: int) -> torch.Tensor | None:
-        """
-        Maps of turned rows in the order of their tokens. Keys that are tokens are turned back too; windows stay
-        counted from a row's first real token.
-        """
-        if weights is None:
-            return None
-        prefix = self.config.num_prefix_tokens
-        weights = shift_rows(weights.transpose(1, 2), starts, prefix, back=True).transpose(1, 2)
-        if weights.shape[3] != tokens:
-            return weights
-        return shift_rows(weights.permute(0, 3, 1, 2), starts, prefix, back=True).permute(0, 2, 3, 1)
-
-    def _split_query(self, query: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        if len(self.group_rows) == 1:
-            return (query,)
-        if self.grouped_order is not None:
-            query = query.unflatten(-1, (self.num_heads, self.head_dim))[:, :, self.grouped_order].flatten(2)
-        return query.split([len(heads) * self.head_dim for heads in self.training_set.head_groups], dim=-1)
+    def _project_outputs(self, *outputs: torch.Tensor) -> torch.Tensor:
+        """What the groups' outputs, `(batch, tokens, group_heads, head_dim)`, become together."""
+        return self.o_proj(self.groups.join(outputs).flatten(2))  # (batch, tokens, width)
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)
-
-    def _collect_maps(self, maps: list[torch.Tensor | None]) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
-        if maps[0] is None:
-            return None
-        if len(maps) == 1:
-            return maps[0]
-        per_head = [head for group in maps for head in group.unbind(dim=1)]
-        return tuple(per_head[head] for head in self.original_order)
+        """`(batch, tokens, heads * head_dim)` to `(batch, tokens, heads, head_dim)`."""
+        return states.unflatten(-1, (-1, self.head_dim))
 
 
 def _counts_from_the_start(config: PrimalDualConfig) -> bool:

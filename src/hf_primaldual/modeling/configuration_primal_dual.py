@@ -11,7 +11,12 @@ from typing import Any, NamedTuple
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from .downsampling_primal_dual import SAMPLINGS
+from .kernels_primal_dual import KERNELS
 from .keywords_primal_dual import refuse_near_misses, unexpected
+from .sparse_primal_dual import SPARSE_PARTS
+from .training_sets_primal_dual import TRAINING_SETS
+from .transforms_primal_dual import CONV2D_READINGS, TRANSFORMS, map_shape
 
 # The version of hf_primaldual that this file is of, which travels with checkpoints to where the package is not.
 VERSION = "0.1.0"
@@ -56,13 +61,6 @@ PRESETS = {
     "conv2d": AttentionChoices("softmax", ("conv2d",), "all"),
     "conv2d+bn": AttentionChoices("softmax", ("conv2d", "bn"), "all"),
 }
-
-# What the fields of a configuration may be set to.
-KERNEL_NAMES = ("softmax", "linear")
-TRANSFORM_NAMES = ("bn", "conv1d", "conv2d")
-TRAINING_SET_NAMES = ("all", "downsampled", "sparse", "sparse+downsampled")
-SAMPLINGS = ("average", "stride", "random", "conv")
-SPARSE_PARTS = ("local", "strided", "fixed")
 
 
 def doubling_scales(num_heads: int) -> list[int]:
@@ -320,12 +318,12 @@ class PrimalDualConfig(PreTrainedConfig):
                 f"({self.num_attention_heads})."
             )
         kernel, transforms, training_set = self.choices
-        _check_name("kernel", kernel, KERNEL_NAMES)
+        _check_name("kernel", kernel, KERNELS)
         for name in transforms:
             # `file.Class` is a transform from outside of this package, which whoever builds the layer looks up.
             if "." not in name:
-                _check_name("transforms", name, TRANSFORM_NAMES)
-        _check_name("training_set", training_set, TRAINING_SET_NAMES)
+                _check_name("transforms", name, TRANSFORMS)
+        _check_name("training_set", training_set, TRAINING_SETS)
         self._validate_downsampling(training_set)
         self._validate_sparsity(kernel, training_set)
         self._validate_convolutions(transforms, training_set)
@@ -403,7 +401,7 @@ class PrimalDualConfig(PreTrainedConfig):
             )
 
     def _validate_convolutions(self, transforms: tuple[str, ...], training_set: str) -> None:
-        _check_name("conv2d_reading", self.conv2d_reading, ("vector", "grid"))
+        _check_name("conv2d_reading", self.conv2d_reading, CONV2D_READINGS)
         if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
             raise ValueError(f"`conv_kernel_size` must be odd and positive, got {self.conv_kernel_size}.")
         if "conv2d" not in transforms:
@@ -420,20 +418,4 @@ class PrimalDualConfig(PreTrainedConfig):
             raise ValueError("`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got None.")
 
 
-def map_shape(head_dim: int) -> tuple[int, int]:
-    """
-    The most square two-dimensional shape of a vector, for Conv2D.
-
-    Raises:
-        ValueError: for a prime size, which has none.
-    """
-    height = next((side for side in range(int(head_dim**0.5), 1, -1) if head_dim % side == 0), None)
-    if height is None:
-        raise ValueError(
-            "Conv2D reshapes each head to a two-dimensional map: a head's width, `hidden_size / num_attention_heads`, "
-            f"must be a product of two numbers above 1 such as 4, 6, 8, 9, 16, 32 or 64, got {head_dim}."
-        )
-    return height, head_dim // height
-
-
-__all__ = ["PRESETS", "VERSION", "AttentionChoices", "PrimalDualConfig", "doubling_scales", "map_shape"]
+__all__ = ["PRESETS", "VERSION", "AttentionChoices", "PrimalDualConfig", "doubling_scales"]

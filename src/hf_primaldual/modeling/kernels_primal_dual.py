@@ -8,6 +8,7 @@ from transformers.activations import ACT2FN
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirectional_mask_function
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .downsampling_primal_dual import WindowOrder
 from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
 from .transforms_primal_dual import without_autocast
@@ -101,6 +102,7 @@ def softmax_kernel(
     scaling: float,
     dropout: float,
     pattern: SparsePattern | None = None,
+    order: WindowOrder | None = None,
     output_attentions: bool = False,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -114,6 +116,7 @@ def softmax_kernel(
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
         pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then torch's sdpa, or for
             a union its flash kernel on a CPU, or plain operations: where it is eager, and for a union elsewhere.
+        order (`WindowOrder`, *optional*): the order of the queries in which the pattern holds.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,
@@ -123,15 +126,20 @@ def softmax_kernel(
     implementation = module.config._attn_implementation or "sdpa"
     if output_attentions:
         implementation = "eager"
-    if pattern is not None and not output_attentions:
-        fused = implementation != "eager"
-        return sparse_softmax(query, key, value, mask, pattern, scaling, dropout, fused), None
     if pattern is not None:
-        # The maps are of all pairs: they are formed where they are asked for, and only there.
-        keep = dense_mask(pattern, query.shape[2], key.shape[2], query.device)
-        keep = keep if mask is None else keep & mask[:, None, None, :]
-        mask = additive_mask(keep, query)
-        return eager_attention_forward(module, query, key, value, mask, scaling=scaling, dropout=dropout)
+        query = query if order is None else query[:, :, order.tokens]
+        if output_attentions:
+            # The maps are of all pairs: they are formed where they are asked for, and only there.
+            keep = dense_mask(pattern, query.shape[2], key.shape[2], query.device)
+            keep = keep if mask is None else keep & mask[:, None, None, :]
+            mask = additive_mask(keep, query)
+            output, weights = eager_attention_forward(module, query, key, value, mask, scaling, dropout)
+        else:
+            fused = implementation != "eager"
+            output, weights = sparse_softmax(query, key, value, mask, pattern, scaling, dropout, fused), None
+        if order is None:
+            return output, weights
+        return output[:, order.places], None if weights is None else weights[:, :, order.places]
     attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     if mask is not None and "flash" in implementation and mask.shape[1] != query.shape[2]:
         return _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs)
@@ -214,6 +222,8 @@ def linear_kernel(
     mask: torch.Tensor | None,
     scaling: float,
     dropout: float,
+    pattern: None = None,
+    order: None = None,
     output_attentions: bool = False,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
@@ -225,6 +235,7 @@ def linear_kernel(
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        pattern, order: none, since every query sees the same sums.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,

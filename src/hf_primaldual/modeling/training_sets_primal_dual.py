@@ -2,34 +2,37 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
-from .configuration_primal_dual import PrimalDualConfig
-from .downsampling_primal_dual import WindowOrder, downsample, is_dynamic, pool_tokens, window_order, with_prefix
+from .downsampling_primal_dual import WindowOrder, pool_tokens, window_order
+from .head_groups_primal_dual import HeadGroups
 from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
 
+if TYPE_CHECKING:
+    from .configuration_primal_dual import PrimalDualConfig
+
 
 class HeadGroup(NamedTuple):
-    """Heads fitted on the same points, those points, and which of them a query sees.
+    """
+    Heads fitted on the same points, and which of those a query sees.
 
-    `points` has shape `(batch, points, width)`; `mask`, true for the points that count, `(batch, points)` or `None`;
-    `pattern` is `None` where every query sees them all; `order` is that of the queries in which the pattern holds,
-    `None` for their own; `pool` finds the points anew from the layer's input, `None` where they are it or have weights
-    of their own.
+    `pool` makes the points of the layer's input, `(batch, tokens, width)` to `(batch, points, width)`, and says which
+    of them count, `(batch, points)` or `None` for all; `is_pooled`, whether they are others than the tokens. `pattern`
+    is `None` where every query sees all points; `order` is that of the queries in which the pattern holds, `None` for
+    their own.
     """
 
     heads: list[int]
-    points: torch.Tensor
-    mask: torch.Tensor | None
+    pool: Callable[[torch.Tensor], tuple[torch.Tensor, torch.Tensor | None]]
+    is_pooled: bool = False
     pattern: SparsePattern | None = None
     order: WindowOrder | None = None
-    pool: Callable[[torch.Tensor], torch.Tensor] | None = None
 
 
 def check_mask(
@@ -68,13 +71,14 @@ def check_mask(
 class AllTokens(nn.Module):
     """Every head is fitted on every token; with a pattern, each query on its own subset of them."""
 
-    def __init__(self, config: PrimalDualConfig):
+    def __init__(self, config: "PrimalDualConfig"):
         super().__init__()
-        self.head_groups = [list(range(config.num_attention_heads))]
+        self.groups = HeadGroups([1] * config.num_attention_heads)
         self.pattern = sparse_pattern(config)
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None, grid_size=None) -> list[HeadGroup]:
-        return [HeadGroup(self.head_groups[0], hidden_states, mask, self.pattern)]
+        """All heads; arguments as for [`DownsampledTokens`]."""
+        return [HeadGroup(self.groups.heads[0], lambda states: (states, mask), pattern=self.pattern)]
 
 
 class WindowFilters(nn.Module):
@@ -107,35 +111,27 @@ class DownsampledTokens(nn.Module):
     Tokens of the prefix (CLS) are kept apart. On a grid of patches a factor of r pools windows of r x r.
     """
 
-    def __init__(self, config: PrimalDualConfig):
+    def __init__(self, config: "PrimalDualConfig"):
         super().__init__()
-        scales, points = config.resolved_head_scales(), config.resolved_head_points()
+        scales = config.resolved_head_scales()
+        self.by_scale = scales is not None
+        self.groups = HeadGroups(scales if self.by_scale else config.resolved_head_points())
         self.sampling, self.seed = config.sampling, config.sampling_seed
-        self.by_scale = points is None
-        amounts = scales if self.by_scale else points
-        self.amounts = sorted(set(amounts))
-        self.head_groups = [
-            [head for head, amount in enumerate(amounts) if amount == group_amount] for group_amount in self.amounts
-        ]
         self.pattern = sparse_pattern(config)
         self.prefix = config.num_prefix_tokens
         self.grid_size = None if config.grid_size is None else tuple(config.grid_size)
+        self.dimensions = 1 if self.grid_size is None else 2
         if self.sampling == "conv":
             # One filter for each factor, shared by the heads that have it: the input is pooled once for them all.
             self.filters = WindowFilters(
-                {scale: (scale**self.dimensions, config.hidden_size) for scale in self.amounts if scale > 1}
+                {scale: (scale**self.dimensions, config.hidden_size) for scale in self.groups.amounts if scale > 1}
             )
-
-    @property
-    def dimensions(self) -> int:
-        """Of a window: one along a sequence, two on a grid."""
-        return 1 if self.grid_size is None else 2
 
     def forward(
         self, hidden_states: torch.Tensor, mask: torch.Tensor | None, grid_size: tuple[int, int] | None = None
     ) -> list[HeadGroup]:
         """
-        One group of heads for each distinct factor or number of points; the input is pooled once for each.
+        One group of heads for each distinct factor or number of points.
 
         Args:
             hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`).
@@ -148,39 +144,25 @@ class DownsampledTokens(nn.Module):
         grid_size = self.grid_size if self.grid_size is None or grid_size is None else tuple(grid_size)
         if grid_size is not None:
             check_grid(grid_size, self.prefix, hidden_states.shape[1])
-        rest = hidden_states[:, self.prefix :] if self.prefix else hidden_states
-        rest_mask = mask if mask is None or not self.prefix else mask[:, self.prefix :]
-        lengths = (rest.shape[1],) if grid_size is None else grid_size
-        groups, last = [], (1, rest)
-        for heads, amount in zip(self.head_groups, self.amounts, strict=True):
-            how = {"scale": amount} if self.by_scale else {"points": amount}
-            how["filters"] = self.filters(amount) if self.sampling == "conv" and amount > 1 else None
-            how["grid_size"], source = grid_size, rest
-            whole = self._averages_whole_windows(lengths, mask, amount)
-            if whole and amount % last[0] == 0:
-                # An average of averages of whole windows is their average, and has fewer tokens to go over.
-                source, how["scale"] = last[1], amount // last[0]
-                if grid_size is not None:
-                    how["grid_size"] = (grid_size[0] // last[0], grid_size[1] // last[0])
-            pooled, kept = downsample(source, rest_mask, **how, sampling=self.sampling, seed=self.seed)
-            if whole:
-                last = (amount, pooled)
-            points = with_prefix(hidden_states, mask, self.prefix, pooled, kept)
-            pool = (
-                None if self.sampling == "conv" else partial(self._pool, mask=mask, amount=amount, grid_size=grid_size)
-            )
-            groups.append(HeadGroup(heads, *points, *self._pattern_of(amount, grid_size, hidden_states), pool))
+        groups = []
+        for heads, amount in zip(self.groups.heads, self.groups.amounts, strict=True):
+            pool = partial(self._pool, mask=mask, amount=amount, grid_size=grid_size)
+            is_pooled = amount > 1 or not self.by_scale
+            groups.append(HeadGroup(heads, pool, is_pooled, *self._pattern_of(amount, grid_size, hidden_states)))
         return groups
 
-    def _pool(self, hidden_states, mask, amount, grid_size) -> torch.Tensor:
-        """The points of one factor or number of points."""
-        how = {"scale": amount} if self.by_scale else {"points": amount}
-        how |= {"grid_size": grid_size, "sampling": self.sampling, "seed": self.seed}
-        return pool_tokens(hidden_states, mask, prefix=self.prefix, **how)[0]
-
-    def _averages_whole_windows(self, lengths: tuple[int, ...], mask: torch.Tensor | None, amount: int) -> bool:
-        averages = self.by_scale and self.sampling == "average" and mask is None
-        return averages and all(not is_dynamic(length) and length % amount == 0 for length in lengths)
+    def _pool(self, hidden_states, mask, amount, grid_size) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The points of one factor or number of points, and which of them count."""
+        return pool_tokens(
+            hidden_states,
+            mask,
+            prefix=self.prefix,
+            sampling=self.sampling,
+            seed=self.seed,
+            filters=self.filters(amount) if self.sampling == "conv" and amount > 1 else None,
+            grid_size=grid_size,
+            **{"scale" if self.by_scale else "points": amount},
+        )
 
     def _pattern_of(self, scale: int, grid_size, hidden_states) -> tuple[SparsePattern | None, WindowOrder | None]:
         """The pattern over keys that stand for windows, and the order in which each key's queries lie together."""
@@ -194,7 +176,7 @@ class DownsampledTokens(nn.Module):
         return pattern, window_order(hidden_states.shape[1], grid_size, scale, self.prefix, hidden_states.device)
 
 
-def sparse_pattern(config: PrimalDualConfig) -> SparsePattern | None:
+def sparse_pattern(config: "PrimalDualConfig") -> SparsePattern | None:
     """The pattern that a configuration describes, if it has one."""
     if "sparse" not in config.choices.training_set:
         return None

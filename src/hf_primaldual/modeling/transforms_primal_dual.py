@@ -1,14 +1,17 @@
 """The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what becomes of queries and keys."""
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import Protocol
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
-from .configuration_primal_dual import PrimalDualConfig, map_shape
-from .memory_primal_dual import keeps_less
+from .memory_primal_dual import recomputed_in_backward
+
+if TYPE_CHECKING:
+    from .configuration_primal_dual import PrimalDualConfig
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -65,6 +68,8 @@ class Transform(Protocol):
     - query_mask, key_mask (`torch.BoolTensor` of shape `(batch, tokens)` and `(batch, keys)`, or `None`): true for the
       tokens that count;
     - heads (`list[int]`): which of the layer's heads these are;
+    - grid_size (`tuple[int, int]` or `None`): height and width in patches of these images, where they are not the
+      configuration's;
 
     and returns the transformed queries and keys, of the same shapes.
     """
@@ -76,6 +81,7 @@ class Transform(Protocol):
         query_mask: torch.Tensor | None,
         key_mask: torch.Tensor | None,
         heads: list[int],
+        grid_size: tuple[int, int] | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]: ...
 
 
@@ -90,7 +96,10 @@ class KeyBatchNorm(nn.Module):
         config (`PrimalDualConfig`): reads the fields `bn_*`.
     """
 
-    def __init__(self, config: PrimalDualConfig):
+    # Set on the last transform of softmax attention, which ignores what is constant over the keys.
+    folds = False
+
+    def __init__(self, config: "PrimalDualConfig"):
         super().__init__()
         self.head_dim = config.head_dim
         self.eps = config.bn_eps
@@ -107,41 +116,22 @@ class KeyBatchNorm(nn.Module):
         if isinstance(self.beta, nn.Parameter):
             init.constant_(self.beta, self.initial_beta)
 
-    def retune(self, config: PrimalDualConfig) -> None:
+    def retune(self, config: "PrimalDualConfig") -> None:
         """Takes a constant beta and the scaling from a configuration that has moved; a learned beta stays."""
         self.scaling = config.bn_scaling
         if not isinstance(self.beta, nn.Parameter):
             self.beta = float(config.bn_beta)
 
-    def _beta_of(self, heads: list[int]) -> float | torch.Tensor:
-        """The constant, or that of each channel."""
-        if isinstance(self.beta, nn.Parameter):
-            return self.beta[heads].repeat_interleave(self.head_dim)
-        return self.beta
-
-    def forward(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        query_mask: torch.Tensor | None,
-        key_mask: torch.Tensor | None,
-        heads: list[int],
-        folded: bool = False,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """
-        T of queries and keys, for any kernel; arguments as for [`Transform`]. With `folded` queries and keys with
-        which softmax attention equals that, by [`fold_batch_norm`].
-        """
-        if folded:
-            return fold_batch_norm(query, key, key_mask, self._beta_of(heads), self.scaling, self.eps)
-        mean, variance, _ = token_statistics(key, key_mask, with_variance=bool(self.scaling))
-        centre = self._beta_of(heads) * mean
-        scale = 1 if variance is None else (variance + self.eps) ** (-float(self.scaling) / 2)
-        scaled = _without_padding((key - centre) * scale, key_mask).to(key.dtype)
-        return ((query - centre) * scale).to(query.dtype), scaled
+    def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
+        """T of queries and keys; arguments as for [`Transform`]."""
+        beta = self.beta
+        if isinstance(beta, nn.Parameter):
+            beta = beta[heads].repeat_interleave(self.head_dim)
+        normalize = fold_batch_norm if self.folds else batch_norm
+        return normalize(query, key, key_mask, beta, self.scaling, self.eps)
 
 
-def fold_batch_norm(
+def batch_norm(
     query: torch.Tensor,
     key: torch.Tensor,
     mask: torch.Tensor | None,
@@ -150,12 +140,7 @@ def fold_batch_norm(
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Queries and keys with which softmax attention equals Attention-BN (Definition 1).
-
-    Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
-    replaced by `((q - beta mu) / s) . ((k - c) / s)` with any `c`. Without scaling the keys stay as they are. With it
-    they are centred, `c = mu`: where a head has few keys and `1 / s` is huge, rounding errors common to all keys would
-    grow by it. Each side is divided by `s` once: `1 / s^2` reaches 1e5, with which float16 overflows.
+    T of queries and keys (Definition 1), for any kernel.
 
     Args:
         query (`torch.Tensor` of shape `(batch, tokens, channels)`): heads side by side.
@@ -168,53 +153,53 @@ def fold_batch_norm(
     Returns:
         Both in the shapes and dtypes that they came in.
     """
+    mean, variance, _ = token_statistics(key, mask, with_variance=bool(scaling))
+    centre = beta * mean
+    factor = 1 if variance is None else (variance + eps) ** (-float(scaling) / 2)
+    scaled = _without_padding((key - centre) * factor, mask).to(key.dtype)
+    return ((query - centre) * factor).to(query.dtype), scaled
+
+
+def fold_batch_norm(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    mask: torch.Tensor | None,
+    beta: float | torch.Tensor,
+    scaling: bool | float,
+    eps: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    Queries and keys with which softmax attention equals Attention-BN (Definition 1); arguments as for [`batch_norm`].
+
+    Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
+    replaced by `((q - beta mu) / s) . ((k - c) / s)` with any `c`. Without scaling the keys stay as they are. With it
+    they are centred, `c = mu`: where a head has few keys and `1 / s` is huge, rounding errors common to all keys would
+    grow by it. Each side is divided by `s` once: `1 / s^2` reaches 1e5, with which float16 overflows.
+    """
     if not scaling and isinstance(beta, float) and beta == 0:
         return query, key
     if not scaling:
         return (query - beta * token_statistics(key, mask, with_variance=False)[0]).to(query.dtype), key
-    fold = _Fold.apply if keeps_less(query) else _fold
-    return fold(query, key, mask, beta, float(scaling), eps)[:2]
+    fold = partial(_fold_keys, mask=mask, power=float(scaling), eps=eps)
+    # The statistics keep the keys in float32: worth it where those are wider than the keys.
+    folded, mean, factor = recomputed_in_backward(fold, key, saves=key.dtype.itemsize < 4)
+    return torch.addcmul(-beta * mean * factor, query, factor).to(query.dtype), folded
 
 
-def _fold(query, key, mask, beta, power, eps) -> tuple[torch.Tensor, ...]:
-    """Queries and keys, and their keys' mean and the factor by which they were multiplied."""
+def _fold_keys(
+    key: torch.Tensor, mask: torch.Tensor | None, power: float, eps: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """
+    Centred keys by their deviation, the mean, and the factor for the queries as a constant.
+
+    Only the product of both sides matters. What a constant moves from one side to the other has no gradient, and so
+    the queries need not be kept for that of the factor: it comes through the keys alone.
+    """
     mean, variance, centred = token_statistics(key, mask)
     factor = (variance + eps) ** (-power / 2)
-    query = torch.addcmul(-beta * mean * factor, query, factor).to(query.dtype)
+    constant = factor.detach()
     # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
-    return query, _without_padding(centred * factor, mask).to(key.dtype), mean, factor
-
-
-class _Fold(torch.autograd.Function):
-    """[`_fold`], of which only the results are kept, which the back-end keeps anyway."""
-
-    generate_vmap_rule = True
-    forward = staticmethod(_fold)
-
-    @staticmethod
-    def setup_context(ctx, inputs, output):
-        _, _, mask, beta, ctx.power, _ = inputs
-        ctx.beta = None if isinstance(beta, torch.Tensor) else beta
-        ctx.save_for_backward(*output, mask, beta if ctx.beta is None else None)
-
-    @staticmethod
-    def backward(ctx, to_query, to_key, to_mean, to_factor):
-        query, key, mean, factor, mask, beta = ctx.saved_tensors
-        beta = ctx.beta if beta is None else beta
-
-        def total(values):
-            return values.sum(dim=1, keepdim=True, dtype=factor.dtype)
-
-        # With x' = (x - centre) factor, the gradient of the factor is sum_x (dx' . x') / factor.
-        to_factor = to_factor + (total(to_query * query) + total(to_key * key)) / factor
-        to_centre = -factor * total(to_query)
-        to_mean = to_mean - factor * total(to_key) + beta * to_centre
-        # And with factor = (variance + eps)^(-power / 2), that of a key's square is -power / 2 factor^(1 + 2 / power).
-        share = 1 / key.shape[1] if mask is None else _shares(mask, factor.dtype)
-        to_squares = to_factor * (-ctx.power) * factor ** (2 / ctx.power)
-        to_key = (torch.addcmul(to_mean, to_squares, key) * share + to_key * factor).to(key.dtype)
-        to_beta = (to_centre * mean).sum(dim=(0, 1)) if ctx.needs_input_grad[3] else None
-        return (to_query * factor).to(query.dtype), to_key, None, to_beta, None, None
+    return _without_padding(centred * (factor * (factor / constant)), mask).to(key.dtype), mean, constant
 
 
 class Filters(nn.Module):
@@ -242,11 +227,11 @@ class SequenceConvolution(Filters):
         config (`PrimalDualConfig`): reads `conv_kernel_size`.
     """
 
-    def __init__(self, config: PrimalDualConfig):
+    def __init__(self, config: "PrimalDualConfig"):
         super().__init__(config.hidden_size, config.conv_kernel_size, dimensions=1)
         self.head_dim = config.head_dim
 
-    def forward(self, query, key, query_mask, key_mask, heads):
+    def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """T of queries and keys; arguments as for [`Transform`]."""
         weight = self.weight.unflatten(0, (-1, self.head_dim))[heads].flatten(0, 1)
 
@@ -271,11 +256,11 @@ class VectorConvolution(Filters):
         ValueError: when a head's width has no two-dimensional shape.
     """
 
-    def __init__(self, config: PrimalDualConfig):
+    def __init__(self, config: "PrimalDualConfig"):
         super().__init__(config.num_attention_heads, config.conv_kernel_size, dimensions=2)
         self.shape = map_shape(config.head_dim)
 
-    def forward(self, query, key, query_mask, key_mask, heads):
+    def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """T of queries and keys; arguments as for [`Transform`]."""
         weight = self.weight[heads]
 
@@ -295,7 +280,7 @@ class GridConvolution(Filters):
         config (`PrimalDualConfig`): reads `conv_kernel_size`, `grid_size` and `num_prefix_tokens`.
     """
 
-    def __init__(self, config: PrimalDualConfig):
+    def __init__(self, config: "PrimalDualConfig"):
         super().__init__(config.hidden_size, config.conv_kernel_size, dimensions=2)
         self.head_dim = config.head_dim
         self.grid_size = tuple(config.grid_size)
@@ -303,7 +288,7 @@ class GridConvolution(Filters):
 
     def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """
-        T of queries and keys; arguments as for [`Transform`], and the grid where it is not the configuration's.
+        T of queries and keys; arguments as for [`Transform`].
 
         Raises:
             ValueError: when there are not as many tokens as the prefix and the grid hold.
@@ -338,10 +323,35 @@ def _without_padding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.T
     return states if mask is None else states.masked_fill(~mask.unsqueeze(-1), 0)
 
 
-TRANSFORMS = {"bn": KeyBatchNorm, "conv1d": SequenceConvolution, "conv2d": VectorConvolution}
+def map_shape(head_dim: int) -> tuple[int, int]:
+    """
+    The most square two-dimensional shape of a vector, for Conv2D.
+
+    Raises:
+        ValueError: for a prime size, which has none.
+    """
+    height = next((side for side in range(int(head_dim**0.5), 1, -1) if head_dim % side == 0), None)
+    if height is None:
+        raise ValueError(
+            "Conv2D reshapes each head to a two-dimensional map: a head's width, `hidden_size / num_attention_heads`, "
+            f"must be a product of two numbers above 1 such as 4, 6, 8, 9, 16, 32 or 64, got {head_dim}."
+        )
+    return height, head_dim // height
+
+
+# What Conv2D convolves.
+CONV2D_READINGS = {"vector": VectorConvolution, "grid": GridConvolution}
+
+
+def _conv2d(config: "PrimalDualConfig") -> nn.Module:
+    return CONV2D_READINGS[config.conv2d_reading](config)
+
+
+TRANSFORMS = {"bn": KeyBatchNorm, "conv1d": SequenceConvolution, "conv2d": _conv2d}
 
 
 __all__ = [
+    "CONV2D_READINGS",
     "TRANSFORMS",
     "Filters",
     "GridConvolution",
@@ -349,8 +359,10 @@ __all__ = [
     "SequenceConvolution",
     "Transform",
     "VectorConvolution",
+    "batch_norm",
     "check_grid",
     "fold_batch_norm",
+    "map_shape",
     "token_statistics",
     "without_autocast",
 ]

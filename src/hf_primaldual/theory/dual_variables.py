@@ -1,6 +1,6 @@
 """The dual variables of a trained model: what each attention layer's regression looks like from inside."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ from torch import nn
 
 from ..modeling.kernels_primal_dual import feature_map
 from .feature_maps import Kernel, feature_map_kernel, log_kernel
+from .layers import attention_layers, evaluating
 from .regression import log_squared_weight_norm
 
 
@@ -86,7 +87,6 @@ class DualVariables:
         return self.relative_magnitudes() > tolerance
 
 
-@torch.no_grad()
 def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[DualVariables]:
     """
     The dual variables of a model's attention layers on given inputs: alpha_j - alpha~_j = v_j h(k_j) with
@@ -107,37 +107,27 @@ def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[D
         ValueError: when the model has no such layer, its kernel is not known, or its training set is sparse: there
             each query has a regression of its own.
     """
-    # By name: a checkpoint loaded with `trust_remote_code` brings its own class.
-    attentions = [module for module in model.modules() if type(module).__name__ == "PrimalDualAttention"]
-    if not attentions:
-        raise ValueError(f"`model` must have a layer of PrimalDualAttention, got {type(model).__name__} without one.")
+    attentions = attention_layers(model)
     if layer is not None and not 0 <= layer < len(attentions):
         raise ValueError(f"`layer` must be 0 to {len(attentions) - 1}, got {layer}.")
-    chosen = range(len(attentions)) if layer is None else [layer]
-    for index in chosen:
-        _kernel(attentions[index])
-        if "sparse" in attentions[index].config.choices.training_set:
+    chosen = dict(enumerate(attentions)) if layer is None else {layer: attentions[layer]}
+    for index, attention in chosen.items():
+        _kernel(attention)
+        if "sparse" in attention.config.choices.training_set:
             raise ValueError(
                 f"`model` must fit a head on one set of keys, but layer {index} is sparse "
-                f"({attentions[index].config.attention!r}): each query has a regression of its own."
+                f"({attention.config.attention!r}): each query has a regression of its own."
             )
-
-    training = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        with _recording([attentions[index] for index in chosen]) as calls:
-            if isinstance(inputs, Mapping):
-                model(**inputs)
-            else:
-                model(inputs)
-    finally:
-        for module, mode in training.items():
-            module.training = mode
-    return [_layer_result(index, attentions[index], calls[attentions[index]]) for index in chosen]
+    with evaluating(model) as hooks, _recording(chosen.values(), hooks) as calls:
+        if isinstance(inputs, Mapping):
+            model(**inputs)
+        else:
+            model(inputs)
+    return [_layer_result(index, attention, calls[attention]) for index, attention in chosen.items()]
 
 
 @contextmanager
-def _recording(attentions: list[nn.Module]):
+def _recording(attentions: Iterable[nn.Module], hooks: list):
     """
     Notes what each attention hands to its kernel, one entry for each group of heads, and the layer's own mask.
 
@@ -145,16 +135,15 @@ def _recording(attentions: list[nn.Module]):
     carried out on both sides.
     """
     calls = {attention: [] for attention in attentions}
-    kernels = {attention: attention.kernel for attention in attentions}
-    folds = {attention: attention.folds_last for attention in attentions}
-    token_masks, hooks = {}, []
+    before = {attention: (attention.kernel, attention.folds_last) for attention in attentions}
+    token_masks = {}
 
     def note_mask(attention, args, kwargs):
         token_masks[attention] = args[1] if len(args) > 1 else kwargs.get("attention_mask")
 
     def note_call(attention, query, key, value, mask, **kwargs):
         calls[attention].append((query, key, value, mask, token_masks[attention]))
-        return kernels[attention](attention, query, key, value, mask, **kwargs)
+        return before[attention][0](attention, query, key, value, mask, **kwargs)
 
     try:
         for attention in attentions:
@@ -162,10 +151,8 @@ def _recording(attentions: list[nn.Module]):
             attention.kernel, attention.folds_last = note_call, False
         yield calls
     finally:
-        for hook in hooks:
-            hook.remove()
-        for attention in attentions:
-            attention.kernel, attention.folds_last = kernels[attention], folds[attention]
+        for attention, state in before.items():
+            attention.kernel, attention.folds_last = state
 
 
 def _kernel(attention: nn.Module) -> Kernel:
@@ -208,14 +195,7 @@ def _layer_result(index: int, attention: nn.Module, calls: list[tuple]) -> DualV
         log_gram = log_kernel(kernel, points, points)
         log_normalizers[row, head, kept] = log_gram.logsumexp(dim=1)
         log_norms[row, head] = log_squared_weight_norm(log_gram, values[row, head, kept])
-    return DualVariables(
-        layer=index,
-        kernel=attention.config.choices.kernel,
-        queries=queries * query_mask[:, None, :, None],
-        query_mask=query_mask,
-        keys=keys.masked_fill(~mask.unsqueeze(-1), 0.0),
-        values=values.masked_fill(~mask.unsqueeze(-1), 0.0),
-        mask=mask,
-        log_normalizers=log_normalizers,
-        log_squared_weight_norms=log_norms,
-    )
+    keys, values = (states.masked_fill(~mask.unsqueeze(-1), 0.0) for states in (keys, values))
+    queries = queries * query_mask[:, None, :, None]
+    kernel = attention.config.choices.kernel
+    return DualVariables(index, kernel, queries, query_mask, keys, values, mask, log_normalizers, log_norms)

@@ -73,12 +73,8 @@ class ExponentialFeatureMap:
 
 
 def elu_feature_map(x: torch.Tensor) -> torch.Tensor:
-    """
-    Phi(x) = elu(x) + 1, elementwise: the feature map of linear attention (Katharopoulos et al., 2020; paper,
-    section 2).
-
-    Below zero it is exp(x), which is taken as it is: elu(x) + 1 would round it to zero where it is small.
-    """
+    """Phi(x) = elu(x) + 1, elementwise: the feature map of linear attention (Katharopoulos et al., 2020)."""
+    # Below zero it is exp(x), which elu(x) + 1 would round to zero where it is small.
     return torch.where(x > 0, x + 1, x.clamp(max=0).exp())
 
 
@@ -94,17 +90,12 @@ def feature_map_kernel(feature_map: Callable[[torch.Tensor], torch.Tensor]) -> K
 
 def log_kernel(kernel: Kernel, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
-    log K(x_i, y_j); in this space the large logits of a trained layer do not overflow.
-
-    Args:
-        kernel: `"softmax"` for exp(x . y / sqrt(D)), `"linear"` for the kernel of elu(x) + 1, or a function.
-        x (`torch.Tensor` of shape `(N, D)`), y (`torch.Tensor` of shape `(M, D)`).
-
-    Returns:
-        Tensor of shape `(N, M)`; -inf where the kernel is zero.
+    log K(x_i, y_j) of shape `(N, M)`, -inf where the kernel is zero, for x `(N, D)` and y `(M, D)`; in this space the
+    large logits of a trained layer do not overflow.
 
     Raises:
-        ValueError: for a name that is neither, or a kernel that goes negative, is not finite or has another shape.
+        ValueError: For another name than `"softmax"` (exp(x . y / sqrt(D))) and `"linear"` (that of elu(x) + 1), or a
+            function that goes negative, is not finite or returns another shape.
     """
     if kernel == "softmax":
         return x @ y.T / x.shape[-1] ** 0.5

@@ -11,24 +11,22 @@ _LEAST_SHARE = 1e-3
 def plot_dual_variables(result: DualVariables | list[DualVariables], path: str | PathLike | None = None, row: int = 0):
     """
     Draws |alpha - alpha~| of each key as a share of its head's largest: a strip for each head, a panel for each layer.
-
-    A strip of a downsampled head has fewer, wider keys. Beside it stands ||W||_F, the norm of the head's primal
+    A strip of a downsampled head has fewer, wider keys. At its side stands ||W||_F, the norm of the head's primal
     weight.
 
     Args:
-        result (`DualVariables` or a list of them): what `dual_variables` returned.
-        path (`str`, *optional*): where to write the picture; its suffix, such as `.png` or `.svg`, is the format.
-        row (`int`): which row of the batch.
+        result (`DualVariables` or a list of them): What `dual_variables` returned.
+        path (`str`, *optional*): Where to write the picture; its suffix, such as `.png` or `.svg`, is the format.
+        row (`int`): Which row of the batch.
 
     Returns:
         The `matplotlib.figure.Figure`. It draws without a display, and is no part of pyplot.
 
     Raises:
-        ImportError: when matplotlib is not installed.
-        ValueError: when there is nothing to draw, or no such row.
+        ImportError: When matplotlib is not installed.
+        ValueError: When there is nothing to draw, or no such row.
     """
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.colors import LogNorm
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -40,9 +38,7 @@ def plot_dual_variables(result: DualVariables | list[DualVariables], path: str |
     batch, heads, _ = results[0].mask.shape
     if not 0 <= row < batch:
         raise ValueError(f"`row` must be 0 to {batch - 1}, got {row}.")
-
     figure = Figure(figsize=(7, 1 + len(results) * (0.8 + 0.2 * heads)), layout="constrained")
-    FigureCanvasAgg(figure)
     panels = figure.subplots(len(results), 1, squeeze=False, sharex=True)[:, 0]
     for panel, layer in zip(panels, results, strict=True):
         shares = layer.relative_magnitudes()[row].clamp(min=_LEAST_SHARE)
@@ -56,8 +52,8 @@ def plot_dual_variables(result: DualVariables | list[DualVariables], path: str |
                 interpolation="nearest",
                 extent=(0, 1, head + 0.45, head - 0.45),
             )
-        panel.set_ylim(len(norms) - 0.5, -0.5)
-        panel.set_yticks(range(len(norms)), [f"head {head}, ‖W‖ = {norm:.3g}" for head, norm in enumerate(norms)])
+        panel.set_ylim(heads - 0.5, -0.5)
+        panel.set_yticks(range(heads), [f"head {head}, ‖W‖ = {norm:.3g}" for head, norm in enumerate(norms)])
         panel.set_title(f"layer {layer.layer}, {layer.kernel} kernel", loc="left")
     panels[-1].set_xlabel("place in the sequence, from first to last key")
     figure.colorbar(strip, ax=list(panels), label="|α − α̃|, share of the head's largest", extend="min")

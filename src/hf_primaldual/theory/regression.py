@@ -83,31 +83,24 @@ class ConverseTargets(NamedTuple):
 
 
 def support_vector_expansion(
-    queries,
-    keys,
-    values,
-    kernel: Kernel = "softmax",
-    transform: Transform | None = None,
-    training_sets=None,
+    queries, keys, values, kernel: Kernel = "softmax", transform: Transform | None = None, training_sets=None
 ) -> torch.Tensor:
     """
-    f(q_i) = sum_j K(T(q_i), T(k_j)) / h(q_i) v_j, which is attention (paper, section 2, Theorem 1).
-
-    Keys that were pooled (Definition 2) are handed over as they are, and fewer than the queries.
+    f(q_i) = sum_j K(T(q_i), T(k_j)) / h(q_i) v_j, which is attention (paper, section 2, Theorem 1). Keys that were
+    pooled (Definition 2) are handed over as they are.
 
     Args:
-        queries (array of shape `(queries, D)`).
-        keys (array of shape `(N, D)`), values (array of shape `(N, outputs)`).
+        queries (array of shape `(queries, D)`), keys (`(N, D)`), values (`(N, outputs)`).
         kernel: `"softmax"`, `"linear"`, or a function of x and y that returns K.
-        transform: as `batch_normalization()` returns it; it sees all keys.
-        training_sets (boolean array of shape `(queries, N)`, *optional*): which keys each query's regression is fitted
+        transform: As `batch_normalization()` returns it; it sees all keys.
+        training_sets (boolean array of shape `(queries, N)`, *optional*): Which keys each query's regression is fitted
             on, and its h sums over: sparse attention.
 
     Returns:
         Tensor of shape `(queries, outputs)`, float64.
 
     Raises:
-        ValueError: when shapes do not fit, a value is not finite, or a query has no key with a positive kernel.
+        ValueError: When shapes do not fit, a value is not finite, or a query has no key with a positive kernel.
     """
     keys = as_matrix("keys", keys)
     queries = as_matrix("queries", queries, columns=keys.shape[1])
@@ -135,13 +128,7 @@ def values_to_targets(
     The converse of Theorem 1: y = (attention of the keys on themselves applied to V) + epsilon sign(V), and the least
     C = max |h(k_j) v_j(d)|, make V the solution of the regression. Derivation in this module's docstring.
 
-    Args:
-        keys (array of shape `(N, D)`), values (array of shape `(N, outputs)`).
-        kernel, transform: as for `support_vector_expansion`.
-        epsilon (`float`): half the width of the tube.
-
-    Raises:
-        ValueError: when shapes do not fit, a value is not finite, or `epsilon` is negative.
+    Arguments are those of `support_vector_expansion`; `epsilon`, half the width of the tube, may not be negative.
     """
     check_range("epsilon", epsilon, least=0, allowed=True)
     keys = as_matrix("keys", keys)
@@ -218,10 +205,8 @@ class RegressionSolution:
 
     def primal_weight(self, feature_map: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
         """
-        W = sum_j (alpha_j - alpha~_j) Phi(T(k_j))^T / h(k_j), of shape `(outputs, features)`.
-
-        Args:
-            feature_map: Phi, from `(N, D)` to `(N, features)`, of the kernel that the regression was fitted with.
+        W = sum_j (alpha_j - alpha~_j) Phi(T(k_j))^T / h(k_j), of shape `(outputs, features)`, where `feature_map` is
+        Phi, from `(N, D)` to `(N, features)`, of the kernel that the regression was fitted with.
         """
         return self.values.T @ feature_map(_fitted(self.regression.transform, self.keys)(self.keys))
 
@@ -229,9 +214,8 @@ class RegressionSolution:
 @dataclass(frozen=True)
 class PrimalDualRegression:
     """
-    The support vector regression with b = 0 whose support vector expansion is an attention (paper, section 2).
-
-    Primal, dual and their derivation are in this module's docstring.
+    The support vector regression with b = 0 whose support vector expansion is an attention (paper, section 2); primal,
+    dual and their derivation are in this module's docstring.
 
     Args:
         kernel: `"softmax"` for exp(x . y / sqrt(D)), `"linear"` for that of elu(x) + 1, or a function of x `(N, D)`
@@ -240,8 +224,7 @@ class PrimalDualRegression:
         epsilon (`float`): half the width of the tube.
         transform (*optional*): T, as `batch_normalization()` returns it: from the keys to a map of keys and queries.
         solver (`str`): `"scipy"` for L-BFGS-B, or `"coordinate_descent"`.
-        tolerance (`float`): largest relative duality gap of an output. What it says of the values is in this
-            module's docstring.
+        tolerance (`float`): largest relative duality gap of an output.
         max_iterations (`int`): of L-BFGS-B for each output, or sweeps of coordinate descent.
 
     Raises:
@@ -289,21 +272,21 @@ class PrimalDualRegression:
             raise ValueError(f"`keys` must not make h overflow, got log h = {log_normalizers.max().item():.4g}.")
         problem = DualProblem(
             gram=(log_gram - half_diagonal.unsqueeze(1) - half_diagonal).exp().numpy(),
-            scale=(half_diagonal - log_normalizers).exp().numpy(),
+            scale=(half_diagonal - log_normalizers).exp().unsqueeze(1).numpy(),
             targets=targets.numpy(),
             C=self.C,
             epsilon=self.epsilon,
         )
         u, iterations, relative_gap = SOLVERS[self.solver](problem, self.tolerance, self.max_iterations)
-        primal, dual = problem.primal_and_dual(u)
+        primal, dual = (float(value.sum()) for value in problem.primal_and_dual(u))
         # Both from u = s a and s = sqrt(K) / h, so that neither is lost where h is large.
         u = torch.from_numpy(np.ascontiguousarray(u))
         return RegressionSolution(
             coefficients=u * (log_normalizers - half_diagonal).exp().unsqueeze(1),
             values=u * (-half_diagonal).exp().unsqueeze(1),
             log_normalizers=log_normalizers,
-            primal_value=float(primal.sum()),
-            dual_value=float(dual.sum()),
+            primal_value=primal,
+            dual_value=dual,
             relative_gap=float(relative_gap),
             iterations=iterations,
             keys=keys,

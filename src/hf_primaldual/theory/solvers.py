@@ -1,7 +1,7 @@
 """Two solvers of the dual: scipy's L-BFGS-B, and dual coordinate descent as the second opinion."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class DualProblem:
 
     Attributes:
         gram (`np.ndarray` of shape `(N, N)`): R.
-        scale (`np.ndarray` of shape `(N,)`): s.
+        scale (`np.ndarray` of shape `(N, 1)`): s.
         targets (`np.ndarray` of shape `(N, outputs)`): y.
         C, epsilon (`float`): the box and the tube.
     """
@@ -39,38 +39,19 @@ class DualProblem:
     C: float
     epsilon: float
 
-    @property
-    def bound(self) -> np.ndarray:
-        """C s, of shape `(N, 1)`."""
-        return self.C * self.scale[:, None]
-
-    @property
-    def linear(self) -> np.ndarray:
-        """y / s, of shape `(N, outputs)`."""
-        return self.targets / self.scale[:, None]
-
-    @property
-    def threshold(self) -> np.ndarray:
-        """epsilon / s, of shape `(N, 1)`."""
-        return self.epsilon / self.scale[:, None]
-
     def primal_and_dual(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Values of the primal, at the W that u gives, and of the dual, each of shape `(outputs,)`."""
         fitted = self.gram @ u
         half_norm = (u * fitted).sum(axis=0) / 2
-        excess = np.abs(self.targets - self.scale[:, None] * fitted) - self.epsilon
+        excess = np.abs(self.targets - self.scale * fitted) - self.epsilon
         primal = half_norm + self.C * np.maximum(excess, 0).sum(axis=0)
-        dual = (self.linear * u - self.threshold * np.abs(u)).sum(axis=0) - half_norm
+        dual = ((self.targets * u - self.epsilon * np.abs(u)) / self.scale).sum(axis=0) - half_norm
         return primal, dual
 
-    def relative_gaps(self, u: np.ndarray) -> np.ndarray:
-        """(primal - dual) / primal of each output, shape `(outputs,)`; 0 where both are 0."""
+    def relative_gap(self, u: np.ndarray) -> float:
+        """The largest (primal - dual) / primal of an output; 0 where both are 0."""
         primal, dual = self.primal_and_dual(u)
-        return np.divide(primal - dual, primal, out=np.zeros_like(primal), where=primal > 0)
-
-    def output(self, index: int) -> "DualProblem":
-        """The problem of one output alone."""
-        return DualProblem(self.gram, self.scale, self.targets[:, index : index + 1], self.C, self.epsilon)
+        return np.divide(primal - dual, primal, out=np.zeros_like(primal), where=primal > 0).max()
 
 
 def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) -> Solved:
@@ -81,101 +62,90 @@ def solve_by_scipy(problem: DualProblem, tolerance: float, max_iterations: int) 
     started again with the objective measured from where it stopped, until the gap is small enough.
 
     Args:
-        problem (`DualProblem`).
-        tolerance (`float`): largest relative gap of an output.
-        max_iterations (`int`): of L-BFGS-B, in all restarts of one output.
+        problem (`DualProblem`): With one output or several.
+        tolerance (`float`): Largest relative gap of an output.
+        max_iterations (`int`): Of L-BFGS-B, in all restarts of one output.
 
     Returns:
         u of shape `(N, outputs)`, the most iterations that an output took, and the largest relative gap.
 
     Raises:
-        ConvergenceError: when the gap stays larger.
-        ImportError: when scipy is not installed.
+        ConvergenceError: When the gap stays larger.
     """
-    try:
-        from scipy.optimize import minimize
-    except ImportError as error:
-        raise ImportError("solver='scipy' needs scipy: pip install scipy") from error
-
-    def solve_output(problem: DualProblem) -> Solved:
-        keys = len(problem.scale)
-        upper = np.tile(problem.bound[:, 0], 2)
-        linear = np.concatenate([problem.threshold - problem.linear, problem.threshold + problem.linear])[:, 0]
-        position = np.zeros(2 * keys)
-        iterations = 0
-
-        def quadratic(z):
-            fitted = problem.gram @ (z[:keys] - z[keys:])
-            return np.concatenate([fitted, -fitted])
-
-        while True:
-            u = (position[:keys] - position[keys:])[:, None]
-            gap = problem.relative_gaps(u)[0]
-            if gap <= tolerance:
-                return u, iterations, gap
-            gradient = quadratic(position) + linear
-
-            def decrease(step, gradient=gradient):
-                curvature = quadratic(step)
-                return step @ (gradient + curvature / 2), gradient + curvature
-
-            left = max_iterations - iterations
-            if left > 0:
-                found = minimize(
-                    decrease,
-                    np.zeros(2 * keys),
-                    jac=True,
-                    method="L-BFGS-B",
-                    bounds=np.stack([-position, upper - position], axis=1),
-                    options={"maxiter": left, "maxfun": 20 * left, "maxcor": 20, "ftol": 0, "gtol": 0},
-                )
-            if left <= 0 or found.nit == 0:
-                _refuse("scipy's L-BFGS-B", problem, u, tolerance, iterations)
-            iterations += found.nit
-            position = np.clip(position + found.x, 0, upper)
-            # Only the difference of p and m counts, and epsilon wants both small.
-            position -= np.tile(np.minimum(position[:keys], position[keys:]), 2)
-
-    solved = [solve_output(problem.output(index)) for index in range(problem.targets.shape[1])]
+    outputs = [replace(problem, targets=targets[:, None]) for targets in problem.targets.T]
+    solved = [_solve_output(output, tolerance, max_iterations) for output in outputs]
     solutions, iterations, gaps = zip(*solved, strict=True)
     return np.concatenate(solutions, axis=1), max(iterations), max(gaps)
 
 
+def _solve_output(problem: DualProblem, tolerance: float, max_iterations: int) -> Solved:
+    # scipy is no dependency of the package itself.
+    from scipy.optimize import minimize
+
+    keys = len(problem.scale)
+    upper = np.tile(problem.C * problem.scale[:, 0], 2)
+    linear = np.concatenate([problem.epsilon - problem.targets, problem.epsilon + problem.targets])[:, 0]
+    linear /= np.tile(problem.scale[:, 0], 2)
+    position, iterations = np.zeros(2 * keys), 0
+
+    def quadratic(z):
+        fitted = problem.gram @ (z[:keys] - z[keys:])
+        return np.concatenate([fitted, -fitted])
+
+    while True:
+        u = (position[:keys] - position[keys:])[:, None]
+        gap = problem.relative_gap(u)
+        if gap <= tolerance:
+            return u, iterations, gap
+        gradient = quadratic(position) + linear
+
+        def decrease(step, gradient=gradient):
+            curvature = quadratic(step)
+            return step @ (gradient + curvature / 2), gradient + curvature
+
+        left = max_iterations - iterations
+        if left > 0:
+            found = minimize(
+                decrease,
+                np.zeros(2 * keys),
+                jac=True,
+                method="L-BFGS-B",
+                bounds=np.stack([-position, upper - position], axis=1),
+                options={"maxiter": left, "maxfun": 20 * left, "maxcor": 20, "ftol": 0, "gtol": 0},
+            )
+        if left <= 0 or found.nit == 0:
+            raise _not_converged("scipy's L-BFGS-B", gap, tolerance, iterations)
+        iterations += found.nit
+        position = np.clip(position + found.x, 0, upper)
+        # Only the difference of p and m counts, and epsilon wants both small.
+        position -= np.tile(np.minimum(position[:keys], position[keys:]), 2)
+
+
 def solve_by_coordinate_descent(problem: DualProblem, tolerance: float, max_iterations: int) -> Solved:
     """
-    Minimizes over one key's u at a time, exactly: a soft threshold, then the box. All outputs go side by side.
-
-    Args:
-        problem (`DualProblem`).
-        tolerance (`float`): largest relative gap of an output.
-        max_iterations (`int`): sweeps over the keys.
-
-    Returns:
-        u of shape `(N, outputs)`, the number of sweeps, and the largest relative gap of an output.
-
-    Raises:
-        ConvergenceError: when the gap stays larger.
+    Minimizes over one key's u at a time, exactly: a soft threshold, then the box. All outputs at once; iterations are
+    sweeps over the keys. Otherwise as `solve_by_scipy`.
     """
-    gram, linear, threshold, bound = problem.gram, problem.linear, problem.threshold, problem.bound
+    linear, threshold = problem.targets / problem.scale, problem.epsilon / problem.scale
+    bound = problem.C * problem.scale
     u = np.zeros_like(problem.targets)
     for sweep in range(max_iterations + 1):
-        gap = problem.relative_gaps(u).max()
+        gap = problem.relative_gap(u)
         if gap <= tolerance:
             return u, sweep, gap
         if sweep == max_iterations:
             break
         for key in range(len(u)):
             # The unit diagonal: what is left of the target when this key's own part is taken back.
-            rest = linear[key] - gram[key] @ u + u[key]
+            rest = linear[key] - problem.gram[key] @ u + u[key]
             shrunk = np.sign(rest) * np.maximum(np.abs(rest) - threshold[key], 0)
             u[key] = np.clip(shrunk, -bound[key], bound[key])
-    return _refuse("coordinate descent", problem, u, tolerance, max_iterations)
+    raise _not_converged("coordinate descent", gap, tolerance, max_iterations)
 
 
-def _refuse(solver: str, problem: DualProblem, u: np.ndarray, tolerance: float, iterations: int):
-    worst = problem.relative_gaps(u).max()
-    raise ConvergenceError(
-        f"{solver} stopped after {iterations} iterations at a relative duality gap of {worst:.3g}, above the "
+def _not_converged(solver: str, gap: float, tolerance: float, iterations: int) -> ConvergenceError:
+    return ConvergenceError(
+        f"{solver} stopped after {iterations} iterations at a relative duality gap of {gap:.3g}, above the "
         f"`tolerance` of {tolerance:.3g}."
     )
 

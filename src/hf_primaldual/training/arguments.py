@@ -1,147 +1,20 @@
 """The settings that all training scripts share, as dataclasses that HfArgumentParser turns into flags."""
 
-import argparse
-import dataclasses
 import datetime
-import json
 import os
-import sys
-import typing
-from collections.abc import Iterable
-from dataclasses import dataclass, field
-from types import NoneType
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-import yaml
-from transformers import HfArgumentParser, TrainingArguments
-from transformers.hf_argparser import string_to_bool
+from transformers import TrainingArguments
 from transformers.utils import strtobool
 
 from hf_primaldual import PRESETS
-from hf_primaldual.modeling.keywords_primal_dual import nearest_to
+
+from .settings import OF_A_RUN, mapping, names_of, parse_arguments, refuse_below_one, refuse_unknown, typed_settings
 
 # What a comparison is told of its model that is not a field of the model's configuration.
 _OF_THE_COMPARISON = ("attention", "baseline", "per_attention")
-# What a comparison sets for each of its runs.
-OF_A_RUN = ("resume_from_checkpoint", "run_name", "seed")
-
-
-def _names(arguments: type) -> set[str]:
-    return {field.name for field in dataclasses.fields(arguments)}
-
-
-def refuse_unknown(names: Iterable[Any], known: Iterable[str], where: str) -> None:
-    """
-    Raises:
-        ValueError: for names that are not known; it names the nearest known one of each.
-    """
-    known = sorted(known)
-    unknown = [str(name) for name in names if name not in known]
-    if unknown:
-        nearest = [nearest_to(name, known, cutoff=0.0) for name in unknown]
-        listed = ", ".join(
-            f"{name} (the nearest known is {near})" for name, near in zip(unknown, nearest, strict=True)
-        )
-        raise ValueError(f"{where} has {listed}, unknown here; --help lists what is known.")
-
-
-def refuse_below_one(arguments: Any, *names: str) -> None:
-    """
-    Raises:
-        ValueError: for a setting of these names that is given and below 1.
-    """
-    for name in names:
-        value = getattr(arguments, name)
-        if value is not None and value < 1:
-            raise ValueError(f"`{name}` must be at least 1, got {value}.")
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a mapping that has a key twice, of which YAML would keep the last."""
-
-    def construct_mapping(self, node, deep=False):
-        names = [key.value for key, _ in node.value]
-        if twice := [name for name in names if names.count(name) > 1]:
-            raise yaml.MarkedYAMLError(problem=f"{twice[0]!r} is set twice", problem_mark=node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-def _read_settings(path: str) -> dict[str, Any]:
-    """The settings of a YAML file."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            settings = yaml.load(file, _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} cannot be read as YAML: {error}") from error
-    if not isinstance(settings, dict | None):
-        raise ValueError(f"{path} must hold a mapping, `name: value` on each line, got {settings!r}.")
-    return settings or {}
-
-
-def mapping(name: str, value: Any) -> dict:
-    """
-    A setting that is a mapping in a YAML file, and JSON as a flag.
-
-    Raises:
-        ValueError: for anything else.
-    """
-    try:
-        read = json.loads(value) if isinstance(value, str) else {} if value is None else value
-    except json.JSONDecodeError as error:
-        raise ValueError(f"`{name}` must be a mapping, as a flag in JSON, got {value!r}: {error}.") from error
-    if not isinstance(read, dict):
-        raise ValueError(f"`{name}` must be a mapping, as a flag in JSON, got {value!r}.")
-    return read
-
-
-def typed_settings(settings: dict[str, Any], types: Iterable[type], known: set[str], where: str) -> dict[str, Any]:
-    """
-    Settings that are no flags, such as those of a file, with the types and the checks of the flags of their names.
-
-    Args:
-        types: the dataclasses that have the settings.
-        known: those of their settings that may be set.
-        where: names the settings in errors.
-
-    Raises:
-        ValueError: for an unknown setting, or a value that its flag would not take.
-    """
-    refuse_unknown(settings, known, where)
-    # A flag that is on comes with one that turns it off, under the same name.
-    flags = {action.dest: action for action in reversed(HfArgumentParser(types)._actions)}
-    hints = {name: hint for kind in types for name, hint in typing.get_type_hints(kind).items()}
-    return {name: _typed(value, flags[name], hints[name], where) for name, value in settings.items()}
-
-
-def _typed(value: Any, flag: argparse.Action, hint: Any, where: str) -> Any:
-    kinds = {typing.get_origin(kind) or kind for kind in (hint, *typing.get_args(hint))}
-    if (value is None and NoneType in kinds) or (isinstance(value, dict) and dict in kinds):
-        return value
-    try:
-        if list in kinds and isinstance(value, list):
-            return [_of_flag(item, flag) for item in value]
-        return [_of_flag(value, flag)] if flag.nargs == "+" else _of_flag(value, flag)
-    except (TypeError, ValueError, argparse.ArgumentTypeError) as error:
-        nouns = {int: "a whole number", float: "a number", str: "text", string_to_bool: "true or false"}
-        right = f"one of {', '.join(map(str, flag.choices))}" if flag.choices else nouns.get(flag.type, f"{hint}")
-        right = f"a list, each {right}" if flag.nargs == "+" else right
-        right += " or a mapping" * (dict in kinds) + " or null" * (NoneType in kinds)
-        raise ValueError(f"{where}: `{flag.dest}` must be {right}, got {value!r}.") from error
-
-
-def _of_flag(value: Any, flag: argparse.Action) -> Any:
-    """One value as if it had been written behind the flag."""
-    if (
-        value is None
-        or isinstance(value, list | dict)
-        or (isinstance(value, bool) and flag.type is not string_to_bool)
-    ):
-        raise TypeError(f"no value of a flag: {value!r}")
-    typed = flag.type(str(value))
-    if flag.choices and typed not in flag.choices:
-        raise ValueError(f"no choice: {value!r}")
-    return typed
 
 
 @dataclass
@@ -189,7 +62,7 @@ class AttentionArguments:
         self.per_attention = mapping("per_attention", self.per_attention)
         refuse_unknown(self.per_attention, self.names, "`per_attention`")
         types = (type(self), TrainingArguments)
-        known = set().union(*map(_names, types)) - {*_OF_THE_COMPARISON, *OF_A_RUN, "output_dir", "push_to_hub"}
+        known = set().union(*map(names_of, types)) - {*_OF_THE_COMPARISON, *OF_A_RUN, "output_dir", "push_to_hub"}
         self.per_attention = {
             name: typed_settings(mapping(f"per_attention.{name}", own), types, known, f"`per_attention` of {name}")
             for name, own in self.per_attention.items()
@@ -208,8 +81,8 @@ class AttentionArguments:
             attention: one of `names`.
             changes: settings that go over all others.
         """
-        own = {name: value for name, value in self._own(attention).items() if name in _names(type(self))}
-        fields = {**dataclasses.asdict(self), **own, **changes}
+        own = {name: value for name, value in self._own(attention).items() if name in names_of(type(self))}
+        fields = {**asdict(self), **own, **changes}
         for name in _OF_THE_COMPARISON:
             del fields[name]
         if "dropout" in fields:
@@ -221,7 +94,7 @@ class AttentionArguments:
 
     def training_fields(self, attention: str) -> dict[str, Any]:
         """The settings of one of the attentions that are Trainer's, such as its learning rate."""
-        return {name: value for name, value in self._own(attention).items() if name not in _names(type(self))}
+        return {name: value for name, value in self._own(attention).items() if name not in names_of(type(self))}
 
     def _own(self, attention: str) -> dict[str, Any]:
         return self.per_attention.get(attention, {})
@@ -233,7 +106,7 @@ class ComparisonArguments(TrainingArguments):
 
     output_dir: str = field(default="outputs/run", metadata={"help": "Folder of this run and no other."})
     overwrite: bool = field(default=False, metadata={"help": "Replace the run that the output folder holds."})
-    resume: bool = field(
+    resume_from_checkpoint: bool = field(
         default=False, metadata={"help": "Go on with the run that the output folder holds, as if it had not stopped."}
     )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2, 3, 4], metadata={"help": "One training run for each."})
@@ -293,8 +166,10 @@ class ComparisonArguments(TrainingArguments):
             raise ValueError(f"`seeds` must name at least one seed and each once, got {self.seeds}.")
         if min(self.seeds) < 0 or max(self.seeds) >= 2**32:
             raise ValueError(f"`seeds` must be from 0 to 2**32 - 1, got {self.seeds}.")
-        if self.overwrite and self.resume:
-            raise ValueError("`overwrite` replaces the run that `resume` would go on with; pass one of them.")
+        if self.overwrite and self.resume_from_checkpoint:
+            raise ValueError(
+                "`overwrite` replaces the run that `resume_from_checkpoint` would go on with; pass one of them."
+            )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ValueError(f"`ema_decay` must be between 0 and 1, got {self.ema_decay}.")
         sharding = ("ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")
@@ -388,39 +263,12 @@ class SeriesTrainingArguments(ComparisonArguments):
     lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
 
 
-def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
-    """
-    Reads flags, and before them the settings of a YAML file if the first argument is one: `run.yaml --seeds 0`.
-
-    Raises:
-        ValueError: for a setting or a flag that no dataclass has, or a setting that its flag would not take.
-    """
-    argv = sys.argv[1:] if argv is None else argv
-    # An abbreviation would be taken for whatever begins like it.
-    parser = HfArgumentParser(dataclass_types, allow_abbrev=False)
-    known = set().union(*map(_names, dataclass_types)) - set(OF_A_RUN)
-    if argv and argv[0].endswith((".yaml", ".yml")):
-        parser.set_defaults(**typed_settings(_read_settings(argv[0]), dataclass_types, known, argv[0]))
-        argv = argv[1:]
-    unread = parser.parse_known_args(argv)[1]
-    # Behind an unknown flag come its values.
-    flags = [word.partition("=")[0][2:].replace("-", "_") for word in unread if word.startswith("--")]
-    refuse_unknown(flags or unread, known, "the command line")
-    given = [word.partition("=")[0][2:].replace("-", "_") for word in argv if word.startswith("--")]
-    refuse_unknown(set(given).intersection(OF_A_RUN), known, "the command line")
-    return parser.parse_args_into_dataclasses(argv)
-
-
 __all__ = [
-    "OF_A_RUN",
     "AttentionArguments",
     "ComparisonArguments",
     "SeriesDataArguments",
     "SeriesModelArguments",
     "SeriesTrainingArguments",
-    "mapping",
     "parse_arguments",
     "refuse_below_one",
-    "refuse_unknown",
-    "typed_settings",
 ]

@@ -1,9 +1,7 @@
-"""Attentions beside their baseline on one task: every run over the seeds, then one checkpoint with its card."""
+"""Attentions compared with their baseline on one task: every run over the seeds, then one checkpoint with its card."""
 
-import contextlib
 import datetime
 import json
-import os
 import shutil
 import tempfile
 from dataclasses import asdict, replace
@@ -11,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel, PrinterCallback, ProgressCallback, set_seed
+from accelerate import PartialState
+from transformers import PreTrainedConfig, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.checkpoint import save_checkpoint
@@ -21,10 +20,7 @@ from hf_primaldual.hub.results import SCHEMA_VERSION, save_results, write_atomic
 from hf_primaldual.measure import efficiency_point, environment
 
 from .arguments import AttentionArguments, ComparisonArguments
-from .callbacks import RunProgress
-from .checkpoints import clear_broken_checkpoints, last_whole_checkpoint, together
 from .curves import plot_learning_curves
-from .metrics import compute_accuracy_and_loss
 from .runs import (
     BEGUN,
     claim_output_folder,
@@ -33,15 +29,17 @@ from .runs import (
     compare,
     format_table,
     is_own_run,
+    last_checkpoint,
     own_runs,
     release,
     summarize,
 )
 from .search import search_settings
 from .task import Task
-from .trainer import ComparisonTrainer
+from .trainer import ComparisonTrainer, build_trainer
 
 _CURVES = "learning_curves.png"
+Configs = dict[str, PreTrainedConfig]
 
 
 def run_comparison(
@@ -51,14 +49,15 @@ def run_comparison(
     Trains the baseline and every attention with every seed, measures what they cost, and writes the checkpoint of the
     best attention on validation with its results and card. With `args.search` it searches settings instead.
 
-    Killed in a step or while it saves, it goes on with `args.resume`: finished runs are kept, the one that was running
-    starts from its last whole checkpoint and ends as if nothing had happened.
+    Killed in a step or while it saves, it goes on with `args.resume_from_checkpoint`: finished runs are kept, the one
+    that was running starts from its last whole checkpoint and ends as if nothing had happened.
 
     Args:
         argv: the command's arguments, for the record; by default those of this process.
 
     Returns:
-        The folder of the checkpoint; with `args.search` the file of settings that was found.
+        The folder of the checkpoint, in processes but the first the output folder; with `args.search` the file of
+        settings that was found.
 
     Raises:
         FileExistsError: when the output folder holds another run.
@@ -67,286 +66,89 @@ def run_comparison(
     """
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    # Every setting is looked at before the first step is trained.
-    configs = {name: task.config(name) for name in model_args.names}
-    arguments = {name: replace(args, **model_args.training_fields(name)) for name in configs}
-    with torch.device("meta"):
-        for config in configs.values():
-            _model(task, config)
-    for tokens in args.efficiency_tokens:
-        task.measured(configs[model_args.baseline], tokens)
     output = Path(args.output_dir)
-    settings = {"command": command_line(argv), **_settings(task, model_args, args, configs)}
-    if args.push_to_hub:
-        _check_push(args, without_places({**settings, "data": task.source}))
-    if args.results_dir is not None:
-        _check_kept(Path(args.results_dir), task.source["name"].lower())
-    with _main_process(args) as is_main:
-        if is_main:
-            _claim(output, settings, args)
-            # The bars for files written in no time would only come between those of the runs.
-            disable_progress_bar()
-    if args.resume and (finished := _finished(output)):
-        print(f"nothing is left to do: {finished}")
-        if args.should_save:
-            _push(finished, args)
-        return finished
-    if args.search:
-        return search_settings(task, model_args, args, output)
+    configs = {name: task.config(name) for name in model_args.names}
+    run_args = {name: replace(args, **model_args.training_fields(name)) for name in configs}
+    settings = _settings(task, model_args, args, configs)
+    command = command_line(argv)
+    _check(task, configs, model_args.baseline, args, {"command": command, **settings})
 
     if args.should_save:
-        print(f"training {', '.join(configs)} on {task.source['name']}, seeds {args.seeds}", flush=True)
-    runs = [
-        train_run(
-            task,
-            configs[name],
-            arguments[name],
-            seed,
-            output / "runs" / f"{name}-{seed}",
-        )
-        for seed in args.seeds
-        for name in configs
-    ]
-    runs.sort(key=lambda run: model_args.names.index(run["attention"]))
-    folder = output
-    with _main_process(args) as is_main:
-        if is_main:
-            folder = _publish(task, configs, model_args, args, runs, settings)
-            _push(folder, args)
-    return folder
-
-
-def train_run(
-    task: Task, config: PreTrainedConfig, args: ComparisonArguments, seed: int, folder: Path
-) -> dict[str, Any]:
-    """
-    Trains one model, keeps the best epoch on validation, then reads the test set once.
-
-    Args:
-        folder: of this run: Trainer's checkpoints, and at the end `run.json` and the weights in `model`. A run that it
-            holds already is not trained again.
-
-    Returns:
-        The run's entry for `results.json`, and its `history` of losses and accuracies.
-    """
-    record = folder / "run.json"
-    if record.exists():
-        return json.loads(record.read_text(encoding="utf-8"))
-    with _main_process(args) as is_main:
-        if is_main:
-            if folder.exists() and not is_own_run(folder):
-                raise FileExistsError(f"{folder} holds what no run of this package left; move it, and --resume.")
-            folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(folder / BEGUN, json.dumps({"attention": config.attention, "seed": seed}) + "\n")
-    set_seed(seed)
-    trainer = build_trainer(task, config, args, seed, folder)
-    trained = trainer.train(resume_from_checkpoint=_start(args, folder))
-    trainer.keep_average()
-    validation = trainer.evaluate(metric_key_prefix="validation")
-    test = trainer.evaluate(task.splits["test"], metric_key_prefix="test")
-    run = {
-        "attention": config.attention,
-        "seed": seed,
-        "best_epoch": _best_epoch(trainer),
-        "epochs": trainer.state.epoch,
-        "validation_accuracy": validation["validation_accuracy"],
-        "validation_loss": validation["validation_loss"],
-        "test_accuracy": test["test_accuracy"],
-        "test_loss": test["test_loss"],
-        "train_seconds": round(trainer.elapsed(), 2),
-        "steps": trained.global_step,
-        "released": False,
-        "history": _history(trainer),
-    }
-    with _main_process(args) as is_main:
-        trainer.save_model(str(folder / "model"))
-        if is_main:
-            write_atomically(record, json.dumps(run, indent=2) + "\n")
-            for checkpoint in folder.glob("checkpoint-*"):
-                shutil.rmtree(checkpoint)
-    return run
-
-
-def build_trainer(
-    task: Task, config: PreTrainedConfig, args: ComparisonArguments, seed: int, folder: Path, **changes: Any
-) -> ComparisonTrainer:
-    """The trainer of one run; `changes` go over its arguments."""
-    name = f"{config.attention}-{seed}"
-    if "tensorboard" in args.report_to:
-        # By default it would write into the folder of the run, which is cleared when all runs have ended.
-        os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs" / name)
-    # What goes to the Hub is the checkpoint of all runs together, at the end, and not Trainer's of each.
-    changes.setdefault("push_to_hub", False)
-    args = replace(args, output_dir=str(folder), seed=seed, run_name=f"{task.source['name']}-{name}")
-    model = {"model_init": changes.pop("model_init")} if "model_init" in changes else {"model": _model(task, config)}
-    optimizer = (torch.optim.RAdam, {"lr": args.learning_rate, "weight_decay": args.weight_decay})
-    trainer = ComparisonTrainer(
-        **model,
-        args=replace(args, **changes),
-        train_dataset=task.splits["train"],
-        eval_dataset=task.splits["validation"],
-        data_collator=task.collate,
-        train_collate=task.collate_train,
-        train_sampler=task.train_sampler,
-        compute_loss_func=task.compute_loss,
-        processing_class=task.processor,
-        compute_metrics=compute_accuracy_and_loss,
-        optimizer_cls_and_kwargs=optimizer if args.optimizer == "radam" else None,
-        ema_decay=args.ema_decay,
-    )
-    trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
-    if not args.disable_tqdm:
-        trainer.add_callback(RunProgress(f"{config.attention}, seed {seed}"))
-    return trainer
-
-
-def _model(task: Task, config: PreTrainedConfig) -> PreTrainedModel:
-    return task.model_class(config)
-
-
-def _start(args: ComparisonArguments, folder: Path) -> str | None:
-    """The checkpoint that a run starts from, after what a broken one left has been removed."""
-    with _main_process(args) as is_main:
-        if is_main:
-            clear_broken_checkpoints(folder)
-    checkpoint = last_whole_checkpoint(folder)
-    return None if checkpoint is None else str(checkpoint)
-
-
-def _claim(output: Path, settings: dict[str, Any], args: ComparisonArguments) -> None:
-    """Takes the output folder for this comparison, or checks that the one it holds had the same settings."""
-    record = output / "settings.json"
-    if args.resume and record.exists():
-        begun = json.loads(record.read_text(encoding="utf-8"))
-        asked = json.loads(json.dumps(settings))
-        differing = sorted(
-            key for key in begun.keys() | asked.keys() if key != "command" and begun.get(key) != asked.get(key)
-        )
-        if differing:
-            raise ValueError(
-                f"`resume`: the run in {output} was begun with other settings of {', '.join(differing)}; "
-                "pass the same, or name a new folder."
-            )
-        return
-    claim_output_folder(output, args.overwrite)
-    write_atomically(record, json.dumps(settings, indent=2) + "\n")
-
-
-def _finished(output: Path) -> Path | None:
-    """The checkpoint of a comparison that ended."""
-    results = None if own_runs(output) else next(output.glob("*/results.json"), None)
-    return results and results.parent
-
-
-def _publish(
-    task: Task,
-    configs: dict[str, PreTrainedConfig],
-    model_args: AttentionArguments,
-    args: ComparisonArguments,
-    runs: list[dict[str, Any]],
-    settings: dict[str, Any],
-) -> Path:
-    """Measures, and writes the checkpoint of the released run with results and card."""
-    output, names = Path(args.output_dir), model_args.names
-    best = release(runs, model_args.attention)
-    print("measuring time, memory and operations", flush=True)
-    points = []
-    for tokens in dict.fromkeys((task.lengths[1], *args.efficiency_tokens)):
-        batch = args.per_device_train_batch_size if tokens == task.lengths[1] else 1
-        models = {
-            name: _model(task, task.measured(config, tokens)).to(args.device) for name, config in configs.items()
+        _claim(output, {"command": command, **settings}, args)
+        # The bars for files written in no time would only come between those of the runs.
+        disable_progress_bar()
+    PartialState().wait_for_everyone()
+    if args.search:
+        return search_settings(task, model_args, args, output)
+    folder = _finished(output) if args.resume_from_checkpoint else None
+    if folder is not None:
+        print(f"nothing is left to do: {folder}")
+    else:
+        if args.should_save:
+            print(f"training {', '.join(configs)} on {task.source['name']}, seeds {args.seeds}", flush=True)
+        runs = []
+        for seed in args.seeds:
+            for name in configs:
+                run_folder = output / "runs" / f"{name}-{seed}"
+                runs.append(train_run(task, configs[name], run_args[name], seed, run_folder))
+        if not args.should_save:
+            return output
+        runs.sort(key=lambda run: model_args.names.index(run["attention"]))
+        best = release(runs, model_args.attention)
+        results = {
+            "schema": SCHEMA_VERSION,
+            "command": command,
+            "date": datetime.date.today().isoformat(),
+            "model_name": f"primal-dual-{task.source['name'].lower()}-{best['attention'].replace('+', '-')}",
+            "task": task.kind,
+            "attention": best["attention"],
+            "attentions": model_args.attention,
+            "baseline": model_args.baseline,
+            "license": args.model_license,
+            "dataset": without_places({**task.source, **task.sizes, "classes": len(task.class_names)}),
+            "settings": without_places(settings),
+            "runs": [{key: value for key, value in run.items() if key != "history"} for run in runs],
+            "summary": {name: summarize(runs, name) for name in configs},
+            "comparisons": compare(runs, model_args.attention, model_args.baseline),
+            "efficiency": _measure(task, configs, model_args.baseline, args),
+            "plots": [_CURVES],
+            **environment(),
         }
-        inputs = {name: tensor.to(args.device) for name, tensor in task.measuring_batch(batch, tokens).items()}
-        points.append(efficiency_point(models, inputs, model_args.baseline, tokens=tokens))
-    command = settings.pop("command")
-    results = {
-        "schema": SCHEMA_VERSION,
-        "command": command,
-        "date": datetime.date.today().isoformat(),
-        "model_name": f"primal-dual-{task.source['name'].lower()}-{best['attention'].replace('+', '-')}",
-        "task": task.kind,
-        "attention": best["attention"],
-        "attentions": model_args.attention,
-        "baseline": model_args.baseline,
-        "license": args.model_license,
-        "dataset": without_places({**task.source, **task.sizes, "classes": len(task.class_names)}),
-        "settings": without_places(settings),
-        "runs": [{key: value for key, value in run.items() if key != "history"} for run in runs],
-        "summary": {name: summarize(runs, name) for name in names},
-        "comparisons": compare(runs, model_args.attention, model_args.baseline),
-        "efficiency": points,
-        "plots": [_CURVES],
-        **environment(),
-    }
-    run_folder = output / "runs" / f"{best['attention']}-{best['seed']}"
-    model = task.model_class.from_pretrained(run_folder / "model")
-    with tempfile.TemporaryDirectory() as place:
-        curves = Path(place) / _CURVES
-        plot_learning_curves(runs, names, curves)
-        folder = save_checkpoint(output / results["model_name"], model, task.processor, results, [curves])
-    if args.results_dir is not None:
-        kept = Path(args.results_dir)
-        kept.mkdir(parents=True, exist_ok=True)
-        save_results(results, kept / f"{task.source['name'].lower()}.json")
-        shutil.copyfile(folder / _CURVES, kept / f"{task.source['name'].lower()}.png")
-    clear_runs(output)
-    print(format_table(results))
-    print(f"\ncheckpoint: {folder}\ncard:       {folder / 'README.md'}, with how to load it")
-    print(f"results:    {folder / 'results.json'}")
+        folder = _write(task, results, runs, best, args)
+    if args.push_to_hub and args.should_save:
+        to = {"private": bool(args.hub_private_repo), "revision": args.hub_revision, "token": args.hub_token}
+        print(publish(folder, args.hub_model_id, **to))
     return folder
 
 
-def _check_push(args: ComparisonArguments, shown: dict[str, Any]) -> None:
-    """Refuses before the first step what publishing would refuse after the last."""
-    if "/" not in (args.hub_model_id or ""):
-        raise ValueError(f"`push_to_hub` needs `hub_model_id`, an owner/name, got {args.hub_model_id!r}.")
-    if not args.model_license:
-        raise ValueError("`push_to_hub` needs `model_license`, such as apache-2.0: a licence is stated, not guessed.")
-    check_text("the card of these settings", json.dumps(shown, ensure_ascii=False))
-
-
-def _check_kept(folder: Path, name: str) -> None:
-    """Refuses before the first step to write over files of `results_dir` that are no results."""
-    results, picture = folder / f"{name}.json", folder / f"{name}.png"
-    other = picture if picture.exists() and not results.exists() else None
-    if results.exists() and '"schema"' not in results.read_text(encoding="utf-8"):
-        other = results
-    if other is not None:
-        raise FileExistsError(f"`results_dir`: {other} is not of results of this package; move it.")
-
-
-def _push(folder: Path, args: ComparisonArguments) -> None:
-    """Publishes the checkpoint where the arguments ask for it, in one commit."""
+def _check(task: Task, configs: Configs, baseline: str, args: ComparisonArguments, shown: dict[str, Any]) -> None:
+    """Refuses before the first step what would fail later."""
+    with torch.device("meta"):
+        for config in configs.values():
+            task.model_class(config)
+    for tokens in args.efficiency_tokens:
+        task.measured(configs[baseline], tokens)
     if args.push_to_hub:
-        private, revision = bool(args.hub_private_repo), args.hub_revision
-        print(publish(folder, args.hub_model_id, private=private, revision=revision, token=args.hub_token))
-
-
-@contextlib.contextmanager
-def _main_process(args: ComparisonArguments):
-    """Whether this process is the one that writes; the others wait until it has, and end with it if it fails."""
-    with together("what comes before the next step"):
-        yield args.should_save
-
-
-def _best_epoch(trainer: ComparisonTrainer) -> float:
-    """The epoch whose weights the model now has: the best on validation, or the last if none was to be chosen."""
-    state = trainer.state
-    evaluations = [entry for entry in state.log_history if f"eval_{trainer.args.metric_for_best_model}" in entry]
-    if state.best_metric is None or not evaluations:
-        return state.epoch
-    return next(entry["epoch"] for entry in evaluations if entry["step"] == state.best_global_step)
-
-
-def _history(trainer: ComparisonTrainer) -> list[dict[str, float]]:
-    """What was logged of losses and accuracies, by epoch and step."""
-    shown = ("epoch", "step", "loss", "eval_loss", "eval_accuracy")
-    entries = [{key: entry[key] for key in shown if key in entry} for entry in trainer.state.log_history]
-    return [entry for entry in entries if len(entry) > 2]
+        if "/" not in (args.hub_model_id or ""):
+            raise ValueError(f"`push_to_hub` needs `hub_model_id`, an owner/name, got {args.hub_model_id!r}.")
+        if not args.model_license:
+            raise ValueError(
+                "`push_to_hub` needs `model_license`, such as apache-2.0: a licence is stated, not guessed."
+            )
+        shown = without_places({**shown, "data": task.source})
+        check_text("the card of these settings", json.dumps(shown, ensure_ascii=False))
+    if args.results_dir is not None:
+        kept = Path(args.results_dir, f"{task.source['name'].lower()}.json")
+        picture = kept.with_suffix(".png")
+        other = picture if picture.exists() and not kept.exists() else None
+        if kept.exists() and '"schema"' not in kept.read_text(encoding="utf-8"):
+            other = kept
+        if other is not None:
+            raise FileExistsError(f"`results_dir`: {other} is not of results of this package; move it.")
 
 
 def _settings(
-    task: Task, model_args: AttentionArguments, args: ComparisonArguments, configs: dict[str, PreTrainedConfig]
+    task: Task, model_args: AttentionArguments, args: ComparisonArguments, configs: Configs
 ) -> dict[str, Any]:
     """What the card tells of a comparison's settings, and what a resumed one must share."""
     model = {key: value for key, value in asdict(model_args).items() if key not in ("attention", "per_attention")}
@@ -378,4 +180,130 @@ def _settings(
     }
 
 
-__all__ = ["build_trainer", "run_comparison", "train_run"]
+def _claim(output: Path, settings: dict[str, Any], args: ComparisonArguments) -> None:
+    """Takes the output folder for this comparison, or checks that the one it holds had the same settings."""
+    record = output / "settings.json"
+    if not (args.resume_from_checkpoint and record.exists()):
+        claim_output_folder(output, args.overwrite)
+        write_atomically(record, json.dumps(settings, indent=2) + "\n")
+        return
+    begun, asked = json.loads(record.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+    compared = (begun.keys() | asked.keys()) - {"command"}
+    if differing := sorted(key for key in compared if begun.get(key) != asked.get(key)):
+        raise ValueError(
+            f"`resume_from_checkpoint`: the run in {output} was begun with other settings of {', '.join(differing)}; "
+            "pass the same, or name a new folder."
+        )
+
+
+def _finished(output: Path) -> Path | None:
+    """The checkpoint of a comparison that ended."""
+    results = None if own_runs(output) else next(output.glob("*/results.json"), None)
+    return results and results.parent
+
+
+def train_run(
+    task: Task, config: PreTrainedConfig, args: ComparisonArguments, seed: int, folder: Path
+) -> dict[str, Any]:
+    """
+    Trains one model, keeps the best epoch on validation, then reads the test set once.
+
+    Args:
+        folder: of this run: Trainer's checkpoints, and at the end `run.json` and the weights in `model`. A run that it
+            holds already is not trained again.
+
+    Returns:
+        The run's entry for `results.json`, and its `history` of losses and accuracies.
+    """
+    record = folder / "run.json"
+    if record.exists():
+        return json.loads(record.read_text(encoding="utf-8"))
+    if args.should_save:
+        if folder.exists() and not is_own_run(folder):
+            raise FileExistsError(
+                f"{folder} holds what no run of this package left; move it, and --resume_from_checkpoint."
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / BEGUN, json.dumps({"attention": config.attention, "seed": seed}) + "\n")
+    set_seed(seed)
+    trainer = build_trainer(task, config, args, seed, folder)
+    checkpoint = last_checkpoint(folder)
+    trained = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+    trainer.keep_average()
+    validation = trainer.evaluate(metric_key_prefix="validation")
+    test = trainer.evaluate(task.splits["test"], metric_key_prefix="test")
+    run = {
+        "attention": config.attention,
+        "seed": seed,
+        "best_epoch": _best_epoch(trainer),
+        "epochs": trainer.state.epoch,
+        "validation_accuracy": validation["validation_accuracy"],
+        "validation_loss": validation["validation_loss"],
+        "test_accuracy": test["test_accuracy"],
+        "test_loss": test["test_loss"],
+        "train_seconds": round(trainer.elapsed(), 2),
+        "steps": trained.global_step,
+        "released": False,
+        "history": _history(trainer),
+    }
+    trainer.save_model(str(folder / "model"))
+    if args.should_save:
+        write_atomically(record, json.dumps(run, indent=2) + "\n")
+        for checkpoint in folder.glob("checkpoint-*"):
+            shutil.rmtree(checkpoint)
+    return run
+
+
+def _best_epoch(trainer: ComparisonTrainer) -> float:
+    """The epoch whose weights the model now has: the best on validation, or the last if none was to be chosen."""
+    state = trainer.state
+    evaluations = [entry for entry in state.log_history if f"eval_{trainer.args.metric_for_best_model}" in entry]
+    if state.best_metric is None or not evaluations:
+        return state.epoch
+    return next(entry["epoch"] for entry in evaluations if entry["step"] == state.best_global_step)
+
+
+def _history(trainer: ComparisonTrainer) -> list[dict[str, float]]:
+    """What was logged of losses and accuracies, by epoch and step."""
+    shown = ("epoch", "step", "loss", "eval_loss", "eval_accuracy")
+    entries = [{key: entry[key] for key in shown if key in entry} for entry in trainer.state.log_history]
+    return [entry for entry in entries if len(entry) > 2]
+
+
+def _measure(task: Task, configs: Configs, baseline: str, args: ComparisonArguments) -> list[dict[str, Any]]:
+    """Time, memory and operations at the data's own length, in batches as trained, and at each asked length."""
+    print("measuring time, memory and operations", flush=True)
+    points = []
+    for tokens in dict.fromkeys((task.lengths[1], *args.efficiency_tokens)):
+        batch = args.per_device_train_batch_size if tokens == task.lengths[1] else 1
+        models = {
+            name: task.model_class(task.measured(config, tokens)).to(args.device) for name, config in configs.items()
+        }
+        inputs = {name: tensor.to(args.device) for name, tensor in task.measuring_batch(batch, tokens).items()}
+        points.append(efficiency_point(models, inputs, baseline, tokens=tokens))
+    return points
+
+
+def _write(
+    task: Task, results: dict[str, Any], runs: list[dict[str, Any]], best: dict[str, Any], args: ComparisonArguments
+) -> Path:
+    """Writes the checkpoint of the released run with results, card and curves, and clears the runs."""
+    output = Path(args.output_dir)
+    model = task.model_class.from_pretrained(output / "runs" / f"{best['attention']}-{best['seed']}" / "model")
+    with tempfile.TemporaryDirectory() as place:
+        curves = Path(place) / _CURVES
+        plot_learning_curves(runs, tuple(results["summary"]), curves)
+        folder = save_checkpoint(output / results["model_name"], model, task.processor, results, [curves])
+    if args.results_dir is not None:
+        kept = Path(args.results_dir)
+        kept.mkdir(parents=True, exist_ok=True)
+        save_results(results, kept / f"{task.source['name'].lower()}.json")
+        shutil.copyfile(folder / _CURVES, kept / f"{task.source['name'].lower()}.png")
+    clear_runs(output)
+    print(format_table(results))
+    print(f"\ncheckpoint: {folder}\ncard:       {folder / 'README.md'}, with how to load it")
+    print(f"results:    {folder / 'results.json'}")
+    return folder
+
+
+__all__ = ["run_comparison", "train_run"]

@@ -5,6 +5,7 @@ from os import PathLike
 import torch
 from torch.nn import functional as F
 from transformers import AutoImageProcessor, AutoModelForImageClassification, BaseImageProcessor, PreTrainedModel
+from transformers.modeling_outputs import ImageClassifierOutput
 
 from .augmentation import soft_target_cross_entropy
 
@@ -20,10 +21,15 @@ class DistillationLoss:
         teacher: a classifier of the same classes, on images of the student's size.
         teacher_processor, student_processor: their `image_mean` and `image_std` say how to go from one normalization
             to the other.
+        label_smoothing: share of a label that is spread over all classes.
     """
 
     def __init__(
-        self, teacher: PreTrainedModel, teacher_processor: BaseImageProcessor, student_processor: BaseImageProcessor
+        self,
+        teacher: PreTrainedModel,
+        teacher_processor: BaseImageProcessor,
+        student_processor: BaseImageProcessor,
+        label_smoothing: float = 0.0,
     ):
         self.teacher = teacher.eval().requires_grad_(False)
         moments = [
@@ -33,7 +39,7 @@ class DistillationLoss:
         ]
         student_mean, student_std, teacher_mean, teacher_std = moments
         self._scale, self._shift = student_std / teacher_std, (student_mean - teacher_mean) / teacher_std
-        self._classes = None
+        self._label_smoothing, self._classes = label_smoothing, None
 
     @torch.no_grad()
     def see(self, inputs: dict[str, torch.Tensor], training: bool) -> None:
@@ -49,17 +55,15 @@ class DistillationLoss:
         """As `soft_target_cross_entropy`, for the outputs of a model with a distillation head."""
         if self._classes is None:
             return soft_target_cross_entropy(outputs, labels, num_items_in_batch)
-        losses = []
-        for logits, targets in ((outputs.cls_logits, labels), (outputs.distillation_logits, self._classes)):
-            loss = F.cross_entropy(logits, targets, reduction="mean" if num_items_in_batch is None else "sum")
-            if num_items_in_batch is not None:
-                loss = loss / (num_items_in_batch / (labels.shape[1] if labels.ndim == 2 else 1))
-            losses.append(loss)
-        return (losses[0] + losses[1]) / 2
+        # In the form of the labels, whose entries `num_items_in_batch` counts.
+        taught = self._classes if labels.ndim == 1 else F.one_hot(self._classes, labels.shape[1]).float()
+        own, other = (ImageClassifierOutput(logits=x) for x in (outputs.cls_logits, outputs.distillation_logits))
+        loss = soft_target_cross_entropy(own, labels, num_items_in_batch, self._label_smoothing)
+        return (loss + soft_target_cross_entropy(other, taught, num_items_in_batch)) / 2
 
 
 def distillation_loss(
-    teacher: str | PathLike, classes: int, student_processor: BaseImageProcessor
+    teacher: str | PathLike, classes: int, student_processor: BaseImageProcessor, label_smoothing: float = 0.0
 ) -> DistillationLoss:
     """
     The loss with a teacher of the Hub or of a folder, its image processor beside it.
@@ -74,7 +78,7 @@ def distillation_loss(
             f"`teacher` must tell the {classes} classes of the data apart, but {teacher} knows "
             f"{model.config.num_labels}."
         )
-    return DistillationLoss(model, AutoImageProcessor.from_pretrained(teacher), student_processor)
+    return DistillationLoss(model, AutoImageProcessor.from_pretrained(teacher), student_processor, label_smoothing)
 
 
 __all__ = ["DistillationLoss", "distillation_loss"]

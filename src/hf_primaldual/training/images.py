@@ -1,40 +1,119 @@
-"""Images as a task: their preparation, and the vision transformer that learns them."""
+"""Images as a task: their settings, their preparation, and the vision transformer that learns them."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, IterableDatasetDict, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 from transformers import BaseImageProcessor, ViTImageProcessorPil
+from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
-from hf_primaldual.data import decode_image, describe_fashion_mnist, load_fashion_mnist, load_images
+from hf_primaldual.data import decode_image, load_images
 from hf_primaldual.data.splits import cut_validation, draw
 
-from .arguments import ComparisonArguments
-from .augmentation import (
-    AugmentationArguments,
-    Mixup,
-    RandAugment,
-    RepeatedSampler,
-    random_erasing,
-    random_flip,
-    random_resized_crop,
-    random_shift,
-    soft_target_cross_entropy,
-)
+from .arguments import AttentionArguments, ComparisonArguments, refuse_below_one
+from .augmentation import Augmentation, AugmentationArguments, RepeatedSampler, soft_target_cross_entropy
 from .distillation import distillation_loss
-from .image_arguments import ImageDataArguments, ImageModelArguments
 from .task import EXAMPLE_ID, Task, with_ids
 
 # Up to this many pixels a side, images are decoded once and kept as raw bytes: decoding would take longer than a step.
 _SMALL = 64
 # Grey images are read as colour, as pipelines of transformers hand them over.
 _CHANNELS = 3
+
+
+@dataclass
+class ImageDataArguments(AugmentationArguments):
+    """Which images are trained on, and what is done to them."""
+
+    dataset: str = field(
+        default="digits",
+        metadata={"help": "digits, fashion-mnist, a folder of images or of parquet files, or an id of the Hub."},
+    )
+    data_folder: str | None = field(
+        default=None,
+        metadata={"help": "Folder of Fashion-MNIST's files. Default: in Debian's package, see `make data`."},
+    )
+    name: str | None = field(default=None, metadata={"help": "Name in results and card. Default: of the data set."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read while training, without a cache; needs --max_steps."}
+    )
+    shuffle_buffer: int = field(default=10_000, metadata={"help": "Images among which a stream draws the next."})
+    test_split: str = field(default="test", metadata={"help": "test, or validation as for ImageNet."})
+    image_column: str | None = field(default=None, metadata={"help": "Column of images, if it is not clear."})
+    label_column: str | None = field(default=None, metadata={"help": "Column of classes, if it is not clear."})
+    revision: str | None = field(default=None, metadata={"help": "Revision of a data set of the Hub."})
+    validation_share: float = field(
+        default=0.1,
+        metadata={"help": "Share of the training set, cut out by class, where there is no validation set."},
+    )
+    train_examples: int | None = field(
+        default=None, metadata={"help": "Use so many training images, validation included; drawn once, by class."}
+    )
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.streaming and self.train_examples is not None:
+            raise ValueError("`train_examples` draws by class, which a stream cannot; leave one of them out.")
+        if self.streaming and self.repeated_augmentation > 1:
+            raise ValueError("`repeated_augmentation` draws from the whole training set, not from a stream.")
+
+
+@dataclass
+class ImageModelArguments(AttentionArguments):
+    """The vision transformer, by default DeiT-tiny."""
+
+    image_size: int = field(default=224, metadata={"help": "Height and width the images are brought to."})
+    patch_size: int = field(default=16, metadata={"help": "Height and width of a patch."})
+    num_channels: int = field(
+        default=3, metadata={"help": "3: grey images are read as colour, as pipelines of transformers hand them over."}
+    )
+    hidden_size: int = field(default=192, metadata={"help": "Width."})
+    num_hidden_layers: int = field(default=12, metadata={"help": "Layers."})
+    num_attention_heads: int = field(default=3, metadata={"help": "Heads."})
+    intermediate_size: int = field(default=768, metadata={"help": "Width inside the feed-forward blocks."})
+    dropout: float = field(default=0.0, metadata={"help": "Dropout of attention maps and sublayers."})
+    drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of the last layer."})
+    pooling: str = field(default="cls", metadata={"help": "Input of the classifier, cls or mean."})
+    distillation_token: bool = field(default=False, metadata={"help": "DeiT's second token."})
+    distillation_head: bool = field(default=False, metadata={"help": "A classifier of that token too."})
+    initializer_range: float = field(default=0.02, metadata={"help": "Deviation of the initial weights."})
+
+    def __post_init__(self):
+        super().__post_init__()
+        refuse_below_one(self, "image_size", "patch_size")
+        if self.num_channels != 3:
+            raise ValueError(
+                f"`num_channels` must be 3, got {self.num_channels}: pipelines of transformers make all images "
+                "colour, so grey ones are trained on as colour too."
+            )
+
+
+@dataclass
+class ImageTrainingArguments(ComparisonArguments):
+    """The optimizer of DeiT; the rest of its recipe is in `imagenet_deit_tiny.yaml`."""
+
+    output_dir: str = field(default="outputs/images", metadata={"help": "Folder of this run and no other."})
+    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
+    weight_decay: float = field(default=0.05, metadata={"help": "AdamW's weight decay."})
+    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm; 0 for not."})
+    per_device_train_batch_size: int = field(default=128, metadata={"help": "Images per step."})
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per evaluation step."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
+    efficiency_tokens: list[int] = field(
+        default_factory=list,
+        metadata={"help": "Patches, square numbers, at which cost is measured beside the data's."},
+    )
+    teacher: str | None = field(
+        default=None,
+        metadata={"help": "A classifier to distil from, a folder or an id of the Hub; into `distillation_head`."},
+    )
 
 
 @dataclass
@@ -52,17 +131,9 @@ class ImageCollator:
 
     processor: BaseImageProcessor
     size: int
-    classes: int
-    augmentation: AugmentationArguments | None = None
+    augmentation: Augmentation | None = None
     clock: torch.Tensor | None = None
     process: int = 0
-
-    def __post_init__(self):
-        self._mean = torch.tensor(self.processor.image_mean)
-        self._std = torch.tensor(self.processor.image_std)
-        args = self.augmentation
-        self._rand_augment = RandAugment(args.rand_augment, self._mean) if args and args.rand_augment else None
-        self._mix = Mixup(args, self.classes) if args and _softens(args) else None
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         if self.augmentation is None or self.clock is None:
@@ -75,53 +146,34 @@ class ImageCollator:
     def _batch(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         labels = torch.tensor([int(example["labels"]) for example in examples])
         images = self._images(examples)
-        if self.augmentation and self.augmentation.random_shift:
-            images = random_shift(images, self.augmentation.random_shift)
-        if self.augmentation and self.augmentation.horizontal_flip:
-            images = random_flip(images, self.augmentation.horizontal_flip)
-        if self._rand_augment:
-            images = torch.stack([self._rand_augment(image) for image in images])
-        images = (images - self._mean[:, None, None]) / self._std[:, None, None]
-        if self.augmentation and self.augmentation.random_erasing:
-            images = random_erasing(images, self.augmentation.random_erasing)
-        if self._mix:
-            images, labels = self._mix(images, labels)
-        return {"pixel_values": images, "labels": labels}
+        if self.augmentation:
+            images, labels = self.augmentation(images, labels)
+        mean, std = (
+            torch.tensor(moment)[:, None, None] for moment in (self.processor.image_mean, self.processor.image_std)
+        )
+        return {"pixel_values": (images - mean) / std, "labels": labels}
 
     def _images(self, examples: list[dict[str, Any]]) -> torch.Tensor:
         """(batch, 3, size, size), values from 0 to 1."""
-        crop = self.augmentation.crop_scale if self.augmentation else None
         if "pixels" in examples[0]:
             joined = bytearray(b"".join(example["pixels"] for example in examples))
             shape = (len(examples), _CHANNELS, self.size, self.size)
-            images = torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
-            if crop is None:
-                return images
-            return torch.stack([random_resized_crop(image, (self.size, self.size), crop) for image in images])
-        images = []
+            return torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
+        images, crops = [], self.augmentation is not None and self.augmentation.args.crop_scale is not None
         for example in examples:
             image = decode_image(example["image"])
-            if crop is None:
+            if not crops:
                 image = image.resize((self.size, self.size), self.processor.resample)
             pixels = torch.from_numpy(_channels_first(image)) / 255
-            images.append(pixels if crop is None else random_resized_crop(pixels, (self.size, self.size), crop))
+            images.append(self.augmentation.crop(pixels) if crops else pixels)
         return torch.stack(images)
 
 
-@dataclass(kw_only=True)
 class ImageTask(Task):
     """Images with classes."""
 
-    model_args: ImageModelArguments
-
     kind = "image-classification"
     model_class = PrimalDualViTForImageClassification
-
-    def config(self, attention: str, **changes: Any) -> PrimalDualViTConfig:
-        """See `Task`."""
-        fields = self.model_args.config_fields(attention, **changes)
-        del fields["teacher"]
-        return PrimalDualViTConfig(**self.labels, **fields)
 
     def set_tokens(self, config: PrimalDualViTConfig, tokens: int) -> None:
         """See `Task`: an image's tokens are its patches, a square number of them."""
@@ -132,132 +184,122 @@ class ImageTask(Task):
 
     def measuring_batch(self, batch: int, tokens: int) -> dict[str, torch.Tensor]:
         """See `Task`: validation images, resized to `tokens` patches."""
-        examples = list(self.splits["validation"].take(batch))
-        examples = [examples[index % len(examples)] for index in range(batch)]
-        inputs = self.collate(examples)
+        inputs = super().measuring_batch(batch, tokens)
         side = round(tokens**0.5) * self.model_args.patch_size
         pixels = torch.nn.functional.interpolate(inputs["pixel_values"], size=(side, side), mode="bilinear")
         return {**inputs, "pixel_values": pixels}
 
-    @property
-    def sizes(self) -> dict[str, int | None]:
-        """See `Task`; None for a stream, whose images are not counted."""
-        return {name: len(split) if hasattr(split, "__len__") else None for name, split in self.splits.items()}
+
+Loader = Callable[[ImageDataArguments], tuple[DatasetDict, dict[str, Any]]]
 
 
-def image_task(data_args: ImageDataArguments, model_args: ImageModelArguments, args: ComparisonArguments) -> ImageTask:
-    """
-    The task that the arguments name.
-
-    Raises:
-        FileNotFoundError, ValueError: see `load_fashion_mnist`, `load_images`, `cut_validation` and `draw`; and for a
-            stream without `max_steps`.
-    """
-    if data_args.streaming and args.max_steps <= 0:
-        raise ValueError("`streaming` needs `max_steps`: a stream does not tell how many images an epoch has.")
-    splits, source = _load(data_args)
-    if data_args.name is not None:
-        source["name"] = data_args.name
-    if data_args.train_examples is not None:
-        official = len(splits["train"])
-        splits["train"] = draw(splits["train"], data_args.train_examples)
-        source["subset"] = f"{len(splits['train'])} of {official} images, drawn by class with seed 0"
-    if "validation" not in splits:
-        splits = cut_validation(splits, data_args.validation_share)
-    task = prepare_images(splits, source, data_args, model_args)
-    task.settings |= {"train_examples": data_args.train_examples, "validation_share": data_args.validation_share}
-    if model_args.teacher is not None:
-        task.compute_loss = distillation_loss(model_args.teacher, len(task.class_names), task.processor)
-    if data_args.streaming:
-        task.splits["train"] = task.splits["train"].shuffle(seed=args.seeds[0], buffer_size=data_args.shuffle_buffer)
-    else:
-        # In shared memory, where the workers of a loader see it too.
-        clock = torch.zeros(2, dtype=torch.int64).share_memory_()
-        task.collate_train = replace(task.collate_train, clock=clock, process=args.process_index)
-        task.train_sampler = partial(
-            RepeatedSampler,
-            repeats=data_args.repeated_augmentation,
-            batch_size=args.train_batch_size,
-            processes=args.world_size,
-            clock=clock,
-        )
-    return task
-
-
-def prepare_images(
-    splits: DatasetDict | IterableDatasetDict,
-    source: dict[str, Any],
-    augmentation: AugmentationArguments,
+def image_task(
+    data_args: ImageDataArguments,
     model_args: ImageModelArguments,
+    args: ImageTrainingArguments,
+    sources: Mapping[str, Loader] | None = None,
 ) -> ImageTask:
     """
-    The task of images that are already split.
+    The task that the arguments name.
 
     Images of up to 64 x 64 are decoded and resized once, into the cache of `datasets`, and normalized by the mean and
     deviation of the training images; larger ones and streams are decoded in the collator, and normalized by
     ImageNet's.
 
     Args:
-        splits: `train`, `validation` and `test` of `image` and `labels`, a `ClassLabel`.
-        source: what `results.json` keeps of the data; see `Task`.
-        augmentation: of training images.
+        sources: more data sets than `SOURCES`, by the names that `--dataset` has for them.
 
     Raises:
-        ValueError: an image cannot be read; see `decode_image`.
+        FileNotFoundError, ValueError: see `load_images`, `cut_validation`, `draw` and `decode_image`; and for a stream
+            without `max_steps`, or a teacher without a head to teach.
     """
+    if data_args.streaming and args.max_steps <= 0:
+        raise ValueError("`streaming` needs `max_steps`: a stream does not tell how many images an epoch has.")
+    if args.teacher is not None and not model_args.distillation_head:
+        raise ValueError("`teacher` teaches a head of its own: set `distillation_token` and `distillation_head`.")
+    splits, source = _load(data_args, {**SOURCES, **(sources or {})})
+    if data_args.train_examples is not None:
+        official = len(splits["train"])
+        splits["train"] = draw(splits["train"], data_args.train_examples)
+        source["subset"] = f"{len(splits['train'])} of {official} images, drawn by class with seed 0"
+    if "validation" not in splits:
+        splits = cut_validation(splits, data_args.validation_share)
+
     size = model_args.image_size
     class_names = splits["train"].features["labels"].names
     # On Pillow, so that images are the same with and without torchvision; saved under the name of both.
     processor = ViTImageProcessorPil(size={"height": size, "width": size})
+    processor.do_convert_rgb = True
     # Encoded, so that a broken image is met where its name is known.
     splits = type(splits)({name: split.cast_column("image", Image(decode=False)) for name, split in splits.items()})
-    if size <= _SMALL and isinstance(splits["train"], Dataset) and augmentation.crop_scale is None:
+    if size <= _SMALL and not data_args.streaming and data_args.crop_scale is None:
         splits = DatasetDict({name: _packed(split, size, int(processor.resample)) for name, split in splits.items()})
         processor.image_mean, processor.image_std = _moments(splits["train"])
     else:
-        processor.image_mean, processor.image_std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-    processor.do_convert_rgb = True
-    collate = ImageCollator(processor, size, len(class_names))
+        processor.image_mean, processor.image_std = IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+    splits = with_ids(splits)
+
+    collate, sampler = ImageCollator(processor, size), None
+    augmentation = Augmentation(data_args, size, len(class_names), processor.image_mean, processor.image_std)
+    collate_train = replace(collate, augmentation=augmentation)
+    if data_args.streaming:
+        splits["train"] = splits["train"].shuffle(seed=args.seeds[0], buffer_size=data_args.shuffle_buffer)
+    else:
+        # In shared memory, where the workers of a loader see it too.
+        clock = torch.zeros(2, dtype=torch.int64).share_memory_()
+        collate_train = replace(collate_train, clock=clock, process=args.process_index)
+        sampler = partial(
+            RepeatedSampler,
+            repeats=data_args.repeated_augmentation,
+            batch_size=args.train_batch_size,
+            processes=args.world_size,
+            clock=clock,
+        )
+    compute_loss, smoothing = None, args.label_smoothing_factor
+    if args.teacher is not None:
+        compute_loss = distillation_loss(args.teacher, len(class_names), processor, smoothing)
+    elif data_args.mixes:
+        compute_loss = partial(soft_target_cross_entropy, label_smoothing=smoothing)
+    settings = {name: getattr(data_args, name) for name in AugmentationArguments.__dataclass_fields__}
+    settings |= {"train_examples": data_args.train_examples, "validation_share": data_args.validation_share}
     patches = (size // model_args.patch_size) ** 2
     return ImageTask(
-        splits=with_ids(splits),
+        splits=splits,
         class_names=class_names,
         source={**source, "channels": _CHANNELS, "image_size": [size, size]},
         processor=processor,
         collate=collate,
-        collate_train=replace(collate, augmentation=augmentation),
-        compute_loss=soft_target_cross_entropy if _softens(augmentation) else None,
+        collate_train=collate_train,
         lengths=(patches, patches),
-        settings={name: getattr(augmentation, name) for name in AugmentationArguments.__dataclass_fields__},
         model_args=model_args,
+        settings={**settings, "teacher": args.teacher},
+        train_sampler=sampler,
+        compute_loss=compute_loss,
     )
 
 
-def _softens(args: AugmentationArguments) -> bool:
-    return bool(args.mixup or args.cutmix or args.label_smoothing)
+def _load(args: ImageDataArguments, sources: Mapping[str, Loader]) -> tuple[Any, dict[str, Any]]:
+    if args.dataset in sources:
+        splits, source = sources[args.dataset](args)
+    else:
+        splits = load_images(
+            args.dataset,
+            streaming=args.streaming,
+            validation_share=args.validation_share,
+            test_split=args.test_split,
+            image_column=args.image_column,
+            label_column=args.label_column,
+            revision=args.revision,
+        )
+        name = args.dataset.rstrip("/").rsplit("/", 1)[-1]
+        revision = f", revision {args.revision}" if args.revision else ""
+        source = {"name": name, "source": f"images, {name}{revision}", "sha256": {}, "licence": None}
+        if not Path(args.dataset).exists():
+            source["hub_id"] = args.dataset
+    return splits, source if args.name is None else {**source, "name": args.name}
 
 
-def _load(args: ImageDataArguments) -> tuple[Any, dict[str, Any]]:
-    if args.dataset == "fashion-mnist":
-        return load_fashion_mnist(args.data_folder), describe_fashion_mnist(args.data_folder)
-    if args.dataset == "digits":
-        return _digits()
-    splits = load_images(
-        args.dataset,
-        streaming=args.streaming,
-        validation_share=args.validation_share,
-        test_split=args.test_split,
-        image_column=args.image_column,
-        label_column=args.label_column,
-        revision=args.revision,
-    )
-    name = args.dataset.rstrip("/").rsplit("/", 1)[-1]
-    revision = f", revision {args.revision}" if args.revision else ""
-    described = {"name": name, "source": f"images, {name}{revision}", "sha256": {}, "licence": None}
-    return splits, described if Path(args.dataset).exists() else {**described, "hub_id": args.dataset}
-
-
-def _digits() -> tuple[DatasetDict, dict[str, Any]]:
+def _digits(args: ImageDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
     """scikit-learn's 1797 digits of 8 x 8 pixels, the last fifth of them to test on."""
     from sklearn.datasets import load_digits
 
@@ -268,6 +310,9 @@ def _digits() -> tuple[DatasetDict, dict[str, Any]]:
     cut = data.train_test_split(test_size=0.2, shuffle=False)
     source = {"name": "digits", "source": "scikit-learn's load_digits", "sha256": {}, "licence": "BSD-3-Clause"}
     return DatasetDict(cut), source
+
+
+SOURCES: dict[str, Loader] = {"digits": _digits}
 
 
 def _packed(split: Dataset, size: int, resample: int) -> Dataset:
@@ -305,8 +350,11 @@ def _moments(train: Dataset) -> tuple[list[float], list[float]]:
 
 
 __all__ = [
+    "SOURCES",
     "ImageCollator",
+    "ImageDataArguments",
+    "ImageModelArguments",
     "ImageTask",
+    "ImageTrainingArguments",
     "image_task",
-    "prepare_images",
 ]

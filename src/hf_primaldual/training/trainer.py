@@ -1,10 +1,12 @@
-"""Trainer with what a long run needs: whole checkpoints, a stop at a loss that is no number, averaged weights."""
+"""Trainer with what a long run needs: a stop at a loss that is no number, averaged weights, a full disk named."""
 
 import errno
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +14,47 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
-from transformers import Trainer, TrainerCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
+from transformers import PreTrainedConfig, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from .checkpoints import seal, together
-from .task import EXAMPLE_ID
+from .arguments import ComparisonArguments
+from .callbacks import RunProgress
+from .metrics import compute_accuracy_and_loss
+from .task import EXAMPLE_ID, Task
 
 AVERAGE_FILE = "average.safetensors"
 # A write failed for want of space if less than this is left. A file system keeps some blocks back.
 _FULL = 2**20
+
+
+def build_trainer(
+    task: Task, config: PreTrainedConfig, args: ComparisonArguments, seed: int, folder: Path, **changes: Any
+) -> "ComparisonTrainer":
+    """The trainer of one run; `changes` go over its arguments, and a `model_init` takes the place of its model."""
+    name = f"{config.attention}-{seed}"
+    if "tensorboard" in args.report_to:
+        # By default it would write into the folder of the run, which is cleared when all runs have ended.
+        os.environ["TENSORBOARD_LOGGING_DIR"] = str(Path(args.output_dir) / "logs" / name)
+    model_init = changes.pop("model_init", None)
+    # What goes to the Hub is the checkpoint of all runs together, at the end, and not Trainer's of each.
+    run = {"output_dir": str(folder), "seed": seed, "run_name": f"{task.source['name']}-{name}", "push_to_hub": False}
+    trainer = ComparisonTrainer(
+        model=None if model_init else task.model_class(config),
+        model_init=model_init,
+        args=replace(args, **(run | changes)),
+        train_dataset=task.splits["train"],
+        eval_dataset=task.splits["validation"],
+        data_collator=task.collate,
+        train_collate=task.collate_train,
+        train_sampler=task.train_sampler,
+        compute_loss_func=task.compute_loss,
+        processing_class=task.processor,
+        compute_metrics=compute_accuracy_and_loss,
+    )
+    trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+    if not args.disable_tqdm:
+        trainer.add_callback(RunProgress(f"{config.attention}, seed {seed}"))
+    return trainer
 
 
 class WithIds:
@@ -41,19 +75,18 @@ class WithIds:
 
 class ComparisonTrainer(Trainer):
     """
-    Trainer whose checkpoints are whole or do not count (`training.checkpoints`), and which stops at a loss that is not
-    finite, with the step and the ids of the batch, before a checkpoint can hold what came of it.
+    Trainer that stops at a loss that is not finite, with the step and the ids of the batch, before a checkpoint can
+    hold what came of it. Its checkpoints count once they have `trainer_state.json`, which is written last.
 
     Args:
+        args: `ComparisonArguments`. With its `ema_decay` an exponential average of the weights is kept, updated after
+            every step; evaluations and what is loaded at the end are its weights. Checkpoints hold both.
         train_collate: the collator of the training set where it augments; by default the one of all sets.
         train_sampler: makes the sampler of a training set that is drawn otherwise than once in random order.
-        ema_decay: keeps an exponential average of the weights, updated after every step; evaluations and what is
-            loaded at the end are its weights. Checkpoints hold both.
 
     Raises:
         FloatingPointError: from `train`, at a loss that is not finite.
-        OSError: from `train`, when the disk is full, or a checkpoint could not be written by another process; the last
-            whole checkpoint stays.
+        OSError: from `train`, when the disk is full; the checkpoint before stays.
     """
 
     def __init__(
@@ -61,21 +94,23 @@ class ComparisonTrainer(Trainer):
         *args,
         train_collate: Callable | None = None,
         train_sampler: Callable[[Any], Sampler] | None = None,
-        ema_decay: float | None = None,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        # Rotation waits until the new checkpoint is sealed: see `_save_checkpoint`.
-        self._checkpoints_kept, self.args.save_total_limit = self.args.save_total_limit, None
         self._train_collate = WithIds(train_collate or self.data_collator)
         self._train_sampler = train_sampler
-        self._begun = self._elapsed_before = 0.0
-        self.add_callback(_Clock(self))
+        self._logged_at = 0.0
         self.average = None
-        if ema_decay is not None:
-            self.add_callback(_UpdateAverage(self))
-            self._ema_decay = ema_decay
+        if self.args.ema_decay is not None:
             self.begin_average()
+            self.add_callback(_UpdateAverage(self))
+
+    @staticmethod
+    def get_optimizer_cls_and_kwargs(args, model=None):
+        """Trainer's, and RAdam, which has no name in `optim`."""
+        if args.optimizer == "radam":
+            return torch.optim.RAdam, {"lr": args.learning_rate, "weight_decay": args.weight_decay}
+        return Trainer.get_optimizer_cls_and_kwargs(args, model)
 
     def get_train_dataloader(self):
         """The loader of the training set, with its own collator."""
@@ -110,75 +145,66 @@ class ComparisonTrainer(Trainer):
             self.compute_loss_func.see(inputs, model.training)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
+    def train(self, *args, **kwargs):
+        """Trainer's."""
+        self._logged_at = time.perf_counter()
+        return super().train(*args, **kwargs)
+
+    def log(self, logs, start_time=None) -> None:
+        """Trainer's, with the seconds of training so far, those before a resumption included, as `elapsed`."""
+        if self.is_in_train:
+            before, self._logged_at = self._logged_at, time.perf_counter()
+            logs = {**logs, "elapsed": self.elapsed() + self._logged_at - before}
+        super().log(logs, start_time)
+
+    def elapsed(self) -> float:
+        """Seconds of training up to the last entry of the log."""
+        return max((entry.get("elapsed", 0.0) for entry in self.state.log_history), default=0.0)
+
     def _save_checkpoint(self, model, trial) -> None:
         folder = Path(self._get_output_dir(trial=trial))
         checkpoint = folder / f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
         try:
-            # Every process writes a file of its own.
-            with together(f"checkpoint {checkpoint.name} could not be written"), self._naming_a_full_disk(checkpoint):
-                super()._save_checkpoint(model, trial)
-                if self.args.should_save and self.average is not None:
-                    save_file(self.average.state_dict(), checkpoint / AVERAGE_FILE)
-            with together(f"checkpoint {checkpoint.name} could not be sealed"), self._naming_a_full_disk(checkpoint):
-                if self.args.should_save:
-                    seal(checkpoint)
-        except Exception:
-            if self.args.should_save:
-                shutil.rmtree(checkpoint, ignore_errors=True)
-            raise
-        if self.args.should_save:
-            rotate_checkpoints(str(folder), self._checkpoints_kept, self.state.best_model_checkpoint)
-
-    def save_model(self, output_dir=None, _internal_call=False) -> None:
-        """Trainer's. It comes before a barrier, where nobody may wait for a process that failed to write."""
-        with together(f"the model could not be written to {output_dir or self.args.output_dir}"):
-            super().save_model(output_dir, _internal_call)
-
-    @contextmanager
-    def _naming_a_full_disk(self, checkpoint: Path) -> Iterator[None]:
-        try:
-            yield
+            super()._save_checkpoint(model, trial)
         except Exception as error:
             # torch, safetensors and Python each have an error of their own for a full disk.
-            number, free = getattr(error, "errno", None), shutil.disk_usage(checkpoint.parent).free
-            # The error of another process has been named there.
-            if number == errno.ECANCELED or (number != errno.ENOSPC and free >= _FULL):
+            full = getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(folder).free < _FULL
+            shutil.rmtree(checkpoint, ignore_errors=True)
+            if not full:
                 raise
             raise OSError(
                 errno.ENOSPC,
                 f"the disk is full: checkpoint {checkpoint.name} could not be written by process "
                 f"{self.args.process_index} and was removed. What was there before is kept; make room in "
-                f"{checkpoint.parent} and start again with --resume",
+                f"{folder} and start again with --resume_from_checkpoint",
             ) from error
+
+    def save_model(self, output_dir=None, _internal_call=False) -> None:
+        """Trainer's; a checkpoint holds the averaged weights too."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and self.average is not None and self.args.should_save:
+            save_file(self.average.state_dict(), Path(output_dir) / AVERAGE_FILE)
+
+    def _save_rng_state(self, output_dir) -> None:
+        super()._save_rng_state(output_dir)
+        # Each process has written its part before the first writes `trainer_state.json`.
+        self.accelerator.wait_for_everyone()
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.average is not None:
-            self.average.load_state_dict(load_file(Path(resume_from_checkpoint) / AVERAGE_FILE))
+        self._load_average(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
+        self._load_average(self.state.best_model_checkpoint)
+
+    def _load_average(self, checkpoint: str) -> None:
         if self.average is not None:
-            self.average.load_state_dict(load_file(Path(self.state.best_model_checkpoint) / AVERAGE_FILE))
-
-    def log(self, logs, start_time=None) -> None:
-        """Trainer's, with the seconds of training so far, those before a resumption included, as `elapsed`."""
-        super().log({**logs, "elapsed": round(self.elapsed(), 2)} if self.is_in_train else logs, start_time)
-
-    def elapsed(self) -> float:
-        """Seconds of training so far; once it has ended, those that it took."""
-        if self.is_in_train:
-            return self._elapsed_before + time.perf_counter() - self._begun
-        return max((entry.get("elapsed", 0.0) for entry in self.state.log_history), default=0.0)
-
-    def evaluation_loop(self, *args, **kwargs):
-        """Trainer's, on the averaged weights where there are some."""
-        with self._averaged():
-            return super().evaluation_loop(*args, **kwargs)
+            self.average.load_state_dict(load_file(Path(checkpoint) / AVERAGE_FILE))
 
     def begin_average(self) -> None:
         """Starts averaging from the weights that the model has."""
-        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self._ema_decay))
+        self.average = AveragedModel(self.model, multi_avg_fn=get_ema_multi_avg_fn(self.args.ema_decay))
 
     def keep_average(self) -> None:
         """Makes the averaged weights those of the model, for good."""
@@ -186,31 +212,21 @@ class ComparisonTrainer(Trainer):
             self.model.load_state_dict(self.average.module.state_dict())
             self.average = None
 
+    def evaluation_loop(self, *args, **kwargs):
+        """Trainer's, on the averaged weights where there are some."""
+        with self._averaged():
+            return super().evaluation_loop(*args, **kwargs)
+
     @contextmanager
     def _averaged(self) -> Iterator[None]:
-        if self.average is None:
-            yield
-            return
-        self._swap()
+        pairs = [] if self.average is None else list(zip(self.model.parameters(), self.average.module.parameters()))
+        for ours, averaged in pairs:
+            ours.data, averaged.data = averaged.data, ours.data
         try:
             yield
         finally:
-            self._swap()
-
-    def _swap(self) -> None:
-        pairs = zip(self.model.parameters(), self.average.module.parameters(), strict=True)
-        for ours, averaged in pairs:
-            ours.data, averaged.data = averaged.data, ours.data
-
-
-class _Clock(TrainerCallback):
-    def __init__(self, trainer: ComparisonTrainer):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        # A resumed run finds in its log how long it had trained when it was stopped.
-        self.trainer._elapsed_before = max((entry.get("elapsed", 0.0) for entry in state.log_history), default=0.0)
-        self.trainer._begun = time.perf_counter()
+            for ours, averaged in pairs:
+                ours.data, averaged.data = averaged.data, ours.data
 
 
 class _UpdateAverage(TrainerCallback):
@@ -223,8 +239,7 @@ class _UpdateAverage(TrainerCallback):
             self.trainer.begin_average()
 
     def on_step_end(self, args, state, control, **kwargs):
-        if self.trainer.average is not None:
-            self.trainer.average.update_parameters(self.trainer.model)
+        self.trainer.average.update_parameters(self.trainer.model)
 
 
-__all__ = ["AVERAGE_FILE", "ComparisonTrainer", "WithIds"]
+__all__ = ["AVERAGE_FILE", "ComparisonTrainer", "WithIds", "build_trainer"]

@@ -1,0 +1,60 @@
+"""
+Times attention layers against softmax on the same back-end, interleaved in one run.
+
+    python scripts/benchmarks/attention.py
+    python scripts/benchmarks/attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference
+    python scripts/benchmarks/attention.py --output results
+"""
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from timing import TimingArguments, parse, save, time_rows
+
+from hf_primaldual import PrimalDualAttention, PrimalDualConfig
+from hf_primaldual.measure import inference, training_step
+
+BASELINE = "softmax"
+
+
+@dataclass
+class LayerArguments(TimingArguments):
+    """What is timed: by default forward and backward."""
+
+    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Lengths."})
+    attentions: list[str] = field(
+        default_factory=lambda: ["bn", "sh", "bn+sh", "sh:256", "linear", "linear-bn", "sparse:local"],
+        metadata={"help": "Presets; `sh:256` has 256 points per head, `sparse:local` that pattern."},
+    )
+    width: int = field(default=128, metadata={"help": "Width of the tokens."})
+    heads: int = field(default=8, metadata={"help": "Heads."})
+
+
+def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
+    attention, _, option = name.partition(":")
+    options = {"head_points": int(option)} if option.isdigit() else {"sparse_pattern": option.split("+")}
+    config = PrimalDualConfig(
+        attention=attention,
+        hidden_size=args.width,
+        num_attention_heads=args.heads,
+        attn_implementation=args.attn_implementation,
+        **(options if option else {}),
+    )
+    return PrimalDualAttention(config).to(**args.place)
+
+
+def main(argv: list[str] | None = None) -> Path | None:
+    args = parse(LayerArguments, argv)
+    call_of, rows = inference if args.inference else training_step, []
+    for tokens in args.tokens:
+        shape = (args.batch, tokens, args.width)
+        inputs = {"hidden_states": torch.randn(shape, **args.place, requires_grad=not args.inference)}
+        calls = {name: call_of(make_layer(name, args), inputs) for name in (BASELINE, *args.attentions)}
+        rows += time_rows(calls, BASELINE, args.rounds, {"tokens": tokens})
+    return save(f"attention-{args.mode}-{args.width}x{args.heads}", args, rows)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

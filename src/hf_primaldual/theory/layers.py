@@ -1,0 +1,37 @@
+"""Looking at the attention layers of a model while it runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+
+def attention_layers(model: nn.Module) -> list[nn.Module]:
+    """
+    The layers of `PrimalDualAttention` of a model, in its order.
+
+    Raises:
+        ValueError: The model has none.
+    """
+    # By name: a checkpoint loaded with `trust_remote_code` brings its own class.
+    layers = [module for module in model.modules() if type(module).__name__ == "PrimalDualAttention"]
+    if not layers:
+        raise ValueError(f"`model` must have layers of PrimalDualAttention, got a {type(model).__name__} without one.")
+    return layers
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[list]:
+    """Evaluation mode without gradients; afterwards all modes are as before, and the hooks in the list are removed."""
+    training = {module: module.training for module in model.modules()}
+    hooks: list = []
+    model.eval()
+    try:
+        with torch.no_grad():
+            yield hooks
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, mode in training.items():
+            module.training = mode

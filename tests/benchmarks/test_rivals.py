@@ -1,0 +1,209 @@
+"""The comparison in one run, small: costs, accuracy of real data, failures named, and mixed precision."""
+
+import json
+import re
+from pathlib import Path
+
+import compare_rivals
+import pytest
+import torch
+from rivals.measuring import describe
+from rivals.models import IMAGE_MODELS, TEXT_MODELS, Shape
+from rivals.report import BLOCK, format_table, plot_results, tables
+from rivals.results import Results, summarize
+from tables import replace_between
+
+from hf_primaldual.measure import count_parameters
+from hf_primaldual.measure.results import compare as ratios_of
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--width", "16", "--intermediate", "16", "--rounds", "1", "--vocab_size", "64"]
+
+
+TASK = {"description": "moons", "train": 4, "test": 4, "largest_class": 0.5}
+
+
+def read(paths: list[Path]) -> list[dict]:
+    return [json.loads(path.read_text()) for path in paths]
+
+
+@pytest.mark.parametrize(("models", "tokens"), [(TEXT_MODELS, 128), (IMAGE_MODELS, 64)], ids=["text", "image"])
+def test_every_model_has_the_same_encoder(models, tokens):
+    shape = Shape(tokens=tokens, width=16, heads=2, layers=3, intermediate=24, labels=5, vocab_size=64)
+    for name, build in models.items():
+        config = build(shape).config
+        assert (config.hidden_size, config.num_hidden_layers, config.intermediate_size) == (16, 3, 24), name
+        assert config.num_labels == 5
+    # What merges tokens, or pools keys, has no further weights.
+    names = {"softmax", "sh:64", "tome"} & models.keys()
+    assert len({count_parameters(models[name](shape)) for name in names}) == 1
+
+
+def test_every_cost_of_every_image_model_and_none_fails(tmp_path, capsys):
+    argv = ["--families", "image", "--tokens", "256", "--documents", "0", "--output", str(tmp_path), *SMALL]
+    (results,) = read(compare_rivals.main(argv))
+    assert results["failed"] == []
+    assert results["settings"].keys() == {"model", "costs"}
+    rows = {row["model"]: row for row in results["rows"]}
+    assert rows.keys() == set(IMAGE_MODELS)
+    assert all(row["tokens"] == 256 and row["train_step_ms"]["median"] > 0 for row in rows.values())
+    # 64 points of 256 keys, an eighth of the tokens merged on average over the layers.
+    assert rows["sh:64"]["train_step_flops"] < rows["tome"]["train_step_flops"] < rows["vit"]["train_step_flops"]
+    printed = capsys.readouterr().out
+    for name in IMAGE_MODELS:
+        assert f"\n| {name} " in printed
+    # Without accuracies there is nothing to draw, and no column for them.
+    assert "accuracy" not in printed
+    assert not list(tmp_path.glob("*.png"))
+
+
+def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, capsys):
+    # 100 tokens are no multiple of 64 landmarks.
+    common = ["--families", "text", "--tokens", "100", *SMALL, "--models"]
+    sizes = ["--documents", "16", "--validation_documents", "10", "--test_documents", "8", "--steps", "2"]
+    trained = ["--rounds", "0", "--output", str(tmp_path), *sizes]
+    names = ["softmax", "sh:64", "fnet", "nystrom", "bert"]
+    (path,) = compare_rivals.main([*common, *names, *trained, "--seeds", "0", "1"])
+    (accuracies,) = read([path])
+    task = accuracies["tasks"]["100"]
+    assert [task[split] for split in ("train", "validation", "test")] == [16, 10, 8]
+    assert task["largest_class"] == 0.25
+    (failure,) = accuracies["failed"]
+    assert (failure["model"], failure["tokens"], failure["part"]) == ("nystrom", 100, "training")
+    assert failure["error"].endswith("must be a multiple of Nystromformer's 64 landmarks, got 100.")
+    runs = [row for row in accuracies["rows"] if "seed" in row]
+    # The whole model of transformers is timed and not trained.
+    assert [(run["seed"], run["model"]) for run in runs] == [
+        (s, n) for s in (0, 1) for n in ("softmax", "sh:64", "fnet")
+    ]
+    assert all(run["steps"] == 2 and 0 <= run["accuracy"] <= 1 and run["loss"]["first"] > 0 for run in runs)
+    assert "- nystrom: in training: ValueError" in capsys.readouterr().out
+
+    costs = [*common, *names, "--documents", "0", "--update", str(path)]
+    costs[costs.index("--rounds") + 1] = "2"
+    assert compare_rivals.main(costs) == [path]
+    (both,) = read([path])
+    assert [row for row in both["rows"] if "seed" in row] == runs
+    assert [row["model"] for row in both["rows"] if "parameters" in row] == ["softmax", "sh:64", "fnet", "bert"]
+    assert both["settings"]["training"] == accuracies["settings"]["training"]
+    assert both["settings"]["costs"]["rounds"] == 2
+    # The package's own tool takes the rows: a file divided by itself.
+    paired, alone = ratios_of(path, path)
+    assert len(paired) == len(both["rows"])
+    assert alone == []
+    printed = capsys.readouterr().out
+    assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".png", ".svg"}
+
+    # One more seed in the same file, and the table and picture once more.
+    compare_rivals.main([*common, "softmax", *trained, "--seeds", "2", "--update", str(path)])
+    (longer,) = read([path])
+    assert [row["seed"] for row in longer["rows"] if row["model"] == "softmax" and "seed" in row] == [0, 1, 2]
+    assert longer["settings"]["training"]["seeds"] == [0, 1, 2]
+    capsys.readouterr()
+    document = tmp_path / "page.md"
+    document.write_text(f"Above.\n<!-- {BLOCK} -->\nold\n<!-- end -->\nBelow.\n")
+    again = ["--output", str(tmp_path / "again"), "--document", str(document)]
+    compare_rivals.main(["--show", str(path), *again])
+    shown = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("| fnet"))
+    assert line.split("|")[2:10] == next(x for x in shown.splitlines() if x.startswith("| fnet")).split("|")[2:10]
+    pictures = [file.name for file in (tmp_path / "again").iterdir()]
+    assert {Path(name).suffix for name in pictures} == {".png", ".svg"}
+    above, *page, below = document.read_text().splitlines()
+    assert (above, below) == ("Above.", "Below.")
+    assert "old" not in page
+    assert line.split("|")[2:10] == next(x for x in page if x.startswith("| fnet")).split("|")[2:10]
+    assert next(x for x in page if x.startswith("![")).split("/")[-1].rstrip(")") in pictures
+
+    with pytest.raises(ValueError, match=r"has another training: its learning_rate, steps must be those asked for"):
+        compare_rivals.main(
+            [*common, "softmax", *trained, "--steps", "3", "--learning_rate", "1", "--update", str(path)]
+        )
+    with pytest.raises(ValueError, match=r"has another model: its width must be those asked for"):
+        compare_rivals.main([*common, "softmax", *trained, "--width", "32", "--update", str(path)])
+
+
+def test_differences_are_paired_by_seed_and_tested():
+    def run(model, seed, accuracy):
+        about = {"attn_implementation": "sdpa", "width": 8, "tokens": 16, "batch": 2}
+        return {"model": model, **about, "seed": seed, "accuracy": accuracy}
+
+    runs = [run("softmax", seed, value) for seed, value in enumerate((0.5, 0.7, 0.6))]
+    runs += [run("sh:64", seed, value) for seed, value in enumerate((0.401, 0.6, 0.499))]
+    runs += [run("fnet", seed, value) for seed, value in enumerate((0.7, 0.5, 0.6))]
+    runs += [run("linformer", 0, 0.1)]
+    rows = {row["model"]: row for row in summarize(runs, ("softmax", "nystrom"))}
+    assert rows["softmax"]["accuracy_mean"] == pytest.approx(0.6)
+    assert rows["softmax"]["accuracy_std"] == pytest.approx(0.1)
+    assert rows["sh:64"]["minus_softmax"]["difference_mean"] == pytest.approx(-0.1)
+    assert rows["sh:64"]["minus_softmax"]["significant"]
+    assert rows["fnet"]["minus_softmax"]["difference_mean"] == pytest.approx(0)
+    assert not rows["fnet"]["minus_softmax"]["significant"]
+    # Other seeds are not compared, and neither is a reference that was not trained.
+    assert rows["linformer"].keys() & {"minus_softmax", "minus_nystrom"} == set()
+    results = Results("text", {"training": {"evaluate": "test", "steps": 9, "train_batch": 2}}, {"16": TASK})
+    results.runs = runs
+    _, title, *lines = format_table(results, 16).splitlines()
+    assert title == "text, 16 tokens; moons, 4 trained on in 9 steps of 2, 4 of test, largest class 50.0%"
+    line = next(line for line in lines if line.startswith("| sh:64"))
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["3", "50.0 ± 10.0 %", "-10.0 ± 0.1 *"]
+
+
+def test_a_model_that_does_not_fit_is_named_as_such():
+    with pytest.raises(RuntimeError) as failure:
+        torch.empty(2**60)
+    assert describe(failure.value) == "does not fit into memory"
+    assert describe(torch.OutOfMemoryError("CUDA out of memory.")) == "does not fit into memory"
+    assert describe(ValueError("odd\n  shape")) == "ValueError: odd shape"
+
+
+def test_the_document_holds_the_tables_of_the_committed_files():
+    text = (ROOT / "docs" / "rivals.md").read_text()
+    results = ROOT / "results"
+    names = ("rivals-text", "rivals-image", "rivals-long/rivals-image")
+    files = [file for name in names for file in results.glob(f"{name}-float32-*.json")]
+    assert replace_between(text, BLOCK, tables(files)) == text
+    for name in re.findall(r"\.\./(results/[^)]+)", text):
+        assert (ROOT / name).exists()
+
+
+def test_a_table_where_nothing_works_says_why():
+    results = Results("text", {})
+    results.put_costs(8, [], {"bn": "it is ill"})
+    assert format_table(results, 8).splitlines()[-1] == "- bn: it is ill"
+    assert plot_results(results, 8) is None
+
+
+@pytest.mark.usefixtures("long_bfloat16")
+def test_mixed_precision_takes_the_same_path(tmp_path):
+    argv = ["--dtype", "bfloat16", "--tokens", "128", "--batch", "2", "--documents", "0", "--output", str(tmp_path)]
+    names = ["softmax", "bn+sh", "linear-bn+sh", "nystrom", "fnet", "nystromformer"]
+    (results,) = read(compare_rivals.main([*argv, "--families", "text", *SMALL, "--models", *names]))
+    assert results["settings"]["model"]["dtype"] == "bfloat16"
+    assert results["failed"] == []
+    assert [row["model"] for row in results["rows"]] == names
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_without_a_gpu_the_error_says_so():
+    with pytest.raises(ValueError, match="`device` is cuda, but torch finds no GPU here"):
+        compare_rivals.main(["--device", "cuda"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--models", "mamba"], "`models` must be among softmax, bn, .*, got mamba"),
+        (["--dtype", "float16"], "`dtype` must be among float32, bfloat16, got float16"),
+        (["--documents", "0", "--rounds", "0"], "`rounds` and `documents` are both 0"),
+        (["--document", "a.md"], "`document` takes the tables of files that `show` names, got a.md alone"),
+        (["--update", "a.json"], "`update` is one family's file, so `families` must name it, got 2"),
+        (
+            ["--families", "image", "--tokens", "1000", "--documents", "0"],
+            "`tokens` must be a square for images, such as 1024 or 4096, got 1000",
+        ),
+    ],
+)
+def test_bad_arguments_are_named(argv, message):
+    with pytest.raises(ValueError, match=message):
+        compare_rivals.main(argv)

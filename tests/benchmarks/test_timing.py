@@ -1,0 +1,38 @@
+"""The benchmarks of times, small: what is timed, its rows, and the file."""
+
+import json
+
+import attention
+import integration
+import pytest
+import timing
+import vit
+
+
+@pytest.mark.parametrize(
+    ("program", "flags", "key", "names"),
+    [
+        (attention, ["--attentions", "sh:16", "sparse:local", "--tokens", "64"], "attention", 3),
+        (attention, ["--attentions", "bn", "--tokens", "64", "--inference", "--dtype", "bfloat16"], "attention", 2),
+        (integration, ["--tokens", "16", "--layers", "1", "--width", "48", "--padded"], "attention", 4),
+        (vit, ["--image_size", "32"], "model", 4),
+    ],
+    ids=["layers", "layers in inference", "integration", "vit"],
+)
+def test_a_benchmark_writes_a_row_for_each(program, flags, key, names, tmp_path, capsys):
+    path = program.main([*flags, "--rounds", "1", "--output", str(tmp_path)])
+    rows = json.loads(path.read_text())["rows"]
+    assert rows[0]["ratio"] == 1
+    assert len({row[key] for row in rows}) == len(rows) == names
+    assert all(row["ms"]["median"] > 0 and row["median_of_ratios"] > 0 for row in rows)
+    assert capsys.readouterr().out.count(" of the baseline") == names
+
+
+def test_what_does_not_fit_has_its_reason_and_no_ratio_is_over_it(capsys):
+    def too_large():
+        raise MemoryError("no room")
+
+    large, small = timing.time_rows({"large": too_large, "small": int}, "large", 1, {"tokens": 8})
+    assert large == {"tokens": 8, "attention": "large", "does_not_fit": "no room"}
+    assert small["ratio"] is None
+    assert "does not fit: no room" in capsys.readouterr().out

