@@ -152,7 +152,7 @@ def test_an_upload_that_is_interrupted_is_not_seen_and_is_finished_by_running_it
         assert contents(folder) == local, path
 
 
-@pytest.mark.parametrize("xet", [True, False], ids=["xet", "lfs"])
+@pytest.mark.parametrize("xet", [True, pytest.param(False, marks=pytest.mark.slow)], ids=["xet", "lfs"])
 def test_a_process_that_is_killed_while_it_commits_leaves_all_to_the_next_one(xet, tmp_path):
     upload = {"folder": write_model(tmp_path / "model", 0), "repo_id": "tester/killed"}
     with LoopbackHub(tmp_path / "hub") as hub:
