@@ -118,7 +118,7 @@ def test_apply_and_softmax_brings_a_model_back():
     "family", [family for family in REFUSED if "causal" in family.why or "local" in family.why], ids=lambda f: f.name
 )
 def test_apply_refuses_what_is_causal_or_local_before_it_runs(family):
-    with pytest.raises(ValueError, match="is causal|layers of local attention"):
+    with pytest.raises(ValueError, match=r"is causal|layers of local attention"):
         apply(family.build(), "bn")
 
 
