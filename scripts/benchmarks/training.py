@@ -18,7 +18,6 @@ import time
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import paths  # noqa: F401
@@ -64,20 +63,13 @@ KINDS = {
 }
 
 
-class Setup(NamedTuple):
-    """Processes, threads of each, and the share of the global batch that they train on together."""
-
-    processes: int
-    threads: int
-    share: float = 1
-
-
+# Processes, threads of each, and the share of the global batch that they train on together.
 SETUPS = {
-    "one process": Setup(1, 1),
-    "one process, two threads": Setup(1, 2),
-    "two processes": Setup(2, 1),
+    "one process": (1, 1, 1),
+    "one process, two threads": (1, 2, 1),
+    "two processes": (2, 1, 1),
     # What two processes would take for a step if they had nothing to tell each other.
-    "one process, half the batch": Setup(1, 1, 0.5),
+    "one process, half the batch": (1, 1, 0.5),
 }
 # Throughput of the same global batch: more is better.
 RATIOS = {
@@ -171,19 +163,20 @@ def work(kind: str, recipe: str, args: BenchmarkArguments) -> None:
         Path(args.worker).write_text(json.dumps(figures), encoding="utf-8")
 
 
-def run_setup(setup: Setup, positional: list[str], args: BenchmarkArguments, batch: int) -> dict[str, float]:
+def run_setup(name: str, positional: list[str], args: BenchmarkArguments, batch: int) -> dict[str, float]:
     """Starts the processes of a set-up and reads what they found."""
+    processes, threads, share = SETUPS[name]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         flags = [*positional, "--attention", args.attention, "--steps", str(args.steps), "--worker", str(file)]
-        flags += ["--global_batch", str(round(batch * setup.share))]
+        flags += ["--global_batch", str(round(batch * share))]
         launcher = [sys.executable]
-        if setup.processes > 1:
+        if processes > 1:
             launcher = ["bash", str(ROOT / "scripts" / "launch" / "two_cpu_processes.sh")]
-        environment = os.environ | {"OMP_NUM_THREADS": str(setup.threads), "PYTHON": sys.executable}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHON": sys.executable}
         ended = subprocess.run([*launcher, __file__, *flags], env=environment, capture_output=True, text=True)
         if ended.returncode:
-            raise RuntimeError(f"{setup} ended with {ended.returncode}:\n{ended.stderr}")
+            raise RuntimeError(f"{name} ended with {ended.returncode}:\n{ended.stderr}")
         return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -193,7 +186,7 @@ def time_batch(positional: list[str], args: BenchmarkArguments, batch: int) -> t
     order = list(SETUPS)
     for _ in range(args.rounds):
         for name in order:
-            found[name].append(run_setup(SETUPS[name], positional, args, batch))
+            found[name].append(run_setup(name, positional, args, batch))
         order.reverse()
     rows = []
     for name, runs in found.items():

@@ -49,6 +49,7 @@ def test_the_backward_of_a_convolution_in_groups_is_twice_its_forward(groups):
     forward = 2 * 2 * 9 * 8 * 4 // groups * 3
     assert count_flops(layer, x) == forward
     assert count_flops(layer, x, backward=True) == 3 * forward
+    assert count_flops(layer, x.detach(), backward=True) == 2 * forward
 
 
 def test_backward_starts_from_the_loss_of_an_output():

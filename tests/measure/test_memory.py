@@ -82,7 +82,7 @@ def test_the_count_is_what_is_measured(attention):
 
 
 def test_what_a_forward_keeps_is_counted_once_and_without_parameters():
-    layer, x = torch.nn.Linear(64, 32), torch.randn(100, 64)
+    layer, x = torch.nn.Linear(64, 32), torch.randn(100, 64, requires_grad=True)
     # The input for the weight's gradient, the exponential's result, and again that for a product with itself.
     kept = 4 * (100 * 64 + 100 * 32)
 
