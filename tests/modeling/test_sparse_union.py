@@ -10,14 +10,7 @@ from tests.modeling.cases import needs_compiler, right_padding
 from tests.modeling.parity import make_layer
 
 SCALING = 0.4
-UNIONS = [
-    ("local", "strided"),
-    ("fixed",),
-    ("local", "fixed"),
-    ("strided", "fixed"),
-    ("local", "strided", "fixed"),
-    ("fixed", "strided", "local"),
-]
+UNIONS = [("local", "strided"), ("fixed",), ("strided", "fixed"), ("fixed", "strided", "local")]
 # half, stride and scale.
 REACHES = {
     "narrow": (3, 5, 1),
@@ -27,7 +20,6 @@ REACHES = {
     "pooled": (2, 3, 3),
     "pooled-to-one": (40, 300, 500),
 }
-LENGTHS = [1, 2, 33, 111]
 
 
 def union_inputs(pattern, tokens, masked, dtype=torch.float64):
@@ -66,8 +58,7 @@ class Operations(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
-@pytest.mark.parametrize("tokens", LENGTHS)
+@pytest.mark.parametrize(("tokens", "masked"), [(1, False), (33, True), (111, True)])
 @pytest.mark.parametrize("reach", REACHES.values(), ids=REACHES)
 @pytest.mark.parametrize("parts", UNIONS, ids="+".join)
 def test_union_equals_a_softmax_over_all_pairs(parts, reach, tokens, masked):
@@ -81,18 +72,6 @@ def test_union_equals_a_softmax_over_all_pairs(parts, reach, tokens, masked):
     plain = union_results(states, mask, pattern, cotangent * counts, fused=False)
     expected = dense_results(states, keep, cotangent * counts)
     torch.testing.assert_close((plain[0] * counts, *plain[1:]), expected, rtol=0, atol=1e-11)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
-@pytest.mark.parametrize("parts", UNIONS, ids="+".join)
-def test_union_in_lower_precision(parts, dtype, tolerance):
-    pattern = SparsePattern(parts, 9, 16)
-    states, mask, keep = union_inputs(pattern, 111, True, dtype)
-    cotangent = torch.randn(2, 111, 3, 6).to(dtype)
-    actual = union_results(states, mask, pattern, cotangent)
-    for result, expected in zip(actual, dense_results(states, keep, cotangent), strict=True):
-        assert result.dtype == dtype
-        assert (result - expected).abs().max() <= tolerance * expected.abs().max()
 
 
 @pytest.mark.parametrize("size", [1e-3, 300.0])
@@ -115,18 +94,6 @@ def test_the_flash_kernel_serves_the_default_on_a_cpu_and_nothing_else():
     assert len(names()) == 2
     assert not names("eager")
     assert not names(attention_probs_dropout_prob=0.1)
-
-
-@pytest.mark.parametrize("preset", ["sparse", "sparse-bn"])
-def test_autocast(preset):
-    layer, hidden_states = make_layer(preset), torch.randn(2, 20, 24)
-    expected = layer(hidden_states)[0]
-    with torch.autocast("cpu", torch.bfloat16):
-        output = layer(hidden_states)[0]
-    output.float().sum().backward()
-    assert output.dtype == torch.bfloat16
-    assert (output - expected).abs().max() < 0.05 * expected.abs().max()
-    assert all(parameter.grad.isfinite().all() for parameter in layer.parameters())
 
 
 class Exported(nn.Module):
@@ -154,7 +121,7 @@ def test_compiled_union_at_many_lengths(parts, fused):
     pattern = SparsePattern(parts, 3, 5)
     attention = torch.compile(sparse_softmax, fullgraph=True)
     # Below, at and above the widths of the blocks.
-    for tokens in (4, 5, 7, 31, 32, 33, 34, 64, 111):
+    for tokens in (4, 5, 31, 32, 33, 111):
         states, mask, _ = union_inputs(pattern, tokens, True, torch.float32)
         output = attention(*states, mask, pattern, SCALING, 0.0, fused)
         cotangent = torch.randn_like(output)
