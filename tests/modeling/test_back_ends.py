@@ -20,25 +20,16 @@ def outputs_of(preset, implementation, mask, hidden_states, **fields):
     return (actual, expected) if mask is None else (actual[mask], expected[mask])
 
 
-def flex_equals_eager(preset, mask_kind, tokens, **fields):
-    mask = MASKS[mask_kind](2, tokens)
-    with torch.no_grad():
-        actual, expected = outputs_of(preset, "flex_attention", mask, make_input(mask, 2, tokens), **fields)
-    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
-
-
-@needs_flex
-def test_flex_attention_equals_eager():
-    # One group of heads, with fewer keys than queries: each group is compiled.
-    flex_equals_eager("bn+sh", "padded", 150, head_scales=[3] * HEADS)
-
-
 @pytest.mark.slow
 @needs_flex
 @pytest.mark.parametrize("mask_kind", MASKS)
 @pytest.mark.parametrize("preset", DENSE_SOFTMAX)
-def test_flex_attention_equals_eager_everywhere(preset, mask_kind):
-    flex_equals_eager(preset, mask_kind, 300)
+def test_flex_attention_equals_eager(preset, mask_kind):
+    for tokens in (7, 300):
+        mask = MASKS[mask_kind](2, tokens)
+        with torch.no_grad():
+            actual, expected = outputs_of(preset, "flex_attention", mask, make_input(mask, 2, tokens))
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
 def packed_attention(query, key, value, lengths_q, lengths_k, scaling):
@@ -97,11 +88,12 @@ def flash(monkeypatch):
     return "stand_in_flash"
 
 
+FLASH = all_settings("bn-default", "-scattered", "sh-points-listed", without=("linear", "sparse"))
+
+
 @pytest.mark.parametrize("mask_kind", ["unmasked", "holes"])
-@pytest.mark.parametrize(("preset", "fields"), all_settings("bn-default", "-scattered", "sh-points-listed"))
+@pytest.mark.parametrize(("preset", "fields"), FLASH)
 def test_flash_attention_gets_padded_keys_of_every_length(flash, preset, fields, mask_kind):
-    if uses("linear", preset) or uses("sparse", preset):
-        pytest.skip("computes its attention itself")
     compare(make_layer(preset, flash, bn_eps=0.1, **fields), mask_kind, 3, 40, 1e-5)
 
 

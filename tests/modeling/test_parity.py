@@ -1,4 +1,4 @@
-"""The contract of every preset: output and all gradients equal the formulas, whatever the padding, length and dtype."""
+"""The contract of every preset: output and all gradients equal the formulas at every padding, length and dtype."""
 
 import pytest
 import torch

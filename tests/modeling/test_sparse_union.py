@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_primaldual.modeling.sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
@@ -94,22 +93,6 @@ def test_the_flash_kernel_serves_the_default_on_a_cpu_and_nothing_else():
     assert len(names()) == 2
     assert not names("eager")
     assert not names(attention_probs_dropout_prob=0.1)
-
-
-class Exported(nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, hidden_states):
-        return self.layer(hidden_states)[0]
-
-
-def test_an_exported_layer_has_plain_operations():
-    layer, hidden_states = make_layer("sparse"), torch.randn(2, 20, 24)
-    program = torch.export.export(Exported(layer).eval(), (hidden_states,)).run_decompositions()
-    assert not any("flash" in str(node.target) for node in program.graph.nodes)
-    torch.testing.assert_close(program.module()(hidden_states), layer(hidden_states)[0], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
