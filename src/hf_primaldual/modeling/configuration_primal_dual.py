@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
+from .downsampling_primal_dual import SAMPLINGS
 from .kernels_primal_dual import KERNELS
 from .keywords_primal_dual import refuse_near_misses, unexpected
+from .sparse_primal_dual import SPARSE_PARTS
 from .training_sets_primal_dual import TRAINING_SETS
 from .transforms_primal_dual import CONV2D_READINGS, TRANSFORMS, map_shape
 
@@ -59,10 +61,6 @@ PRESETS = {
     "conv2d": AttentionChoices("softmax", ("conv2d",), "all"),
     "conv2d+bn": AttentionChoices("softmax", ("conv2d", "bn"), "all"),
 }
-
-# What the fields of a configuration may be set to, beside the names in the registries.
-SAMPLINGS = ("average", "stride", "random", "conv")
-SPARSE_PARTS = ("local", "strided", "fixed")
 
 
 def doubling_scales(num_heads: int) -> list[int]:

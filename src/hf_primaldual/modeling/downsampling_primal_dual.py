@@ -133,33 +133,64 @@ def downsample(
         return downsample(
             hidden_states[:, order.clamp(min=0).flatten()], kept, order.shape[1], None, sampling, seed, filters
         )
-    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
-    if sampling == "average" and mask is None:
-        return (even_windows(hidden_states, points) if scale is None else equal_windows(hidden_states, scale)), None
-    if sampling == "average" and scale is not None:
-        # In float32 at least: of a window with few valid tokens both are far below what float16 holds.
-        share = equal_windows(mask.unsqueeze(-1).to(dtype), scale)
-        pooled = equal_windows(hidden_states.masked_fill(~mask.unsqueeze(-1), 0), scale, dtype=dtype)
-        pooled = pooled / torch.where(share > 0, share, 1)
-        return pooled.to(hidden_states.dtype), share.squeeze(-1) > 0
+    return SAMPLINGS[sampling](hidden_states, mask, scale, points, seed, filters)
+
+
+def average(hidden_states, mask, scale, points, seed=None, filters=None):
+    """The average of each window's valid tokens; arguments and result as for [`downsample`]."""
     if mask is None:
-        mask = hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool)
-    if sampling == "conv":
-        return convolve_windows(hidden_states, mask, filters)
-    members, valid = window_members(mask, scale, points)
-    if sampling in ("stride", "random"):
-        chosen = torch.zeros_like(members[..., :1])
-        if sampling == "random":
-            chosen = pseudo_random(members.shape[1], seed, members.device).view(1, -1, 1)
-            chosen = chosen % valid.sum(dim=-1, keepdim=True).clamp(min=1)
-        # The first token at which as many valid ones were counted as wanted.
-        place = ((valid.cumsum(dim=-1) == chosen + 1) & valid).int().argmax(dim=-1, keepdim=True)
-        members, valid = members.gather(-1, place), valid.gather(-1, place)
+        return (even_windows(hidden_states, points) if scale is None else equal_windows(hidden_states, scale)), None
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
+    if scale is None:
+        return _average_of(hidden_states, *window_members(mask, scale, points))
+    # In float32 at least: of a window with few valid tokens both are far below what float16 holds.
+    share = equal_windows(mask.unsqueeze(-1).to(dtype), scale)
+    pooled = equal_windows(hidden_states.masked_fill(~mask.unsqueeze(-1), 0), scale, dtype=dtype)
+    return (pooled / torch.where(share > 0, share, 1)).to(hidden_states.dtype), share.squeeze(-1) > 0
+
+
+def first(hidden_states, mask, scale, points, seed=None, filters=None):
+    """The first valid token of each window."""
+    members, valid = window_members(_all_valid(hidden_states, mask), scale, points)
+    return _average_of(hidden_states, *_nth(members, valid, 0))
+
+
+def drawn(hidden_states, mask, scale, points, seed, filters=None):
+    """A valid token of each window, drawn by the seed and the window's place."""
+    members, valid = window_members(_all_valid(hidden_states, mask), scale, points)
+    chosen = pseudo_random(members.shape[1], seed, members.device).view(1, -1, 1)
+    return _average_of(hidden_states, *_nth(members, valid, chosen % valid.sum(dim=-1, keepdim=True).clamp(min=1)))
+
+
+def convolved(hidden_states, mask, scale, points, seed, filters):
+    """A strided convolution of each window, channel by channel."""
+    return convolve_windows(hidden_states, _all_valid(hidden_states, mask), filters)
+
+
+# How a window of tokens becomes one point.
+SAMPLINGS = {"average": average, "stride": first, "random": drawn, "conv": convolved}
+
+
+def _all_valid(hidden_states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    return hidden_states.new_ones(hidden_states.shape[:2], dtype=torch.bool) if mask is None else mask
+
+
+def _nth(members: torch.Tensor, valid: torch.Tensor, chosen: torch.Tensor | int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The members at which as many valid ones were counted as chosen."""
+    place = ((valid.cumsum(dim=-1) == chosen + 1) & valid).int().argmax(dim=-1, keepdim=True)
+    return members.gather(-1, place), valid.gather(-1, place)
+
+
+def _average_of(
+    hidden_states: torch.Tensor, members: torch.Tensor, valid: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The averages of the valid ones among `members`, `(batch, windows, tokens per window)`, and whether any is."""
+    dtype = torch.promote_types(hidden_states.dtype, torch.float32)
     # An embedding is a gather of rows whose backward is parallel.
-    rows = members + torch.arange(members.shape[0], device=members.device).view(-1, 1, 1) * tokens
+    rows = members + torch.arange(members.shape[0], device=members.device).view(-1, 1, 1) * hidden_states.shape[1]
     gathered = nn.functional.embedding(rows, hidden_states.flatten(0, 1))
-    count = valid.sum(dim=-1, keepdim=True).clamp(min=1)
     total = gathered.masked_fill(~valid.unsqueeze(-1), 0).sum(dim=2, dtype=dtype)
+    count = valid.sum(dim=-1, keepdim=True).clamp(min=1)
     return (total / count).to(hidden_states.dtype), valid.any(dim=-1)
 
 
@@ -304,6 +335,7 @@ def pseudo_random(count: int, seed: int, device: torch.device) -> torch.Tensor:
 
 
 __all__ = [
+    "SAMPLINGS",
     "WindowOrder",
     "downsample",
     "is_dynamic",

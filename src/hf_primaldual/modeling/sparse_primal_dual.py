@@ -1,6 +1,7 @@
 """Sparse training sets: each query is fitted on its own subset of the keys, at the cost of that subset."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -37,15 +38,18 @@ class SparsePattern(NamedTuple):
 
     def rules(self) -> dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]:
         """For each component, whether the query at place `p` sees key `j` through it."""
-        components = {
-            "local": {"local": lambda p, j: (p - j).abs() <= self.half},
-            "strided": {"strided": lambda p, j: (p - j) % self.stride == 0},
-            "fixed": {
-                "block": lambda p, j: p // self.stride == j // self.stride,
-                "summary": lambda p, j: (j % self.stride == self.stride - 1) & (p >= 0),
-            },
-        }
-        return {name: rule for part in self.parts for name, rule in components[part].items()}
+        return {name: partial(rule, self) for part in self.parts for name, rule in SPARSE_PARTS[part].items()}
+
+
+# The components of each part, whose rules may overlap.
+SPARSE_PARTS = {
+    "local": {"local": lambda pattern, p, j: (p - j).abs() <= pattern.half},
+    "strided": {"strided": lambda pattern, p, j: (p - j) % pattern.stride == 0},
+    "fixed": {
+        "block": lambda pattern, p, j: p // pattern.stride == j // pattern.stride,
+        "summary": lambda pattern, p, j: (j % pattern.stride == pattern.stride - 1) & (p >= 0),
+    },
+}
 
 
 class Arrangement(NamedTuple):
@@ -373,4 +377,4 @@ def dense_mask(pattern: SparsePattern, tokens: int, keys: int, device) -> torch.
     return torch.stack([rule(p, j) for rule in pattern.rules().values()]).any(dim=0)
 
 
-__all__ = ["SparsePattern", "dense_mask", "sparse_softmax"]
+__all__ = ["SPARSE_PARTS", "SparsePattern", "dense_mask", "sparse_softmax"]
