@@ -78,6 +78,7 @@ def step_of(attention: str, tokens: int):
     config = PrimalDualTextConfig(
         attention=attention,
         hidden_size=128,
+        num_attention_heads=8,
         num_hidden_layers=2,
         intermediate_size=256,
         max_position_embeddings=tokens,
