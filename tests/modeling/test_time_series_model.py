@@ -2,17 +2,11 @@ import pytest
 import torch
 from torch import nn
 from transformers import (
-    AutoConfig,
-    AutoFeatureExtractor,
-    AutoModel,
     AutoModelForSequenceClassification,
 )
 
 from hf_primaldual import (
-    PrimalDualTimeSeriesConfig,
     PrimalDualTimeSeriesFeatureExtractor,
-    PrimalDualTimeSeriesForSequenceClassification,
-    PrimalDualTimeSeriesModel,
 )
 from hf_primaldual.modeling.layers_primal_dual import TokenBatchNorm
 from tests.modeling.cases import HEADS, right_padding
@@ -21,7 +15,6 @@ from tests.modeling.series import (
     LABELS,
     LONGEST,
     series_batch,
-    small_config,
     small_model,
     with_more_padding,
 )
@@ -64,42 +57,12 @@ def test_what_lies_in_padding_is_not_looked_at():
         assert torch.equal(model(**batch).logits, expected)
 
 
-def test_loss_is_the_cross_entropy():
-    model, batch = small_model(), series_batch()
-    outputs = model(**batch)
-    assert outputs.logits.shape == (4, LABELS)
-    torch.testing.assert_close(outputs.loss, nn.functional.cross_entropy(outputs.logits, batch["labels"]))
-    assert model(batch["past_values"], batch["attention_mask"]).loss is None
-
-
 def test_labels_of_minus_100_do_not_count():
     model, batch = small_model(), series_batch()
     batch["labels"][1:3] = -100
     outputs = model(**batch)
     expected = nn.functional.cross_entropy(outputs.logits[[0, 3]], batch["labels"][[0, 3]])
     torch.testing.assert_close(outputs.loss, expected)
-
-
-def test_regression_and_multi_label_losses():
-    batch = series_batch()
-    for problem, labels in (("regression", torch.randn(4, LABELS)), ("multi_label_classification", torch.ones(4, 4))):
-        assert small_model(problem_type=problem)(**{**batch, "labels": labels}).loss.isfinite()
-
-
-def test_output_hidden_states():
-    model, batch = small_model(), series_batch()
-    outputs = model.model(batch["past_values"], batch["attention_mask"], output_hidden_states=True)
-    assert [states.shape for states in outputs.hidden_states] == [(4, 20, 16)] * 3
-    assert torch.equal(outputs.hidden_states[-1], outputs.last_hidden_state)
-    assert model(**batch).hidden_states is None
-    assert len(model(**batch, output_hidden_states=True).hidden_states) == 3
-
-
-def test_a_tuple_is_returned_on_request():
-    model, batch = small_model(), series_batch()
-    loss, logits = model(**batch, return_dict=False)
-    assert torch.equal(logits, model(**batch).logits)
-    assert torch.equal(loss, model(**batch).loss)
 
 
 @pytest.fixture(scope="module")
@@ -112,21 +75,6 @@ def saved(tmp_path_factory):
     return model, folder
 
 
-def test_auto_classes_load_a_saved_folder_with_equal_logits(saved):
-    model, folder = saved
-    batch = series_batch()
-    assert type(AutoConfig.from_pretrained(folder)) is PrimalDualTimeSeriesConfig
-    assert type(AutoFeatureExtractor.from_pretrained(folder)) is PrimalDualTimeSeriesFeatureExtractor
-    encoder = AutoModel.from_pretrained(folder)
-    assert type(encoder) is PrimalDualTimeSeriesModel
-    inputs = batch["past_values"], batch["attention_mask"]
-    assert torch.equal(encoder(*inputs).last_hidden_state, model.model(*inputs).last_hidden_state)
-    classifier = AutoModelForSequenceClassification.from_pretrained(folder)
-    assert type(classifier) is PrimalDualTimeSeriesForSequenceClassification
-    assert not classifier.training
-    assert torch.equal(classifier(**batch).logits, model(**batch).logits)
-
-
 def test_another_attention_is_chosen_when_loading(saved):
     model, folder = saved
     batch = series_batch()
@@ -137,16 +85,10 @@ def test_another_attention_is_chosen_when_loading(saved):
     assert not torch.allclose(loaded(**batch).logits, model(**batch).logits)
 
 
-@pytest.mark.parametrize(
-    ("plain", "learned"),
-    [
-        ({"attention": "softmax"}, {"attention": "conv1d"}),
-        ({"attention": "softmax"}, {"attention": "conv2d"}),
-        ({"attention": "bn"}, {"attention": "conv2d+bn"}),
-        ({"attention": "bn+sh"}, {"attention": "bn+sh", "sampling": "conv"}),
-    ],
-    ids=["conv1d", "conv2d", "conv2d+bn", "sampling"],
-)
+LEARNED = {"conv2d": ({"attention": "softmax"}, {"attention": "conv2d"}), "sampling": ({}, {"sampling": "conv"})}
+
+
+@pytest.mark.parametrize(("plain", "learned"), LEARNED.values(), ids=LEARNED)
 def test_filters_learned_on_top_of_a_checkpoint_start_as_what_changes_nothing(saved, plain, learned):
     _, folder = saved
     batch = series_batch()
@@ -244,67 +186,40 @@ def test_batch_norm_keeps_the_dtype_of_its_input():
     assert ours.running_mean.dtype == torch.float32
 
 
-def assert_refused(batch, *parts, model=None):
-    with pytest.raises(ValueError) as error:
-        (model or small_model())(**batch)
-    assert [part for part in parts if part not in str(error.value)] == [], str(error.value)
+def refused_series() -> dict[str, tuple[dict, list[str]]]:
+    """What a model refuses, and what its message has to name."""
+    ones, zeros = torch.ones, torch.zeros
+    unmasked = {"attention_mask": None}
+    return {
+        "nan": ({"past_values": with_value("nan")}, ["`past_values` must be finite", "nan", "row 1, step 12"]),
+        "inf": ({"past_values": with_value("-inf"), **unmasked}, ["`past_values` must be finite", "-inf", "row 1"]),
+        "padding": (series_batch((5, 0, 3)), ["`attention_mask` must keep at least one token", "rows [1]"]),
+        "no steps": (
+            {"past_values": zeros(4, 0, CHANNELS), **unmasked},
+            ["`past_values`", f"1 to `max_position_embeddings` = {LONGEST}", "got 0"],
+        ),
+        "too long": (series_batch((25,), 25), ["`max_position_embeddings` = 24", "got 25"]),
+        "channels": ({"past_values": zeros(4, 20, CHANNELS + 1)}, ["(batch, time, channels)", "3 chan", "(4, 20, 4)"]),
+        "two axes": ({"past_values": zeros(4, 20)}, ["`past_values`", "(batch, time, channels)", "(4, 20)"]),
+        "mask": ({"attention_mask": ones(4, 19)}, ["`attention_mask`", "(batch, tokens) = (4, 20)", "(4, 19)"]),
+        "label": ({"labels": torch.tensor([0, 1, -1, 2])}, ["`labels`", f"0 to {LABELS - 1}", "got -1"]),
+        "class": ({"labels": torch.tensor([0, 1, LABELS, 2])}, ["`labels`", f"0 to {LABELS - 1}", f"got {LABELS}"]),
+    }
 
 
-@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
-@pytest.mark.parametrize("masked", [True, False], ids=["masked", "unmasked"])
-def test_a_real_value_that_is_not_finite(value, masked):
-    batch = series_batch()
-    batch["past_values"][1, 12, 2] = float(value)
-    if not masked:
-        del batch["attention_mask"]
-    assert_refused(batch, "`past_values` must be finite", value, "row 1, step 12")
+def with_value(value: str) -> torch.Tensor:
+    values = series_batch()["past_values"]
+    values[1, 12, 2] = float(value)
+    return values
 
 
-def test_a_row_of_padding_only():
-    assert_refused(series_batch((5, 0, 3)), "`attention_mask` must keep at least one token", "rows [1]")
+def test_what_it_refuses():
+    for batch, parts in refused_series().values():
+        with pytest.raises(ValueError) as error:
+            small_model()(**{**series_batch(), **batch})
+        assert [part for part in parts if part not in str(error.value)] == [], str(error.value)
 
 
-def test_a_series_without_steps():
-    batch = series_batch()
-    empty = {"past_values": batch["past_values"][:, :0], "attention_mask": batch["attention_mask"][:, :0]}
-    assert_refused(empty, "`past_values`", f"1 to `max_position_embeddings` = {LONGEST}", "got 0")
-    del empty["attention_mask"]
-    assert_refused(empty, "`past_values`", "got 0")
-
-
-def test_a_series_that_is_too_long():
-    batch = series_batch((LONGEST + 1,), LONGEST + 1)
-    assert_refused(batch, "`past_values`", f"`max_position_embeddings` = {LONGEST}", f"got {LONGEST + 1}")
-
-
-@pytest.mark.parametrize("shape", [(2, 9, CHANNELS + 1), (2, 9), (9,), (1, 2, 9, CHANNELS)])
-def test_series_of_another_shape(shape):
-    assert_refused(
-        {"past_values": torch.zeros(shape)}, "`past_values`", "(batch, time, channels)", f"{CHANNELS} chan", str(shape)
-    )
-
-
-@pytest.mark.parametrize("shape", [(4, 19), (3, 20), (4, 1, 1, 20)])
-def test_a_mask_of_another_shape(shape):
-    batch = {**series_batch(), "attention_mask": torch.ones(shape)}
-    assert_refused(batch, "`attention_mask`", "(batch, tokens) = (4, 20)", str(shape))
-
-
-@pytest.mark.parametrize("label", [-1, LABELS, -101])
-def test_a_label_outside_the_classes(label):
-    batch = series_batch()
-    batch["labels"][2] = label
-    assert_refused(batch, "`labels`", f"0 to {LABELS - 1}", f"got {label}")
-
-
-def test_the_encoder_alone_refuses_too():
-    model = PrimalDualTimeSeriesModel(small_config())
-    batch = series_batch((5, 0))
-    del batch["labels"]
-    assert_refused(batch, "`attention_mask`", "rows [1]", model=model)
-
-
-def test_an_attention_given_when_loading_that_does_not_exist(tmp_path):
-    small_model().save_pretrained(tmp_path)
+def test_an_attention_given_when_loading_that_does_not_exist(saved):
     with pytest.raises(Exception, match=r"`attention` must be one of softmax, bn, sh, bn\+sh.*, got 'sparce'"):
-        PrimalDualTimeSeriesModel.from_pretrained(tmp_path, attention="sparce")
+        AutoModelForSequenceClassification.from_pretrained(saved[1], attention="sparce")
