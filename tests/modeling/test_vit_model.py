@@ -21,6 +21,7 @@ VARIANTS = {
     "mean": {"pooling": "mean"},
     "post-norm": {"norm_position": "post"},
     "rectangles": {"image_size": [24, 40], "patch_size": [4, 8]},
+    "pixels": {"image_size": [4, 5], "patch_size": 1},
 }
 
 
