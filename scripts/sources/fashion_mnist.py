@@ -13,26 +13,20 @@ import zlib
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, Features, Image
+from datasets import ClassLabel, DatasetDict, Image
 from PIL import Image as Pillow
 
-from hf_primaldual.data.files import cached, sha256_of
+from hf_primaldual.data.files import check_sha256, published, read_files, sha256_of
 from hf_primaldual.training.images import ImageDataArguments
 
+# fmt: off
 FASHION_MNIST_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )
+# fmt: on
 
 # Of the published files, which Debian's dataset-fashion-mnist 0.0~git20200523.55506a9-1 holds unchanged.
 FASHION_MNIST_SHA256 = {
@@ -70,29 +64,23 @@ def load_fashion_mnist(folder: str | PathLike | None = None) -> DatasetDict:
             the default place is not the recorded one.
     """
     paths = _find(folder)
-    digests = _digests(folder, paths)
-    features = Features({"image": Image(), "labels": ClassLabel(names=list(FASHION_MNIST_CLASSES))})
-    splits = DatasetDict()
-    for split, prefix in _PREFIXES.items():
-        names = [f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"]
-        images, labels = (paths[name].resolve() for name in names)
-        sha256 = [digests[name] for name in names]
-        splits[split] = cached(_examples, features, split, images=images, labels=labels, sha256=sha256)
-    return splits
+    features = {"image": Image(), "labels": ClassLabel(names=list(FASHION_MNIST_CLASSES))}
+    parts = ("images-idx3", "labels-idx1")
+    files = {
+        split: [tuple(paths[f"{prefix}-{part}-ubyte.gz"] for part in parts)] for split, prefix in _PREFIXES.items()
+    }
+    return read_files(_examples, features, files)
 
 
-def describe_fashion_mnist(folder: str | PathLike | None = None) -> dict:
-    """Say where `load_fashion_mnist` takes its images from: `name`, `source`, `sha256` of each file, `licence`.
-
-    Raises what `load_fashion_mnist` raises when it looks for the files.
-    """
-    digests = _digests(folder, _find(folder))
-    published = digests == FASHION_MNIST_SHA256
+def describe_fashion_mnist(folder: str | PathLike | None = None) -> dict[str, Any]:
+    """Say where `load_fashion_mnist` takes its images from: `name`, `source`, `sha256` of each file, `licence`."""
+    digests = {name: sha256_of(path) for name, path in _find(folder).items()}
+    is_published = digests == FASHION_MNIST_SHA256
     return {
         "name": "fashion-mnist",
-        "source": "Fashion-MNIST, the published files" if published else "Fashion-MNIST, a local folder",
+        "source": "Fashion-MNIST, the published files" if is_published else "Fashion-MNIST, a local folder",
         "sha256": digests,
-        "licence": "MIT" if published else None,
+        "licence": "MIT" if is_published else None,
     }
 
 
@@ -118,28 +106,24 @@ def read_idx(path: str | PathLike) -> np.ndarray:
 
 
 def _find(folder: str | PathLike | None) -> dict[str, Path]:
+    if folder is not None:
+        return {name: published(folder, name) for name in FASHION_MNIST_SHA256}
+    named = os.environ.get(DATA_FOLDER_VARIABLE)
+    roots = [Path(named)] if named else [Path(".data"), Path("/")]
+    folder = next((root / _FOLDER for root in roots if (root / _FOLDER).is_dir()), None)
     if folder is None:
-        named = os.environ.get(DATA_FOLDER_VARIABLE)
-        roots = [Path(named)] if named else [Path(".data"), Path("/")]
-        folder = next((root / _FOLDER for root in roots if (root / _FOLDER).is_dir()), None)
-        if folder is None:
-            raise FileNotFoundError(
-                f"no {_FOLDER} below {' or '.join(map(str, roots))}; it comes with Debian's package "
-                "dataset-fashion-mnist: `make data`, then run in the folder that holds .data or set "
-                f"{DATA_FOLDER_VARIABLE} to it"
-            )
-    paths = {name: Path(folder) / name for name in FASHION_MNIST_SHA256}
-    if missing := [name for name, path in paths.items() if not path.is_file()]:
-        raise FileNotFoundError(f"{folder} holds no {', '.join(missing)}; all four files are needed")
+        raise FileNotFoundError(
+            f"no {_FOLDER} below {' or '.join(map(str, roots))}; it comes with Debian's package "
+            "dataset-fashion-mnist: `make data`, then run in the folder that holds .data or set "
+            f"{DATA_FOLDER_VARIABLE} to it"
+        )
+    paths = _find(folder)
+    advice = "unpack Debian's package dataset-fashion-mnist again, or pass the folder to use these files all the same"
+    check_sha256(paths.values(), FASHION_MNIST_SHA256, advice)
     return paths
 
 
-def _digests(folder: str | PathLike | None, paths: dict[str, Path]) -> dict[str, str]:
-    advice = "unpack Debian's package dataset-fashion-mnist again, or pass the folder to use these files all the same"
-    return sha256_of(paths, FASHION_MNIST_SHA256 if folder is None else None, advice)
-
-
-def _examples(images: Path, labels: Path, sha256: list[str]) -> Iterator[dict]:
+def _examples(images: Path, labels: Path) -> Iterator[dict]:
     pixels, classes = read_idx(images), read_idx(labels)
     if pixels.ndim != 3 or classes.shape != pixels.shape[:1]:
         raise ValueError(f"{labels}: {classes.shape} labels do not fit the {pixels.shape} pixels of {images}")

@@ -67,6 +67,3 @@ def load_generated(draw: Draw, spec: Any, sizes: tuple[int, int, int], seed: int
 
 def _part(draw: Draw, spec: Any, seed: int, part: tuple[int, int]) -> Iterator[dict]:
     yield from itertools.islice(generate(draw, spec, seed), *part)
-
-
-__all__ = ["Draw", "generate", "load_generated"]

@@ -7,15 +7,15 @@ starts with its path, and with the line where there are lines. ListOps has a fil
 
 import ast
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, Features, List, Value
+from datasets import ClassLabel, DatasetDict, List, Value
 
-from .files import cached
+from .files import published, read_files
 
 _IMDB_CLASSES = ("neg", "pos")
 _RETRIEVAL = {
@@ -37,11 +37,11 @@ def load_imdb(folder: str | PathLike) -> DatasetDict:
         Splits `train` and `test` with the columns `text` and `labels`, a `ClassLabel` of `neg` and `pos`. Long Range
         Arena itself has no validation set either.
     """
-    paths = {
-        split: [path for name in _IMDB_CLASSES for path in _listed(Path(folder) / split / name, "*.txt")]
+    files = {
+        split: [(path, name) for name in _IMDB_CLASSES for path in _listed(Path(folder) / split / name, "*.txt")]
         for split in ("train", "test")
     }
-    return _load(_reviews, paths, {"text": Value("string"), "labels": ClassLabel(names=list(_IMDB_CLASSES))})
+    return read_files(_review, {"text": Value("string"), "labels": ClassLabel(names=list(_IMDB_CLASSES))}, files)
 
 
 def load_retrieval(folder: str | PathLike) -> DatasetDict:
@@ -55,9 +55,9 @@ def load_retrieval(folder: str | PathLike) -> DatasetDict:
         Splits `train`, `validation` and `test` with the columns `text1`, `text2` and `labels`, a `ClassLabel` of
         `unrelated` and `cited`.
     """
-    paths = {split: [_file(folder, name)] for split, name in _RETRIEVAL.items()}
-    texts = {"text1": Value("string"), "text2": Value("string")}
-    return _load(_pairs, paths, {**texts, "labels": ClassLabel(names=["unrelated", "cited"])})
+    files = {split: [(published(folder, name),)] for split, name in _RETRIEVAL.items()}
+    labels = ClassLabel(names=["unrelated", "cited"])
+    return read_files(_pairs, {"text1": Value("string"), "text2": Value("string"), "labels": labels}, files)
 
 
 def load_cifar10(folder: str | PathLike) -> DatasetDict:
@@ -69,9 +69,9 @@ def load_cifar10(folder: str | PathLike) -> DatasetDict:
         Splits `train` and `test` with the columns `input_ids`, the 1024 grey values row by row, and `labels`. Long
         Range Arena takes a tenth of `train` for validation.
     """
-    names = _file(folder, "batches.meta.txt").read_text(encoding="utf-8").split()
-    paths = {split: [_file(folder, name) for name in files] for split, files in _CIFAR.items()}
-    return _load(_cifar_images, paths, _grey_images(names, 32 * 32))
+    names = published(folder, "batches.meta.txt").read_text(encoding="utf-8").split()
+    files = {split: [(published(folder, name),) for name in batches] for split, batches in _CIFAR.items()}
+    return read_files(_cifar_images, _grey_images(names, 32 * 32), files)
 
 
 def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> DatasetDict:
@@ -99,34 +99,11 @@ def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> DatasetDict
     parts = {"train": images[2 * held_out :], "validation": images[:held_out], "test": images[held_out : 2 * held_out]}
     with Image.open(images[0][0]) as image:
         features = _grey_images(["different", "same"], image.height * image.width)
-    return _load(_pathfinder_images, parts, features)
-
-
-def _load(read: Callable[[Any], Iterator[dict]], sources: dict[str, list], features: dict[str, Any]) -> DatasetDict:
-    """Each split of what `read` yields for its sources, paths or pairs that begin with one."""
-    splits = DatasetDict()
-    for split, source in sources.items():
-        # What tells the content of files whose digests would take longer than reading them.
-        states = [(item if isinstance(item, Path) else item[0]).stat() for item in source]
-        states = [(state.st_size, state.st_mtime_ns) for state in states]
-        splits[split] = cached(_examples, Features(features), split, read=read, source=source, states=states)
-    return splits
-
-
-def _examples(read: Callable[[Any], Iterator[dict]], source: list, states: list) -> Iterator[dict]:
-    for item in source:
-        yield from read(item)
+    return read_files(_pathfinder_image, features, parts)
 
 
 def _grey_images(names: list[str], pixels: int) -> dict[str, Any]:
     return {"input_ids": List(Value("uint8"), length=pixels), "labels": ClassLabel(names=names)}
-
-
-def _file(folder: str | PathLike, name: str) -> Path:
-    path = Path(folder).resolve() / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {name}, which is one of the published files")
-    return path
 
 
 def _listed(folder: Path, pattern: str) -> list[Path]:
@@ -136,9 +113,9 @@ def _listed(folder: Path, pattern: str) -> list[Path]:
     return paths
 
 
-def _reviews(path: Path) -> Iterator[dict]:
+def _review(path: Path, label: str) -> Iterator[dict]:
     try:
-        yield {"text": path.read_text(encoding="utf-8"), "labels": path.parent.name}
+        yield {"text": path.read_text(encoding="utf-8"), "labels": label}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: the review is not UTF-8 text, as the published ones are") from error
 
@@ -189,15 +166,11 @@ def _metadata(path: Path) -> Iterator[tuple[Path, int]]:
             raise ValueError(f"{path}:{number}: expected a folder, a file, a number and a label 0 or 1, got {line!r}")
         if (root.name, *fields[:2]) == _EMPTY_IMAGE:
             continue
-        yield _file(root, f"{fields[0]}/{fields[1]}"), int(fields[3])
+        yield published(root, f"{fields[0]}/{fields[1]}"), int(fields[3])
 
 
-def _pathfinder_images(item: tuple[Path, int]) -> Iterator[dict]:
+def _pathfinder_image(path: Path, label: int) -> Iterator[dict]:
     from PIL import Image
 
-    path, label = item
     with Image.open(path) as image:
         yield {"input_ids": np.asarray(image.convert("L")).ravel(), "labels": label}
-
-
-__all__ = ["load_cifar10", "load_imdb", "load_pathfinder_images", "load_retrieval"]

@@ -16,14 +16,13 @@ Measured on 4000 images of seed 0: 5.0 % of the attempts at `PATHFINDER` succeed
 import functools
 import math
 import random
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from datasets import ClassLabel, DatasetDict, Features, List, Value
 
-from .generated import generate, load_generated
+from .generated import load_generated
 
 # In pixels.
 SIZE, SEED_DISTANCE, PADDING = 32, 7, 1
@@ -57,14 +56,6 @@ class PathfinderSpec:
 PATHFINDER = PathfinderSpec()
 PATHFINDER_LITE = PathfinderSpec(contour_length=6)
 """Short contours, the easiest of the three difficulties that were released."""
-
-
-def generate_pathfinder(spec: PathfinderSpec = PATHFINDER, seed: int = 0) -> Iterator[dict]:
-    """
-    Draw images without end, none of them twice: `input_ids`, the grey values 0 to 255 row by row, and `labels`, 1
-    where both discs lie on one contour.
-    """
-    return generate(draw_pathfinder, spec, seed)
 
 
 def load_pathfinder(
@@ -185,14 +176,7 @@ class Brushes:
         taken, width = self.empty() + 1, self.half + PADDING
         taken[width:-width, width:-width] = 0
         self.edge = np.stack((taken, _dilate(taken, MARGIN)))
-        self._dashes = {}
-
-    def dash(self, direction: int) -> Dash:
-        """The dash of a direction, drawn when it is first needed."""
-        if direction not in self._dashes:
-            # A first dash is put down at its start, the others at their end.
-            self._dashes[direction] = self._draw_dash(self.angles[direction] + (0 if direction < 360 else math.pi))
-        return self._dashes[direction]
+        self.dash = functools.cache(self._dash)
 
     def empty(self) -> np.ndarray:
         """A black image, with an edge for what is put down close to it."""
@@ -202,7 +186,9 @@ class Brushes:
         """The image without that edge."""
         return image[self.half : -self.half, self.half : -self.half]
 
-    def _draw_dash(self, angle: float) -> Dash:
+    def _dash(self, direction: int) -> Dash:
+        # A first dash is put down at its start, the others at their end.
+        angle = self.angles[direction] + (0 if direction < 360 else math.pi)
         length, width = DASH_LENGTH * ANTIALIAS, round(DASH_THICKNESS * ANTIALIAS)
 
         def line(draw, center):
@@ -296,6 +282,3 @@ def _dilate(image: np.ndarray, radius: int) -> np.ndarray:
 
     rows, columns = np.ogrid[-radius : radius + 1, -radius : radius + 1]
     return ndimage.grey_dilation(image, footprint=rows**2 + columns**2 <= radius**2, mode="nearest")
-
-
-__all__ = ["PATHFINDER", "PATHFINDER_LITE", "PathfinderSpec", "generate_pathfinder", "load_pathfinder"]
