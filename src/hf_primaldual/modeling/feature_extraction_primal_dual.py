@@ -234,10 +234,10 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             ends = np.cumsum([len(values) for values in checked])
             index = int(np.searchsorted(ends, step, side="right"))
             values, step = steps[step], step - int(ends[index]) + len(checked[index])
-            hint = "; `missing_values='mean'` takes the training mean for a missing value (NaN)"
-            raise ValueError(
-                f"Series {index} must be finite, got {values.tolist()} at step {step}{hint * np.isnan(values).any()}."
-            )
+            message = f"Series {index} must be finite, got {values.tolist()} at step {step}"
+            if np.isnan(values).any():
+                message += "; clean a missing value (NaN), or set `missing_values='mean'`"
+            raise ValueError(f"{message}.")
         return checked
 
     def _as_array(self, series, index: int) -> np.ndarray:
