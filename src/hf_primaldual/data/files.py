@@ -16,12 +16,7 @@ from .. import __version__
 
 
 def wheel_folder(requirement: str, inside: str) -> Path:
-    """
-    The folder `inside` of an installed wheel, `name==version`. It is not imported: that would need its dependencies.
-
-    Raises:
-        ModuleNotFoundError: The wheel is not installed. The message says how to install it.
-    """
+    """The folder `inside` of an installed wheel, `name==version`, whose import would need its dependencies."""
     name = requirement.partition("==")[0]
     try:
         return Path(metadata.distribution(name).locate_file(inside))
@@ -45,10 +40,7 @@ def sha256_of(path: Path) -> str:
 
 
 def check_sha256(paths: Iterable[Path], recorded: Mapping[str, str], advice: str) -> None:
-    """
-    Raises:
-        ValueError: A file is not the one that is recorded under its name; the message ends with the advice.
-    """
+    """Refuses files that are not those that are recorded under their names."""
     for path in paths:
         found = sha256_of(path)
         if found != recorded.get(path.name, found):
@@ -95,13 +87,7 @@ def _read_all(read: Callable[..., Iterator[dict]], calls: list[tuple], states: l
 
 
 def cached(examples: Callable[..., Iterator[dict]], features: Features, split: str, **source: Any) -> Dataset:
-    """
-    What `examples(**source)` yields, memory-mapped from the cache of `datasets`, whose key is `source` and the
-    package's version.
-
-    Raises:
-        ValueError: `examples` did.
-    """
+    """What `examples(**source)` yields; the cache's key is `source` and the package's version."""
     # Below one key: `datasets` would take a list for shards.
     arguments = {"examples": examples, "source": source, "reader": __version__}
     try:

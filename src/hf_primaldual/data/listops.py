@@ -69,11 +69,8 @@ def load_listops(
     spec: ListOpsSpec = LISTOPS, sizes: tuple[int, int, int] = (96_000, 2_000, 2_000), seed: int = 0
 ) -> DatasetDict:
     """
-    Generate ListOps, by default as large as in Long Range Arena.
-
-    Returns:
-        Splits `train`, `validation` and `test` of these sizes that share nothing, with the columns `input_ids`, tokens
-        of `LISTOPS_VOCABULARY`, and `labels`, a `ClassLabel` of the ten digits. See `load_generated`.
+    Generate ListOps, by default as large as in Long Range Arena: splits of these sizes that share nothing, with the
+    columns `input_ids`, tokens of `LISTOPS_VOCABULARY`, and `labels`, a digit. See `load_generated`.
     """
     return load_generated(draw_listops, spec, sizes, seed, Features(_FEATURES))
 
@@ -81,10 +78,6 @@ def load_listops(
 def load_listops_files(folder: str | PathLike) -> DatasetDict:
     """
     Read the released files, `basic_train.tsv`, `basic_val.tsv` and `basic_test.tsv`, as `load_listops` returns them.
-
-    Raises:
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: See `read_listops`.
     """
     files = {split: [(published(folder, name),)] for split, name in _FILES.items()}
     return read_files(read_listops, _FEATURES, files)
@@ -92,13 +85,8 @@ def load_listops_files(folder: str | PathLike) -> DatasetDict:
 
 def read_listops(path: str | PathLike) -> Iterator[dict]:
     """
-    Read examples, `input_ids` and `labels`, of a released file: columns `Source` and `Target`, separated by a tab.
-
-    A source is written as a binary tree, `( ( ( [MAX 4 ) 3 ) ] )`. The parentheses add nothing and are dropped.
-
-    Raises:
-        ValueError: The header is another, or a line holds an unknown symbol or a value that is no digit. The message
-            starts with `path:line`.
+    Read examples of a released file: columns `Source` and `Target`, separated by a tab. A source is written as a
+    binary tree, `( ( ( [MAX 4 ) 3 ) ] )`, whose parentheses add nothing and are dropped.
     """
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.reader(file, delimiter="\t")

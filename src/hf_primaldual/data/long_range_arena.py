@@ -31,11 +31,8 @@ _EMPTY_IMAGE = ("curv_baseline", "imgs/0", "sample_172.png")
 
 def load_imdb(folder: str | PathLike) -> DatasetDict:
     """
-    Load the reviews of LRA's Text from the published archive `aclImdb`: `train/pos/*.txt` and so on.
-
-    Returns:
-        Splits `train` and `test` with the columns `text` and `labels`, a `ClassLabel` of `neg` and `pos`. Long Range
-        Arena itself has no validation set either.
+    The reviews of LRA's Text from the published archive `aclImdb`, `train/pos/*.txt` and so on: splits `train` and
+    `test` with the columns `text` and `labels`. Long Range Arena itself has no validation set either.
     """
     files = {
         split: [(path, name) for name in _IMDB_CLASSES for path in _listed(Path(folder) / split / name, "*.txt")]
@@ -46,14 +43,11 @@ def load_imdb(folder: str | PathLike) -> DatasetDict:
 
 def load_retrieval(folder: str | PathLike) -> DatasetDict:
     """
-    Load LRA's Retrieval, pairs of papers of the ACL Anthology Network: `new_aan_pairs.{train,eval,test}.tsv`.
+    LRA's Retrieval, pairs of papers of the ACL Anthology Network, from `new_aan_pairs.{train,eval,test}.tsv`: splits
+    `train`, `validation` and `test` with the columns `text1`, `text2` and `labels`.
 
     A line is label, two ids, and two texts, separated by tabs and without quoting; the published texts are written as
     Python's bytes, b'...', which are read as what they stand for.
-
-    Returns:
-        Splits `train`, `validation` and `test` with the columns `text1`, `text2` and `labels`, a `ClassLabel` of
-        `unrelated` and `cited`.
     """
     files = {split: [(published(folder, name),)] for split, name in _RETRIEVAL.items()}
     labels = ClassLabel(names=["unrelated", "cited"])
@@ -62,12 +56,8 @@ def load_retrieval(folder: str | PathLike) -> DatasetDict:
 
 def load_cifar10(folder: str | PathLike) -> DatasetDict:
     """
-    Load LRA's Image, CIFAR-10 in grey, from the published binary version: `data_batch_1.bin` to `data_batch_5.bin`,
-    `test_batch.bin` and `batches.meta.txt`.
-
-    Returns:
-        Splits `train` and `test` with the columns `input_ids`, the 1024 grey values row by row, and `labels`. Long
-        Range Arena takes a tenth of `train` for validation.
+    LRA's Image, CIFAR-10 in grey, from the published binary version, `data_batch_1.bin` and so on: splits `train` and
+    `test` with the columns `input_ids`, the 1024 grey values row by row, and `labels`.
     """
     names = published(folder, "batches.meta.txt").read_text(encoding="utf-8").split()
     files = {split: [(published(folder, name),) for name in batches] for split, batches in _CIFAR.items()}
@@ -76,17 +66,10 @@ def load_cifar10(folder: str | PathLike) -> DatasetDict:
 
 def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> DatasetDict:
     """
-    Load LRA's Pathfinder from its published images, such as `pathfinder32/curv_contour_length_14`: the files that
-    `metadata/*.npy` name. Those are text despite their ending, each line a folder, a file, a number, the label, and
-    settings of the generator.
+    LRA's Pathfinder from its published images, such as `pathfinder32/curv_contour_length_14`, as `load_pathfinder`
+    returns it: 80 % for training, and 10 % each for validation and test.
 
-    Args:
-        folder: With `metadata` and `imgs` in it.
-        seed: Of the split into 80 % for training, and 10 % each for validation and test.
-
-    Returns:
-        Splits `train`, `validation` and `test` with the columns `input_ids`, the grey values row by row, and `labels`,
-        a `ClassLabel` of `different` and `same`.
+    The files `metadata/*.npy` are text: on a line a folder, a file, a number, the label, and the generator's settings.
     """
     from PIL import Image
 

@@ -21,10 +21,7 @@ def problem(where: str, rows: Sequence[int] | np.ndarray, total: int, what: str)
 
 
 def refuse(problems: list[str]) -> None:
-    """
-    Raises:
-        ValueError: There are problems; it tells all.
-    """
+    """Raises a `ValueError` that tells all problems, if there are any."""
     if problems:
         raise ValueError(f"the data cannot be trained on: {'; '.join(problems)}.")
 

@@ -83,13 +83,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs):
-        """
-        What preprocessor_config.json holds that is no field here stays an attribute, as other programs write their own
-        into it.
-
-        Raises:
-            TypeError: for a keyword or an entry that is nearly a field.
-        """
+        """Entries of other programs stay as attributes; one that is nearly a field is refused."""
         foreign = {name: value for name, value in feature_extractor_dict.items() if not cls._knows(name)}
         refuse_near_misses(cls, (*foreign, *kwargs), cls._knows, cls._fields())
         known = {name: value for name, value in feature_extractor_dict.items() if name not in foreign}
