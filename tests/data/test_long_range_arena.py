@@ -46,7 +46,7 @@ def test_reviews(tmp_path):
 
 @pytest.fixture
 def pairs(tmp_path):
-    def write(line: str = "1.0\tA\tB\tplain \u2028 text\tb'it\\'s\\tb'\n"):
+    def write(line: str = "1.0\tA\tB\tplain \r \u2028 text\tb'it\\'s\\tb'\n"):
         for name in ("train", "eval", "test"):
             content = "0.0\tA\tC\tb'caf\\xc3\\xa9\\n'\tb\"it's\"\n"
             (tmp_path / f"new_aan_pairs.{name}.tsv").write_text(content + line, encoding="utf-8", newline="")
@@ -59,7 +59,7 @@ def test_pairs_of_papers(pairs):
     splits = load_retrieval(pairs())
     assert list(splits) == ["train", "validation", "test"]
     assert splits["validation"].features["labels"].names == ["unrelated", "cited"]
-    texts = {"text1": ["café\n", "plain \u2028 text"], "text2": ["it's", "it's\tb"]}
+    texts = {"text1": ["café\n", "plain \r \u2028 text"], "text2": ["it's", "it's\tb"]}
     assert splits["validation"].to_dict() == {**texts, "labels": [0, 1]}
     assert source("retrieval", pairs()) == (splits["train"].to_dict(), ("text1", "text2"), "aan", 4000)
     folder = pairs()
