@@ -9,11 +9,10 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import set_seed
 
-from hf_primaldual.training.arguments import ComparisonArguments, SeriesDataArguments, SeriesModelArguments
-from hf_primaldual.training.metrics import compute_accuracy_and_loss
+from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.task import EXAMPLE_ID
-from hf_primaldual.training.time_series import SeriesTask, series_task
-from hf_primaldual.training.trainer import ComparisonTrainer
+from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTask, series_task
+from hf_primaldual.training.trainer import ComparisonTrainer, compute_accuracy_and_loss
 
 # Odd, so that neither the batch of a process nor the set is a round number.
 BATCH_OF_ONE, BATCH_OF_EACH = 10, 5

@@ -20,14 +20,14 @@ from pathlib import Path
 
 from transformers import Trainer, TrainerState
 
-from hf_primaldual.training.arguments import (
+from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.time_series import (
     SeriesDataArguments,
     SeriesModelArguments,
     SeriesTrainingArguments,
-    parse_arguments,
+    series_task,
 )
-from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.time_series import series_task
 
 
 def compare(flags: list[str]) -> Path:

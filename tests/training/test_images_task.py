@@ -11,15 +11,15 @@ from PIL import Image as Pillow
 from sklearn.datasets import load_digits
 from transformers import AutoImageProcessor, AutoModelForImageClassification, pipeline
 
-from hf_primaldual.training.arguments import parse_arguments
-from hf_primaldual.training.augmentation import RepeatedSampler
-from hf_primaldual.training.comparison import build_trainer
 from hf_primaldual.training.images import (
     ImageDataArguments,
     ImageModelArguments,
     ImageTrainingArguments,
     image_task,
 )
+from hf_primaldual.training.samplers import RepeatedSampler
+from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.trainer import build_trainer
 
 TYPES = (ImageDataArguments, ImageModelArguments, ImageTrainingArguments)
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}

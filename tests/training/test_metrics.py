@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import accuracy_score, log_loss
 from transformers import EvalPrediction
 
-from hf_primaldual.training.metrics import compute_accuracy_and_loss
+from hf_primaldual.training.trainer import compute_accuracy_and_loss
 
 
 @pytest.mark.parametrize("with_extra_outputs", [False, True])

@@ -20,9 +20,8 @@ from transformers import (
 from hf_primaldual import PrimalDualTextForDocumentMatching
 from hf_primaldual.data import LISTOPS_LITE, load_listops
 from hf_primaldual.data.files import digest
-from hf_primaldual.training.arguments import parse_arguments
-from hf_primaldual.training.comparison import build_trainer
 from hf_primaldual.training.samplers import LengthSampler
+from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.text_sources import listops_tokenizer
 from hf_primaldual.training.texts import (
     TextDataArguments,
@@ -31,6 +30,7 @@ from hf_primaldual.training.texts import (
     TextTrainingArguments,
     text_task,
 )
+from hf_primaldual.training.trainer import build_trainer
 
 CONFIGS = Path(script.__file__).parent / "configs"
 RECIPES = [*sorted(CONFIGS.glob("lra_*.yaml")), CONFIGS / "listops_lite.yaml", CONFIGS / "newsgroups_1024.yaml"]
@@ -172,8 +172,9 @@ def test_a_digest_is_that_of_the_content():
 
 def test_batches_of_like_length(tmp_path):
     lengths = np.random.default_rng(0).integers(10, 100, 5003)
+    data = Dataset.from_dict({"length": lengths})
     torch.manual_seed(3)
-    sampler = LengthSampler(lengths, batch=16)
+    sampler = LengthSampler(data, batch=16)
     first = list(sampler)
     assert (list(sampler), sorted(first)) == (first, list(range(5003)))
     batches = lengths[first[:4992]].reshape(-1, 16)
@@ -184,7 +185,7 @@ def test_batches_of_like_length(tmp_path):
     sampler.set_epoch(1)
     assert list(sampler) != first
     torch.manual_seed(4)
-    assert list(LengthSampler(lengths, batch=16)) != first
+    assert list(LengthSampler(data, batch=16)) != first
 
     args = TextTrainingArguments(str(tmp_path), per_device_train_batch_size=4, gradient_accumulation_steps=2)
     sizes = {"train_size": 20, "validation_size": 2, "test_size": 2}

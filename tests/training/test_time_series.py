@@ -13,8 +13,7 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 
 from hf_primaldual.data import load_uea
 from hf_primaldual.data.splits import cut_validation
-from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments
-from hf_primaldual.training.time_series import series_task
+from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, series_task
 
 QUICK = ["--dataset", "BasicMotions", "--seeds", "0", "1", "--num_train_epochs", "2", "--efficiency_tokens", "128"]
 SMALL = ["--hidden_size", "16", "--intermediate_size", "16", "--num_hidden_layers", "1", "--disable_tqdm", "true"]

@@ -17,8 +17,8 @@ from transformers.trainer_utils import sort_checkpoints
 from ..hub.checks import without_places
 from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank
 
+# What a run writes into its folder before anything else.
 BEGUN = "begun.json"
-"""What a run writes into its folder before anything else."""
 
 
 def claim_output_folder(folder: Path, overwrite: bool) -> Path:
@@ -49,19 +49,17 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
 
 
 def own_runs(folder: Path) -> list[Path]:
-    """
-    The folders of runs in `folder/runs` that `comparison.train_run` made. Others may write there too, as TensorBoard
-    does by default: what holds no record of ours is theirs.
-    """
+    """The folders in `folder/runs` that `train_run` made. Others may write there too, as TensorBoard does."""
     runs = folder / "runs"
     return [path for path in sorted(runs.iterdir()) if is_own_run(path)] if runs.is_dir() else []
 
 
 def is_own_run(folder: Path) -> bool:
-    """Whether a folder is that of a run of `comparison.train_run`, or empty. A link is not."""
+    """Whether a folder is that of a run of `train_run`, or empty. A link is not."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    return not any(folder.iterdir()) or any((folder / mark).exists() for mark in (BEGUN, "run.json"))
+    inside = {path.name for path in folder.iterdir()}
+    return not inside or bool(inside & {BEGUN, "run.json"})
 
 
 def clear_runs(folder: Path) -> None:
@@ -95,13 +93,7 @@ def release(runs: list[dict[str, Any]], attentions: list[str]) -> dict[str, Any]
     """
     Marks the run whose weights are kept and returns it: the best run on validation, by accuracy, then by loss, of the
     attention that is the best on validation, by mean accuracy over seeds, then by mean loss; of equal ones, the first.
-
-    Raises:
-        ValueError: when an attention has no run.
     """
-    for name in attentions:
-        if not of_attention(runs, name):
-            raise ValueError(f"`runs` must hold a run of every attention, there is none of {name!r}.")
     best = max(attentions, key=lambda name: validation_rank(summarize(runs, name)))
     chosen = max(of_attention(runs, best), key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
     for run in runs:
@@ -152,20 +144,20 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _paired(runs: list[dict[str, Any]], attention: str, baseline: str) -> dict[str, Any]:
-    ours, theirs = of_attention(runs, attention), of_attention(runs, baseline)
-    seeds, expected = ([run["seed"] for run in side] for side in (ours, theirs))
+    accuracies = [[run["test_accuracy"] for run in of_attention(runs, name)] for name in (attention, baseline)]
+    seeds, expected = ([run["seed"] for run in of_attention(runs, name)] for name in (attention, baseline))
     if seeds != expected or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"`runs` must hold every seed once for {attention!r} and for {baseline!r}, got {seeds} and {expected}."
         )
     # Rounded: 0.3 - 0.2 and 0.2 - 0.1 are the same difference.
-    differences = [round(a["test_accuracy"] - b["test_accuracy"], 12) for a, b in zip(ours, theirs, strict=True)]
+    differences = [round(ours - theirs, 12) for ours, theirs in zip(*accuracies, strict=True)]
     p_value = None
     if len(set(differences)) > 1:
         # Slow to import, and needed by nobody else here.
         from scipy.stats import ttest_rel
 
-        p_value = float(ttest_rel(*([run["test_accuracy"] for run in side] for side in (ours, theirs))).pvalue)
+        p_value = float(ttest_rel(*accuracies).pvalue)
     return {
         "difference_mean": statistics.fmean(differences),
         "difference_std": statistics.stdev(differences) if len(differences) > 1 else None,
@@ -227,20 +219,3 @@ def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
         p_value = "no test" if adjusted is None else f"{adjusted:.2g}"
     label = f"{name}, released" if name == results["attention"] else name
     return label, str(summary["seeds"]), accuracy, difference, p_value
-
-
-__all__ = [
-    "BEGUN",
-    "claim_output_folder",
-    "clear_runs",
-    "command_line",
-    "compare",
-    "format_table",
-    "holm",
-    "is_own_run",
-    "last_checkpoint",
-    "of_attention",
-    "own_runs",
-    "release",
-    "summarize",
-]
