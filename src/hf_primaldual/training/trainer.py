@@ -14,14 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
-from transformers import (
-    EvalPrediction,
-    PreTrainedConfig,
-    PrinterCallback,
-    ProgressCallback,
-    Trainer,
-    TrainerCallback,
-)
+from transformers import EvalPrediction, PreTrainedConfig, Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .arguments import ComparisonArguments
@@ -58,7 +52,7 @@ def build_trainer(
     )
     trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     if not args.disable_tqdm:
-        trainer.add_callback(_RunProgress(f"{config.attention}, seed {seed}"))
+        trainer.add_callback(_RunProgress())
     return trainer
 
 
@@ -266,22 +260,10 @@ class _UpdateAverage(TrainerCallback):
 class _RunProgress(ProgressCallback):
     """One bar for each run, with its name and the last figures at its end, instead of a printed line per epoch."""
 
-    def __init__(self, name: str):
-        super().__init__()
-        self.name, self.figures = name, {}
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        super().on_train_begin(args, state, control, **kwargs)
-        if self.training_bar is not None:
-            self.training_bar.set_description(self.name)
-
     def on_log(self, args, state, control, logs=None, **kwargs):
-        self.figures |= {name: logs[name] for name in ("loss", "eval_loss", "eval_accuracy") if name in logs}
         if self.training_bar is not None:
-            self.training_bar.set_postfix(self.figures)
-
-    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
-        """Evaluations are short: no bar of their own."""
-
-    def on_evaluate(self, args, state, control, **kwargs):
-        """See `on_prediction_step`."""
+            self.training_bar.set_description(args.run_name)
+            # Of training and of the evaluation after it.
+            figures = {name: value for entry in state.log_history[-2:] for name, value in entry.items()}
+            shown = ("loss", "eval_loss", "eval_accuracy")
+            self.training_bar.set_postfix({name: figures[name] for name in shown if name in figures})
