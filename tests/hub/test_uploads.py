@@ -152,7 +152,11 @@ def test_an_upload_that_is_interrupted_is_not_seen_and_is_finished_by_running_it
         assert contents(folder) == local, path
 
 
-@pytest.mark.parametrize("xet", [True, False], ids=["xet", "lfs"])
+# A process costs seconds: the default suite kills one, CI the other too.
+LONG = [pytest.mark.slow, pytest.mark.hub_peers]
+
+
+@pytest.mark.parametrize("xet", [pytest.param(True, marks=LONG), False], ids=["xet", "lfs"])
 def test_a_process_that_is_killed_while_it_commits_leaves_all_to_the_next_one(xet, tmp_path):
     upload = {"folder": write_model(tmp_path / "model", 0), "repo_id": "tester/killed"}
     with LoopbackHub(tmp_path / "hub") as hub:
@@ -171,11 +175,12 @@ def test_a_process_that_is_killed_while_it_commits_leaves_all_to_the_next_one(xe
         assert len(hub.repositories["tester/killed"].commits) == 2
 
 
+@pytest.mark.parametrize("running", [False], ids=["lfs"], indirect=True)
 def test_of_two_pushes_at_once_one_is_seen_whole_and_the_other_is_told(running, folder, tmp_path):
     hub, client, _ = running
     client("upload", folder=folder, repo_id="tester/raced")
     folders = [write_model(tmp_path / f"model{seed}", seed) for seed in (1, 2)]
-    # By LFS: Xet's folder takes one process at a time.
+    # By LFS alone: Xet's folder takes one process at a time.
     with Client(hub.endpoint, tmp_path / "home", xet=False) as other:
         clients = [client, other]
         hub.faults[:] = [Fault("POST", "/commit/", "together", times=2)]

@@ -114,10 +114,17 @@ def test_apply_and_softmax_brings_a_model_back():
     assert torch.equal(apply(model, "softmax")(**BERT.inputs()).last_hidden_state, expected)
 
 
-@pytest.mark.parametrize("family", [family for family in REFUSED if "causal" in family.why], ids=lambda f: f.name)
-def test_apply_refuses_what_is_causal_before_it_runs(family):
-    with pytest.raises(ValueError, match=r"is causal|own tokens|on its own"):
+@pytest.mark.parametrize(
+    "family", [family for family in REFUSED if "causal" in family.why or "local" in family.why], ids=lambda f: f.name
+)
+def test_apply_refuses_what_is_causal_or_local_before_it_runs(family):
+    with pytest.raises(ValueError, match=r"is causal|layers of local attention"):
         apply(family.build(), "bn")
+
+
+def test_apply_leaves_settings_to_stages_with_other_numbers_of_heads():
+    swin = next(family for family in REFUSED if family.name == "Swin")
+    assert apply(swin.build(), "bn", bn_beta=0.5).config.primal_dual == {"bn_beta": 0.5}
 
 
 def test_apply_names_the_way_to_a_part():

@@ -16,7 +16,7 @@ Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
 
 class _Object(BaseModel):
     # Strict: no text that looks like a number, and no `true` where a number belongs.
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(strict=True, extra="allow", protected_namespaces=())
 
 
 class Dataset(_Object):

@@ -50,7 +50,9 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
         check_dispatch(model, names[attention])
         check_bidirectional(model)
         for part in (model, *parts_of(model)):
-            check_settings(settings, attention, getattr(part.config, "num_attention_heads", None))
+            heads = getattr(part.config, "num_attention_heads", None)
+            # Swin has another number of heads at each stage.
+            check_settings(settings, attention, heads if isinstance(heads, int) else None)
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):
         config.primal_dual = copy.deepcopy(settings) or None

@@ -24,17 +24,24 @@ def dispatches(layer_class: type[nn.Module]) -> bool:
         return False
 
 
+CAUSAL = "is causal, but Attention-BN's statistics and Attention-SH's windows see every token of a sequence"
+LOCAL = "has layers of local attention, but the paper's attentions are fitted on every token of a sequence"
+CROSS = "attends to other tokens than its own, but a head of the paper's attentions is fitted on its own"
+
+
 @functools.cache
-def is_causal(model_class: type[PreTrainedModel], is_decoder: bool) -> bool:
+def obstacle(model_class: type[PreTrainedModel], is_decoder: bool) -> str | None:
     """
-    Whether the models of a class ask for causal masks, as the class's source says. One that asks for both kinds, as
-    BERT's does, goes by its configuration.
+    Why the models of a class can't be fitted on all tokens, as the masks in the class's source say. One that asks for
+    causal masks and others, as BERT's does, goes by its configuration.
     """
     try:
         source = inspect.getsource(model_class)
     except (OSError, TypeError):
-        return False
-    return "causal_mask(" in source and (is_decoder or "create_bidirectional" not in source)
+        return None
+    if "causal_mask(" in source and (is_decoder or "create_bidirectional" not in source):
+        return CAUSAL
+    return LOCAL if "bidirectional_sliding_window_mask(" in source else None
 
 
 def parts_of(model: PreTrainedModel, config: PreTrainedConfig | None = None) -> list[PreTrainedModel]:
@@ -74,22 +81,16 @@ def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | Non
 def check_bidirectional(model: PreTrainedModel) -> None:
     """
     Raises:
-        ValueError: for a model with a part that is causal or attends to other tokens than its own.
+        ValueError: for a model with a part that is causal or local, or attends to other tokens than its own.
     """
-    causal = "is causal, but Attention-BN's statistics and Attention-SH's windows see every token of a sequence"
-    cross = (
-        "attends to other tokens than its own, but a head of the paper's attentions is fitted on those that it sees"
-    )
     for part in (*parts_of(model), model):
-        if is_causal(type(part), bool(getattr(part.config, "is_decoder", False))):
-            _refuse(model, part, causal)
-    for layer in model.modules():
-        if dispatches(type(layer)) and getattr(layer, "is_causal", False):
-            _refuse(model, layer, causal)
-        if dispatches(type(layer)) and (
-            getattr(layer, "is_cross_attention", False) or "Cross" in type(layer).__name__
-        ):
-            _refuse(model, layer, cross)
+        if why := obstacle(type(part), bool(getattr(part.config, "is_decoder", False))):
+            _refuse(model, part, why)
+    for layer in (layer for layer in model.modules() if dispatches(type(layer))):
+        if getattr(layer, "is_causal", False):
+            _refuse(model, layer, CAUSAL)
+        if getattr(layer, "is_cross_attention", False) or "Cross" in type(layer).__name__:
+            _refuse(model, layer, CROSS)
 
 
 def _refuse(model: PreTrainedModel, part: nn.Module, why: str) -> None:

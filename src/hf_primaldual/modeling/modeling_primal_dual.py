@@ -61,6 +61,21 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         if isinstance(module, tuple(EXTENSIONS.values())) and hasattr(module, "reset_parameters"):
             module.reset_parameters()
 
+    def encode(
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
+        """
+        An encoder's layers, and the norm behind the last one where norms come before the sublayers.
+
+        Args:
+            hidden_states (`torch.Tensor` of shape `(batch, tokens, width)`): the embeddings.
+            attention_mask (`torch.BoolTensor` of shape `(batch, tokens)`, *optional*): from `check_mask`.
+            kwargs: as for [`PrimalDualAttention`].
+        """
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, attention_mask, **kwargs)
+        return hidden_states if self.norm is None else self.norm(hidden_states, attention_mask)
+
     @property
     def annealing_progress(self) -> float | None:
         """

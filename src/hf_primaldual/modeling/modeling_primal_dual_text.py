@@ -135,10 +135,7 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
         hidden_states, attention_mask = self.embeddings(
             input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids
         )
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask, row_starts=starts, **kwargs)
-        if self.norm is not None:
-            hidden_states = self.norm(hidden_states, attention_mask)
+        hidden_states = self.encode(hidden_states, attention_mask, row_starts=starts, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     def _check_embedded(self, inputs_embeds: torch.Tensor) -> None:

@@ -101,10 +101,7 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
                 )
         position_ids = positions(past_values.shape[1], starts, past_values.device)
         hidden_states = self.embeddings(past_values.to(self.dtype), position_ids)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, attention_mask, row_starts=starts, **kwargs)
-        if self.norm is not None:
-            hidden_states = self.norm(hidden_states, attention_mask)
+        hidden_states = self.encode(hidden_states, attention_mask, row_starts=starts, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     def _check_shape(self, past_values: torch.Tensor) -> None:

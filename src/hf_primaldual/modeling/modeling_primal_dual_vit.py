@@ -125,11 +125,7 @@ class PrimalDualViTModel(PrimalDualViTPreTrainedModel):
         check_keywords(self, kwargs)
         grid_size = self._grid_size_of(pixel_values, interpolate_pos_encoding)
         hidden_states = self.embeddings(pixel_values.to(self.dtype), grid_size)
-        for layer in self.layers:
-            hidden_states = layer(hidden_states, grid_size=grid_size, **kwargs)
-        if self.norm is not None:
-            hidden_states = self.norm(hidden_states)
-        return BaseModelOutput(last_hidden_state=hidden_states)
+        return BaseModelOutput(last_hidden_state=self.encode(hidden_states, grid_size=grid_size, **kwargs))
 
     def _grid_size_of(self, pixel_values: torch.Tensor, interpolate: bool | None) -> tuple[int, int]:
         channels, shape = self.config.num_channels, tuple(pixel_values.shape)
