@@ -141,6 +141,12 @@ def test_targets_of_training_are_soft_and_those_of_evaluation_are_classes(tmp_pa
     assert plain["labels"].tolist() == [example["labels"] for example in examples]
     assert train["pixel_values"].shape == plain["pixel_values"].shape == (12, 3, 8, 8)
     assert not torch.equal(train["pixel_values"], plain["pixel_values"])
+    # What is drawn for an image is the same again in its epoch, and in no other.
+    sampler = task.train_sampler(task.splits["train"])
+    first, again = (task.collate_train(examples)["pixel_values"] for _ in range(2))
+    sampler.set_epoch(1)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, task.collate_train(examples)["pixel_values"])
 
 
 def test_a_stream_is_trained_on_for_a_number_of_steps(tmp_path, colour_folder):

@@ -52,17 +52,8 @@ def run_comparison(
     Killed in a step or while it saves, it goes on with `args.resume_from_checkpoint`: finished runs are kept, the one
     that was running starts from its last whole checkpoint and ends as if nothing had happened.
 
-    Args:
-        argv: the command's arguments, for the record; by default those of this process.
-
-    Returns:
-        The folder of the checkpoint, in processes but the first the output folder; with `args.search` the file of
-        settings that was found.
-
-    Raises:
-        FileExistsError: when the output folder holds another run.
-        ValueError: when a run is resumed with other settings.
-        FloatingPointError, OSError: see `ComparisonTrainer`.
+    `argv`, the command's arguments, are for the record. Returns the folder of the checkpoint, in processes but the
+    first the output folder; with `args.search` the file of settings that was found.
     """
     if args.threads is not None:
         torch.set_num_threads(args.threads)

@@ -186,12 +186,7 @@ def image_task(
     deviation of the training images; larger ones and streams are decoded in the collator, and normalized by
     ImageNet's.
 
-    Args:
-        sources: more data sets than the digits, by the names that `--dataset` has for them.
-
-    Raises:
-        FileNotFoundError, ValueError: see `load_images`, `cut_validation`, `draw` and `decode_image`; and for a stream
-            without `max_steps`, or a teacher without a head to teach.
+    `sources` are more data sets than the digits, by the names that `--dataset` has for them.
     """
     if data_args.streaming and args.max_steps <= 0:
         raise ValueError("`streaming` needs `max_steps`: a stream does not tell how many images an epoch has.")

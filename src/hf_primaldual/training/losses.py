@@ -31,18 +31,8 @@ class DistillationLoss:
     Half the loss of the classes' head on the labels, half that of the distillation head on the teacher's classes.
 
     `ComparisonTrainer` shows it every batch before the model sees it. In evaluation it is the loss of the average of
-    both heads on the labels.
-
-    Args:
-        teacher: a classifier of the same classes, on images of the student's size: a folder or an id of the Hub.
-        classes: how many there are.
-        student_processor: its `image_mean` and `image_std`, and the teacher's, say how to go from one normalization to
-            the other.
-        label_smoothing: share of a label that is spread over all classes.
-
-    Raises:
-        OSError: there is no such model.
-        ValueError: the teacher has another number of classes.
+    both heads on the labels. The `teacher` is a folder or an id of the Hub, a classifier of images of the student's
+    size; `image_mean` and `image_std` of both processors say how to go from one normalization to the other.
     """
 
     def __init__(

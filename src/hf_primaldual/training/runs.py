@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
@@ -25,10 +26,6 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
     """
     Creates the folder of a run, or takes an empty one; with `overwrite` the unfinished runs in it are cleared
     (`clear_runs`), while a finished checkpoint stays until the new one replaces it. Nothing else is removed.
-
-    Raises:
-        FileExistsError: when the folder holds something and `overwrite` is off, or its `runs` are a link.
-        PermissionError, NotADirectoryError: when nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`output_dir` must be a folder, {folder} is a file.")
@@ -121,9 +118,6 @@ def compare(runs: list[dict[str, Any]], attentions: list[str], baseline: str) ->
     The test is a paired two-sided t-test over seeds, its p-values adjusted by Holm's method over the attentions. There
     is none, and the p-values are None, for a single pair, and for differences that are all equal: without variance no
     p-value means anything, be the difference zero or not.
-
-    Raises:
-        ValueError: when an attention's seeds are not those of the baseline.
     """
     comparisons = {name: _paired(runs, name, baseline) for name in attentions}
     tested = {name: entry["p_value"] for name, entry in comparisons.items() if entry["p_value"] is not None}
@@ -186,36 +180,29 @@ def command_line(argv: list[str] | None = None) -> str:
 
 def format_table(results: Mapping[str, Any]) -> str:
     """The results of a comparison for a terminal: a row a name, and one for each further size of input measured."""
-    baseline = results["baseline"]
-    accuracies = ("attention", "seeds", "test accuracy", f"minus {baseline}", "p, adjusted")
-    rows = [(*accuracies, "parameters", "tokens", "FLOPs", "inference", "training step")]
-    for name in (baseline, *results["attentions"]):
-        for index, point in enumerate(results["efficiency"]):
+    rows = []
+    for name in (results["baseline"], *results["attentions"]):
+        summary, comparison = results["summary"][name], results["comparisons"].get(name)
+        deviation, p_value = summary["test_accuracy_std"], comparison and comparison["p_value_adjusted"]
+        difference = f"{100 * comparison['difference_mean']:+.2f}" if comparison else ""
+        tested = "no test" if p_value is None else f"{p_value:.2g}"
+        cells = {
+            "attention": f"{name}, released" if name == results["attention"] else name,
+            "seeds": summary["seeds"],
+            "test accuracy": f"{100 * summary['test_accuracy_mean']:.2f} %",
+            "±": "" if deviation is None else f"{100 * deviation:.2f}",
+            f"minus {results['baseline']}": difference,
+            "p, adjusted": tested if comparison else "",
+        }
+        for point in results["efficiency"]:
             cost = point[name]
-            rows.append(
-                (
-                    *(_accuracy_cells(results, name) if index == 0 else [""] * len(accuracies)),
-                    f"{cost['parameters']:,}",
-                    f"{point['batch']} x {point['tokens']}",
-                    f"{cost['forward_flops'] / 1e6:,.0f} M",
-                    f"{cost['inference_ms']['median']:.2f} ms",
-                    f"{cost['train_step_ms']['median']:.2f} ms",
-                )
-            )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n" + "\n".join(lines)
-
-
-def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    summary, deviation = results["summary"][name], results["summary"][name]["test_accuracy_std"]
-    accuracy = f"{100 * summary['test_accuracy_mean']:.2f} %"
-    accuracy += "" if deviation is None else f" ± {100 * deviation:.2f}"
-    difference = p_value = ""
-    if comparison := results["comparisons"].get(name):
-        adjusted = comparison["p_value_adjusted"]
-        difference = f"{100 * comparison['difference_mean']:+.2f}"
-        p_value = "no test" if adjusted is None else f"{adjusted:.2g}"
-    label = f"{name}, released" if name == results["attention"] else name
-    return label, str(summary["seeds"]), accuracy, difference, p_value
+            costs = {
+                "parameters": f"{cost['parameters']:,}",
+                "tokens": f"{point['batch']} x {point['tokens']}",
+                "FLOPs": f"{cost['forward_flops'] / 1e6:,.0f} M",
+                "inference": f"{cost['inference_ms']['median']:.2f} ms",
+                "training step": f"{cost['train_step_ms']['median']:.2f} ms",
+            }
+            rows.append(cells | costs)
+            cells = dict.fromkeys(cells, "")
+    return "\n" + pd.DataFrame(rows).to_string(index=False)

@@ -18,11 +18,7 @@ class LengthSampler(Sampler[int]):
 
     A random order is cut into groups of 50 batches, each group sorted by length and cut into batches, and the batches
     put into a random order. (transformers' own `LengthGroupedSampler` leaves them sorted, and cannot be resumed within
-    an epoch.)
-
-    Args:
-        data: with a column `length`.
-        batch: examples of a step, of all processes together.
+    an epoch.) The data have a column `length`; `batch` examples make a step, of all processes together.
     """
 
     def __init__(self, data: Dataset, batch: int):
@@ -54,14 +50,8 @@ class RepeatedSampler(Sampler[int]):
 
     The copies of an image go to different processes where there are several: among the batches that the processes
     take at the same time, process p gets the places p, p + processes, ... of the repeated order, as in DeiT. Every
-    process makes the whole order; Accelerate hands out the batches.
-
-    Args:
-        data: the training set.
-        repeats: how often an image is drawn.
-        batch_size: of one process.
-        processes: how many there are.
-        clock: (2,), where the seed and the epoch are written for others to see.
+    process makes the whole order; Accelerate hands out the batches of `batch_size`. The seed and the epoch are written
+    into `clock` (2,) for others to see.
     """
 
     def __init__(self, data: Sized, repeats: int, batch_size: int, processes: int, clock: torch.Tensor):

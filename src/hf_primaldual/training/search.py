@@ -38,15 +38,8 @@ def search_settings(task: Task, model_args: AttentionArguments, args: Comparison
     Tries `args.search` settings of each attention by Trainer's hyperparameter search, with optuna's TPE sampler.
 
     A trial trains with the first seed; its score is the best value that `metric_for_best_model` takes on the
-    validation set. The test set is never read.
-
-    Returns:
-        `searched.yaml`, settings under `per_attention` that a script takes in place of those it was searched from;
-        `search.json` beside it holds every trial.
-
-    Raises:
-        ModuleNotFoundError: without optuna.
-        ValueError: for a space with a setting that the attention does not have, or none at all.
+    validation set. The test set is never read. Returns `searched.yaml`, settings under `per_attention` that a script
+    takes in place of those it was searched from; `search.json` beside it holds every trial.
     """
     try:
         import optuna

@@ -20,12 +20,7 @@ OF_A_RUN = ("run_name", "seed")
 
 
 def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
-    """
-    Reads flags, and before them the settings of a YAML file if the first argument is one: `run.yaml --seeds 0`.
-
-    Raises:
-        ValueError: for a setting or a flag that no dataclass has, or a setting that its flag would not take.
-    """
+    """Reads flags, and before them the settings of a YAML file if the first argument is one: `run.yaml --seeds 0`."""
     argv = sys.argv[1:] if argv is None else argv
     # An abbreviation would be taken for whatever begins like it.
     parser = HfArgumentParser(dataclass_types, allow_abbrev=False)

@@ -94,17 +94,7 @@ Loader = Callable[[TextDataArguments], TextSource]
 
 
 def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = None) -> TextSource:
-    """
-    What the arguments name: a task of Long Range Arena, a data set of the hub, or files.
-
-    Args:
-        sources: more tasks, by their names.
-
-    Raises:
-        ValueError: for none or several of them, an unknown task, a column that is not there, a split that is missing,
-            a file that cannot be read, or texts or labels that cannot be trained on: see `with_classes`.
-        FileNotFoundError, ModuleNotFoundError: from the task's loader.
-    """
+    """What the arguments name: a task of Long Range Arena or of `sources`, a data set of the hub, or files."""
     sources = {**_SOURCES, **(sources or {})}
     named = [name for name in ("task", "dataset", "train_file") if getattr(args, name) is not None]
     if len(named) != 1:

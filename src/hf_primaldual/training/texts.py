@@ -87,13 +87,7 @@ def text_task(
     class. A text is cut after `max_tokens`; tokens that are there already never are. With `args.group_by_length` the
     examples of a step are of like length.
 
-    Args:
-        sources: more tasks than those of Long Range Arena, by the names that `--task` has for them.
-
-    Raises:
-        ModuleNotFoundError, FileNotFoundError, ValueError: see `load_source`, `cut_validation` and `draw`.
-        ValueError: for texts without a token, a tokenizer for tokens that are there already, or `max_tokens` below
-            their number.
+    `sources` are more tasks than those of Long Range Arena, by the names that `--task` has for them.
     """
     source = load_source(data_args, sources)
     splits = source.splits.select_columns([*source.columns, "labels"])

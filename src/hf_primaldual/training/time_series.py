@@ -84,12 +84,7 @@ class SeriesTask(Task):
 
 
 def series_task(data_args: SeriesDataArguments, model_args: SeriesModelArguments) -> SeriesTask:
-    """
-    The task that the arguments name: its series, and a feature extractor fitted on the training set.
-
-    Raises:
-        ModuleNotFoundError, FileNotFoundError, ValueError: see `load_uea` and `prepare_series`.
-    """
+    """The task that the arguments name: its series, and a feature extractor fitted on the training set."""
     splits = load_uea(data_args.dataset, data_args.data_folder)
     return prepare_series(
         splits,
@@ -112,18 +107,8 @@ def prepare_series(
     where: Mapping[str, str] | None = None,
 ) -> SeriesTask:
     """
-    The task of series that have a test set.
-
-    Args:
-        splits: `train`, `test` and, or else it is cut out of `train`, `validation`, of `past_values`, lists (time,
-            channels), and `labels`, a `ClassLabel`.
-        source: see `Task`.
-        max_steps_per_series, validation_share, missing_values: see `SeriesDataArguments`.
-        where: what errors call a split.
-
-    Raises:
-        ValueError: for series of any split that have no step, other channels, infinite values, or missing ones with
-            `"error"`; and see `with_classes` and `cut_validation`.
+    The task of series: `splits` are `train`, `test` and, or else it is cut out of `train`, `validation`, of
+    `past_values`, lists (time, channels), and `labels`, a `ClassLabel`. `where` is what errors call a split.
     """
     columns = {name: column_of(split, "past_values") for name, split in splits.items()}
     channels = next((len(steps[0]) for steps in columns["train"] if steps.is_valid and len(steps)), 1)
