@@ -263,7 +263,10 @@ class _RunProgress(ProgressCallback):
     def on_log(self, args, state, control, logs=None, **kwargs):
         if self.training_bar is not None:
             self.training_bar.set_description(args.run_name)
-            # Of training and of the evaluation after it.
-            figures = {name: value for entry in state.log_history[-2:] for name, value in entry.items()}
+            # Of training, of the evaluation after it, and what Trainer adds at the end.
+            figures = {name: value for entry in state.log_history[-3:] for name, value in entry.items()}
             shown = ("loss", "eval_loss", "eval_accuracy")
             self.training_bar.set_postfix({name: figures[name] for name in shown if name in figures})
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """Evaluations are short: no bar of their own."""
