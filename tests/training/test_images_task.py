@@ -1,6 +1,7 @@
 """Images as a task, and the script from flags to a checkpoint that classifies: on scikit-learn's digits."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -106,16 +107,26 @@ def test_a_resumed_run_augments_as_the_whole_one_did(tmp_path):
 def test_the_second_head_learns_what_the_teacher_sees(tmp_path, finished):
     once = {"save_strategy": "no", "load_best_model_at_end": "false", "eval_strategy": "no", "max_steps": 2}
     heads = {"distillation_token": "true", "distillation_head": "true"}
-    data_args, model_args, args = arguments(tmp_path, **once, **heads, teacher=finished, mixup=0.8)
+    # The teacher's images are normalized otherwise.
+    folder = shutil.copytree(finished, tmp_path / "teacher")
+    processor = AutoImageProcessor.from_pretrained(finished)
+    processor.image_mean, processor.image_std = [0.5] * 3, [0.25] * 3
+    processor.save_pretrained(folder)
+    data_args, model_args, args = arguments(tmp_path, **once, **heads, teacher=folder, mixup=0.8)
     task = image_task(data_args, model_args, args)
     trainer = build_trainer(task, task.config("sh"), args, 0, tmp_path)
     batch = task.collate_train([task.splits["train"][index] for index in range(16)])
     model = trainer.model.train()
+    mean, std = (
+        torch.tensor(moment)[:, None, None] for moment in (task.processor.image_mean, task.processor.image_std)
+    )
+    images, seen = (batch["pixel_values"] * std + mean - 0.5) / 0.25, []
+    asked = trainer.compute_loss_func.teacher
+    asked.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["pixel_values"]), with_kwargs=True)
     loss = trainer.compute_loss(model, dict(batch))
+    torch.testing.assert_close(seen[0], images)
     outputs = model(batch["pixel_values"])
-    # The teacher was trained on the same normalization.
-    teacher = AutoModelForImageClassification.from_pretrained(finished).eval()
-    classes = teacher(batch["pixel_values"]).logits.argmax(-1)
+    classes = AutoModelForImageClassification.from_pretrained(finished).eval()(images).logits.argmax(-1)
     cross_entropy = torch.nn.functional.cross_entropy
     expected = cross_entropy(outputs.cls_logits, batch["labels"]) + cross_entropy(outputs.distillation_logits, classes)
     torch.testing.assert_close(loss, expected / 2)
