@@ -46,14 +46,9 @@ class FigureArguments:
 
 
 def print_row(row: dict) -> None:
-    ratios = "  ".join(
-        f"{key} {'-' if row[key] is None else format(row[key], '.3f'):>6}" for key in ("flops", "memory", "time")
-    )
-    print(
-        f"{row['attention']:<13}  width {row['width']:>4}  {row['tokens']:>6} tokens  {ratios}  "
-        f"memory {row['origin']}",
-        flush=True,
-    )
+    cells = [f"{row['attention']:<13}", f"width {row['width']:>4}", f"{row['tokens']:>6} tokens"]
+    cells += [f"{key} {'-' if row[key] is None else f'{row[key]:.3f}':>6}" for key in ("flops", "memory", "time")]
+    print(*cells, f"memory {row['origin']}", sep="  ", flush=True)
 
 
 def draw(numbers: list[int], args: FigureArguments) -> None:

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field
 import torch
 from transformers import HfArgumentParser, PreTrainedModel
 
-from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
+from hf_primaldual import PrimalDualTextForSequenceClassification
 from hf_primaldual.measure import compare, load_model, make_inputs, measure_together, save_results
+from hf_primaldual.measure.figures import text_config
 
 # What is printed of a row: the column's name and width, its unit, and how numbers are written.
 COLUMNS = {
@@ -63,22 +64,12 @@ def make_models(args: MeasureArguments, tokens: int | None) -> dict[str, PreTrai
         load = {"attn_implementation": args.attn_implementation, "trust_remote_code": args.trust_remote_code}
         models = {name: load_model(name, **load) for name in args.model}
     else:
-        models = {name: preset_model(name, args, tokens) for name in args.attention}
+        shape = {"num_attention_heads": args.heads, "num_hidden_layers": args.layers}
+        configs = {
+            name: text_config(name, args.width, tokens, args.attn_implementation, **shape) for name in args.attention
+        }
+        models = {name: PrimalDualTextForSequenceClassification(config) for name, config in configs.items()}
     return {name: model.to(args.device, getattr(torch, args.dtype)) for name, model in models.items()}
-
-
-def preset_model(attention: str, args: MeasureArguments, tokens: int) -> PreTrainedModel:
-    config = PrimalDualTextConfig(
-        attention=attention,
-        hidden_size=args.width,
-        num_attention_heads=args.heads,
-        num_hidden_layers=args.layers,
-        intermediate_size=2 * args.width,
-        max_position_embeddings=tokens,
-        hidden_dropout_prob=0.0,
-        attn_implementation=args.attn_implementation,
-    )
-    return PrimalDualTextForSequenceClassification(config)
 
 
 def measure_size(args: MeasureArguments, tokens: int | None) -> list[dict]:
@@ -113,9 +104,7 @@ def print_comparison(args: MeasureArguments) -> None:
         raise ValueError(f"`compare` must name two files, got {len(args.compare)}.")
     paired, alone = compare(*args.compare, allow_other_versions=args.allow_other_versions)
     for row in paired:
-        print(
-            "  ".join(f"{key} {value:.3f}" if isinstance(value, float) else f"{value}" for key, value in row.items())
-        )
+        print(*(f"{key} {value:.3f}" if isinstance(value, float) else value for key, value in row.items()), sep="  ")
     for about in alone:
         print(f"only in one file: {about}")
 

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 
 from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.measure import head_redundancy, mean_redundancy, save_results
@@ -21,7 +22,6 @@ from hf_primaldual.measure.plots import plot_redundancy, write_pictures
 from hf_primaldual.training.comparison import train_run
 from hf_primaldual.training.runs import claim_output_folder
 from hf_primaldual.training.settings import parse_arguments
-from hf_primaldual.training.task import Task
 from hf_primaldual.training.time_series import (
     SeriesDataArguments,
     SeriesModelArguments,
@@ -30,13 +30,6 @@ from hf_primaldual.training.time_series import (
 )
 
 BATCH = 16
-
-
-def test_batches(task: Task):
-    """The test set's inputs, as the model gets them."""
-    test = task.splits["test"]
-    for start in range(0, len(test), BATCH):
-        yield task.collate([test[index] for index in range(start, min(start + BATCH, len(test)))])
 
 
 def summarize(rows: list[dict]) -> dict[str, dict]:
@@ -70,7 +63,8 @@ def main(argv: list[str] | None = None) -> Path:
             folder = output / "runs" / f"{name}-{seed}"
             own_args = replace(args, **model_args.training_fields(name))
             run = train_run(task, task.config(name), own_args, seed, folder)
-            layers = head_redundancy(task.model_class.from_pretrained(folder / "model"), test_batches(task))
+            batches = DataLoader(task.splits["test"], BATCH, collate_fn=task.collate)
+            layers = head_redundancy(task.model_class.from_pretrained(folder / "model"), batches)
             shown.setdefault(name, layers)
             about = {"attention": name, "seed": seed, "test_accuracy": run["test_accuracy"]}
             rows.append(about | mean_redundancy(layers))

@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from hf_primaldual.data import load_uea
-from hf_primaldual.measure.attention_maps import attention_maps, plot_image_attention, plot_series_attention
+from hf_primaldual.measure import attention_maps
+from hf_primaldual.measure.plots import plot_image_attention, plot_series_attention
 
 
 @dataclass

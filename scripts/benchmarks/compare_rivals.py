@@ -9,34 +9,28 @@ Attentions of this package compared with those of other papers: time, FLOPs, par
 The first measures accuracies alone, the second costs alone and keeps the file's accuracies, the third measures nothing
 and draws a file's tables and pictures again, also into a document.
 
-All models of a table have one width, depth, length and task, and rivals stand in this package's own encoder, each
-through its fastest form; `bert`, `nystromformer` and `vit` are transformers' whole models and, having another pooling,
-are only timed. `docs/rivals.md` describes each. Ratios are of medians of interleaved training steps and inferences, to
-softmax on sdpa. Accuracies are on 20 Newsgroups and Fashion-MNIST, of the last step, with equal settings for all;
-these were chosen with `--evaluate validation`, which reads a part of the training data and never the test set.
-
-On a CUDA device (`--device cuda --dtype bfloat16`) softmax on sdpa runs FlashAttention, which is checked beforehand;
-nothing of this has been measured yet.
+docs/rivals.md says what is compared and how. On a CUDA device (`--device cuda --dtype bfloat16`) softmax on sdpa runs
+FlashAttention, which is checked beforehand; nothing of this has been measured yet.
 """
 
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import paths  # noqa: F401
 import torch
 from rivals.measuring import describe, measure, train
-from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape
+from rivals.models import IMAGE_MODELS, PATCH, TEXT_MODELS, Build, Shape, side_of
 from rivals.report import BLOCK, format_table, picture_name, plot_results, tables
 from rivals.results import Results, load_results
 from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
 from sources.fashion_mnist import FASHION_MNIST_CLASSES
-from tables import replace_between
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import HfArgumentParser
 
+from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.measure import environment
 from hf_primaldual.measure.plots import write_pictures
 
@@ -71,15 +65,17 @@ class RivalArguments:
     documents: int = field(default=200, metadata={"help": "Texts or pages to train on; 0 leaves accuracy out."})
     validation_documents: int = field(default=100, metadata={"help": "Texts or pages cut from the training data."})
     test_documents: int = field(default=150, metadata={"help": "Texts or pages of the test set."})
-    evaluate: str = field(default="test", metadata={"help": "Split of the accuracies; validation to choose settings."})
+    evaluate: Literal["validation", "test"] = field(
+        default="test", metadata={"help": "Split of the accuracies; validation to choose settings."}
+    )
     seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Trainings of each model."})
     steps: int = field(default=40, metadata={"help": "Of each training."})
     train_batch: int = field(default=5, metadata={"help": "Rows of a training's step."})
     learning_rate: float = field(default=3e-3, metadata={"help": "Of AdamW."})
     groups: list[str] = field(default_factory=lambda: list(GROUPS), metadata={"help": "Classes of 20 Newsgroups."})
     attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of the models that have a choice."})
-    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
-    dtype: str = field(default="float32", metadata={"help": "float32; bfloat16 is mixed precision."})
+    device: Literal["cpu", "cuda"] = field(default="cpu", metadata={"help": "Where all models run."})
+    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16: mixed precision."})
     threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
     update: str | None = field(
         default=None, metadata={"help": "A results file: what is not measured now is kept from it."}
@@ -92,11 +88,10 @@ class RivalArguments:
 
     def __post_init__(self):
         _check_among("families", self.families, FAMILIES)
-        known = {name: None for family in self.families for name in FAMILIES[family]}
-        _check_among("models", self.models or (), known)
-        _check_among("dtype", [self.dtype], ("float32", "bfloat16"))
-        _check_among("device", [self.device], ("cpu", "cuda"))
-        _check_among("evaluate", [self.evaluate], ("validation", "test"))
+        _check_among("models", self.models or (), {name: 0 for family in self.families for name in FAMILIES[family]})
+        if "image" in self.families:
+            for tokens in self.tokens:
+                side_of(tokens)
         if self.device == "cuda":
             check_flash_attention()
         if not self.rounds and not self.documents:
@@ -110,6 +105,20 @@ class RivalArguments:
         if self.update is not None and self.output is None:
             self.output = str(Path(self.update).parent)
 
+    def shape(self, tokens: int, labels: int) -> Shape:
+        names = ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation")
+        return Shape(tokens=tokens, labels=labels, **{name: getattr(self, name) for name in names})
+
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """Of what this run measures."""
+        measured = {"model": True, "costs": self.rounds, "training": self.documents}
+        settings = {
+            part: {name: getattr(self, name) for name in names} for part, names in SETTINGS.items() if measured[part]
+        }
+        for part in settings.keys() - {"model"}:
+            settings[part]["environment"] = environment()
+        return settings
+
 
 def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
     if unknown := [each for each in given if each not in known]:
@@ -117,63 +126,24 @@ def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
 
 
 def check_flash_attention() -> None:
-    """
-    Raises:
-        ValueError: There is no GPU, or this GPU or this build of torch has no FlashAttention for bfloat16.
-    """
+    """An error where there is no GPU, or where it has no FlashAttention for bfloat16: that needs capability 8.0."""
     if not torch.cuda.is_available():
         raise ValueError("`device` is cuda, but torch finds no GPU here; run on a machine with one, or pass cpu.")
     states = torch.randn(1, 2, 64, 32, device="cuda", dtype=torch.bfloat16)
-    try:
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            torch.nn.functional.scaled_dot_product_attention(states, states, states)
-    except RuntimeError as error:
-        name, (major, minor) = torch.cuda.get_device_name(), torch.cuda.get_device_capability()
-        raise ValueError(
-            f"`device`: torch {torch.__version__} has no FlashAttention in bfloat16 on {name} (compute capability "
-            f"{major}.{minor}); it needs 8.0 or newer."
-        ) from error
-
-
-def settings_of(args: RivalArguments) -> dict[str, dict[str, Any]]:
-    """The settings of what this run measures."""
-    measured = {"model": True, "costs": args.rounds, "training": args.documents}
-    settings = {
-        part: {name: getattr(args, name) for name in names} for part, names in SETTINGS.items() if measured[part]
-    }
-    for part in settings.keys() - {"model"}:
-        settings[part]["environment"] = environment()
-    return settings
-
-
-def shape_of(args: RivalArguments, tokens: int, labels: int) -> Shape:
-    names = ("width", "heads", "layers", "intermediate", "vocab_size", "attn_implementation")
-    return Shape(tokens=tokens, labels=labels, **{name: getattr(args, name) for name in names})
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+        torch.nn.functional.scaled_dot_product_attention(states, states, states)
 
 
 def load_task(family: str, tokens: int, args: RivalArguments) -> Task:
     sizes = (args.documents, args.validation_documents, args.test_documents)
     if family == "text":
         return newsgroups(tokens, args.vocab_size, args.groups, *sizes)
-    shape = shape_of(args, tokens, labels=1)
-    return fashion_pages(shape.side * PATCH, *sizes)
-
-
-def timed_inputs(family: str, shape: Shape, args: RivalArguments) -> dict[str, torch.Tensor]:
-    """Random rows: time, FLOPs and memory do not depend on what they hold."""
-    torch.manual_seed(0)
-    if family == "text":
-        inputs = {"input_ids": torch.randint(1, shape.vocab_size, (args.batch, shape.tokens))}
-    else:
-        side = shape.side * PATCH
-        inputs = {"pixel_values": torch.randn(args.batch, 1, side, side)}
-    inputs["labels"] = torch.arange(args.batch) % shape.labels
-    return {name: tensor.to(args.device) for name, tensor in inputs.items()}
+    return fashion_pages(side_of(tokens) * PATCH, *sizes)
 
 
 def compare(family: str, args: RivalArguments) -> Results:
     """All tables of a family; the file is written after each length's costs and after each seed."""
-    results = Results(family, settings_of(args))
+    results = Results(family, args.settings())
     if args.update is not None:
         results.take_over(args.update)
     models = {name: build for name, build in FAMILIES[family].items() if args.models is None or name in args.models}
@@ -182,9 +152,9 @@ def compare(family: str, args: RivalArguments) -> Results:
         about = {"attn_implementation": args.attn_implementation, "width": args.width, "tokens": tokens}
         failed = {}
         if args.rounds:
-            shape = shape_of(args, tokens, labels)
-            point, failed = measure(models, shape, timed_inputs(family, shape, args), args.dtype, args.rounds)
-            rows = [{"model": name, **about, "batch": args.batch, **point[name]} for name in models if name in point]
+            shape = args.shape(tokens, labels)
+            costs, failed = measure(models, shape, args.batch, args.device, args.dtype, args.rounds)
+            rows = [{"model": name, **about, "batch": args.batch, **row} for name, row in costs.items()]
             results.put_costs(tokens, rows, failed)
             save(results, args)
         if args.documents:
@@ -206,7 +176,7 @@ def train_all(results: Results, models: dict[str, Build], task: Task, about: dic
             try:
                 run = train(
                     build,
-                    shape_of(args, tokens, task.labels),
+                    args.shape(tokens, task.labels),
                     task,
                     seed,
                     steps=args.steps,
@@ -242,21 +212,26 @@ def draw(results: Results, path: Path, folder: str) -> None:
             write_pictures(picture, folder, picture_name(path, tokens))
 
 
+def show(files: list[Path], args: RivalArguments) -> None:
+    """Draws files again, and puts their tables into a document."""
+    for path in files:
+        results = load_results(path)
+        for tokens in results.lengths:
+            print(format_table(results, tokens))
+        if args.output is not None:
+            draw(results, path, args.output)
+    if args.document is not None:
+        document = Path(args.document)
+        text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
+        document.write_text(text, encoding="utf-8")
+
+
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Returns the files of results that were written, or shown."""
     (args,) = HfArgumentParser(RivalArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
     if args.show is not None:
-        for path in args.show:
-            results = load_results(path)
-            for tokens in results.lengths:
-                print(format_table(results, tokens))
-            if args.output is not None:
-                draw(results, Path(path), args.output)
         files = [Path(path) for path in args.show]
-        if args.document is not None:
-            document = Path(args.document)
-            text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
-            document.write_text(text, encoding="utf-8")
+        show(files, args)
         return files
     if args.threads is not None:
         torch.set_num_threads(args.threads)

@@ -10,7 +10,6 @@ Finished runs are kept in the output folder: a run that was stopped goes on with
 
 import json
 import re
-import statistics
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -22,12 +21,13 @@ import torch
 from conversion_arms import ConversionArguments, parity, prepare_texts, probe, time_steps, train_arm
 from sources.minilm import MINILM_SHA256, minilm_folder
 from sources.newsgroups import describe_newsgroups, load_newsgroups
-from tables import markdown_table, percent, replace_between
+from tables import percent
 from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
+from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.measure import environment
-from hf_primaldual.training.runs import command_line
+from hf_primaldual.training.runs import command_line, compare, summarize
 from hf_primaldual.training.settings import parse_arguments
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conversion.md"
@@ -147,28 +147,14 @@ class Finished:
 
 def summarize_arms(runs: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """By arm, of the runs that read the test set: mean and sample deviation, and the difference to softmax by seed."""
-    by_arm: dict[str, dict[int, dict[str, Any]]] = {}
-    for run in runs:
-        if run["test_accuracy"] is not None:
-            by_arm.setdefault(run["arm"], {})[run["seed"]] = run
-    summary = {}
-    for arm, of_arm in by_arm.items():
-        summary[arm] = {
-            "seeds": len(of_arm),
-            "learning_rate": next(iter(of_arm.values()))["learning_rate"],
-            "validation_accuracy_mean": statistics.fmean(run["validation_accuracy"] for run in of_arm.values()),
-            **_spread("test_accuracy", [run["test_accuracy"] for run in of_arm.values()]),
-        }
-        shared = [seed for seed in of_arm if seed in by_arm.get("softmax", {})]
-        if shared and arm != "softmax":
-            pairs = [of_arm[seed]["test_accuracy"] - by_arm["softmax"][seed]["test_accuracy"] for seed in shared]
-            summary[arm] |= _spread("difference", pairs)
+    read = [{**run, "attention": run["arm"]} for run in runs if run["test_accuracy"] is not None]
+    arms = list(dict.fromkeys(run["arm"] for run in read))
+    rates = {run["arm"]: run["learning_rate"] for run in read}
+    summary = {arm: {"learning_rate": rates[arm], **summarize(read, arm)} for arm in arms}
+    if "softmax" in arms:
+        for arm, differences in compare(read, [arm for arm in arms if arm != "softmax"], "softmax").items():
+            summary[arm] |= differences
     return summary
-
-
-def _spread(name: str, values: list[float]) -> dict[str, float | None]:
-    deviation = statistics.stdev(values) if len(values) > 1 else None
-    return {f"{name}_mean": statistics.fmean(values), f"{name}_std": deviation}
 
 
 def accuracy_table(accuracy: Mapping[str, Any]) -> str:

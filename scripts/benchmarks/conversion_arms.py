@@ -1,7 +1,6 @@
 """A converted checkpoint fine-tuned on texts: directly, and by way of softmax; compared with softmax, seed by seed."""
 
 import copy
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from datasets import DatasetDict
 from sklearn.linear_model import LogisticRegression
 from timing import time_rows
+from torch.utils.data import DataLoader
 from transformers import (
     AutoModel,
     DataCollatorWithPadding,
@@ -18,7 +18,6 @@ from transformers import (
     PreTrainedTokenizerBase,
     PrinterCallback,
     Trainer,
-    TrainerCallback,
     TrainingArguments,
     set_seed,
 )
@@ -71,19 +70,13 @@ class ConversionArguments:
         if self.attention not in PRESETS or self.attention == "softmax":
             others = ", ".join(name for name in PRESETS if name != "softmax")
             raise ValueError(f"`attention` must be one of {others}, got {self.attention!r}.")
-        unknown = sorted({*self.arms} - {"softmax", "converted", "annealed", "recentred"})
-        if unknown or not self.arms:
-            raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {unknown or 'none'}.")
-        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
-            raise ValueError(f"`seeds` must name at least one seed and each once, got {self.seeds}.")
-        if not self.learning_rates:
-            raise ValueError("`learning_rates` must name at least one, got none.")
+        if unknown := {*self.arms} - {"softmax", "converted", "annealed", "recentred"}:
+            raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {sorted(unknown)}.")
 
     def target(self) -> dict[str, Any]:
         """The fields of the attention to arrive at."""
-        choices = PRESETS[self.attention]
         fields = {"attention": self.attention, "head_scales": self.head_scales}
-        if "bn" in choices.transforms:
+        if "bn" in PRESETS[self.attention].transforms:
             fields |= {"bn_beta": self.bn_beta, "bn_scaling": self.bn_scaling}
         return fields
 
@@ -99,57 +92,28 @@ class ConversionArguments:
 
 @dataclass
 class PreparedTexts:
-    """Tokenized splits `train`, `validation` and `test` of a seeded subset, and what batches them."""
+    """Tokenized splits `train`, `validation` and `test` of a seeded subset, and what pads a batch to its longest."""
 
     splits: DatasetDict
-    tokenizer: PreTrainedTokenizerBase
+    collator: DataCollatorWithPadding
 
-    @property
-    def class_names(self) -> list[str]:
-        """Names of the classes, in the order of the labels."""
-        return self.splits["train"].features["label"].names
-
-    @property
-    def collator(self) -> DataCollatorWithPadding:
-        """Pads the documents of a batch to its longest."""
-        return DataCollatorWithPadding(self.tokenizer)
-
-    def batches(self, split: str, size: int) -> Iterator[dict[str, torch.Tensor]]:
+    def batches(self, split: str, size: int) -> DataLoader:
         """A split's documents in their order, without labels."""
-        for examples in self.splits[split].remove_columns("label").iter(size):
-            rows = zip(*examples.values(), strict=True)
-            yield self.collator([dict(zip(examples, row, strict=True)) for row in rows])
+        return DataLoader(self.splits[split].remove_columns("label"), size, collate_fn=self.collator)
 
 
 def prepare_texts(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, args: ConversionArguments) -> PreparedTexts:
-    """
-    Draws documents class by class, validation documents from the training set alone, and tokenizes them.
-
-    Raises:
-        ValueError: for more documents than there are, or fewer than classes.
-    """
-    drawn = {"train": args.train_documents, "validation": args.validation_documents, "test": args.test_documents}
-    classes, seed = splits["train"].features["label"].num_classes, args.subset_seed
-    for name, count in drawn.items():
-        # What is left over has a document of each class too, since both sides of a cut by class must.
-        most = len(splits["test" if name == "test" else "train"]) - classes
-        if not classes <= count <= most:
-            raise ValueError(f"`{name}_documents` must lie in {classes} to {most}, got {count}.")
-    if drawn["train"] + drawn["validation"] > len(splits["train"]):
-        raise ValueError(
-            f"`train_documents` and `validation_documents` come from the same {len(splits['train'])} documents, got "
-            f"{drawn['train']} and {drawn['validation']}."
-        )
-    train = splits["train"].train_test_split(
-        train_size=drawn["train"], test_size=drawn["validation"], stratify_by_column="label", seed=seed
-    )
-    test = splits["test"].train_test_split(test_size=drawn["test"], stratify_by_column="label", seed=seed)["test"]
+    """Draws documents class by class, validation documents from the training set alone, and tokenizes them."""
+    drawn = {"stratify_by_column": "label", "seed": args.subset_seed}
+    train = splits["train"].train_test_split(args.validation_documents, args.train_documents, **drawn)
+    test = splits["test"].train_test_split(args.test_documents, **drawn)["test"]
     subset = DatasetDict(train=train["train"], validation=train["test"], test=test)
 
     def tokenize(batch):
         return tokenizer(batch["text"], truncation=True, max_length=args.tokens)
 
-    return PreparedTexts(subset.map(tokenize, batched=True, remove_columns="text"), tokenizer)
+    tokenized = subset.map(tokenize, batched=True, remove_columns="text")
+    return PreparedTexts(tokenized, DataCollatorWithPadding(tokenizer))
 
 
 def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -> PreTrainedModel:
@@ -158,49 +122,44 @@ def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -
 
     Attention maps have no dropout, for which torch has no fused attention on a CPU; the other dropouts stay.
     """
-    model = convert(name, num_labels=len(data.class_names), pooling="mean", attention_probs_dropout_prob=0.0, **fields)
-    model.config.id2label = dict(enumerate(data.class_names))
-    model.config.label2id = {label: index for index, label in enumerate(data.class_names)}
+    classes = data.splits["train"].features["label"].names
+    model = convert(name, num_labels=len(classes), pooling="mean", attention_probs_dropout_prob=0.0, **fields)
+    model.config.id2label = dict(enumerate(classes))
+    model.config.label2id = {label: index for index, label in enumerate(classes)}
     return model
 
 
 def make_trainer(
-    model: PreTrainedModel,
-    data: PreparedTexts,
-    args: ConversionArguments,
-    folder: Path,
-    seed: int,
-    learning_rate: float,
-    callbacks: list[TrainerCallback] = (),
-    **training,
+    model: PreTrainedModel, data: PreparedTexts, args: ConversionArguments, folder: Path, seed: int, rate: float
 ) -> Trainer:
-    """transformers' own Trainer with AdamW and a linear schedule; `training` goes to its `TrainingArguments`."""
+    """transformers' own Trainer with AdamW and a linear schedule, where the classifier has a rate of its own."""
     # A classifier that starts at random has further to go than the encoder in the same steps.
     groups = [
         {"params": list(model.base_model.parameters())},
-        {"params": list(model.classifier.parameters()), "lr": args.classifier_factor * learning_rate},
+        {"params": list(model.classifier.parameters()), "lr": args.classifier_factor * rate},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=learning_rate, weight_decay=args.weight_decay)
-    settings = {"save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True}
+    arguments = TrainingArguments(
+        output_dir=str(folder),
+        num_train_epochs=args.epochs,
+        per_device_train_batch_size=args.batch,
+        per_device_eval_batch_size=32,
+        warmup_steps=args.warmup,
+        lr_scheduler_type="linear",
+        seed=seed,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
     trainer = Trainer(
         model=model,
-        args=TrainingArguments(
-            output_dir=str(folder),
-            num_train_epochs=args.epochs,
-            per_device_train_batch_size=args.batch,
-            per_device_eval_batch_size=32,
-            warmup_steps=args.warmup,
-            lr_scheduler_type="linear",
-            seed=seed,
-            dataloader_pin_memory=torch.cuda.is_available(),
-            **{**settings, **training},
-        ),
+        args=arguments,
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["validation"],
         data_collator=data.collator,
         compute_metrics=compute_accuracy,
-        callbacks=list(callbacks),
-        optimizers=(optimizer, None),
+        optimizers=(torch.optim.AdamW(groups, lr=rate, weight_decay=args.weight_decay), None),
     )
     # It prints every dictionary of figures.
     trainer.pop_callback(PrinterCallback)
@@ -213,42 +172,38 @@ def train_arm(
     data: PreparedTexts,
     args: ConversionArguments,
     seed: int,
-    learning_rates: list[float],
+    rates: list[float],
     folder: Path,
 ) -> list[dict[str, Any]]:
-    """
-    Runs of an arm, one for each learning rate; the best on validation reads the test set, once, and `test_accuracy`
-    and `test_loss` of the others are None.
-    """
-    runs, best = [], None
-    for learning_rate in learning_rates:
+    """Runs of an arm, one for each learning rate; the best on validation reads the test set, once."""
+    runs, trainers = [], []
+    for rate in rates:
         # Also the classifier is new, and equal for all arms of a seed.
         set_seed(seed)
         fields = args.arm_fields(arm)
-        callbacks = [AnnealToTarget(args.anneal_share)] if fields["identity"] else []
-        model = build_model(name, data, fields)
-        trainer = make_trainer(model, data, args, folder, seed, learning_rate, callbacks)
+        trainer = make_trainer(build_model(name, data, fields), data, args, folder, seed, rate)
+        if fields["identity"]:
+            trainer.add_callback(AnnealToTarget(args.anneal_share))
         trained = trainer.train().metrics
         validation = trainer.evaluate(metric_key_prefix="validation")
-        run = {
-            "arm": arm,
-            "seed": seed,
-            "learning_rate": learning_rate,
-            "steps": trainer.state.max_steps,
-            "train_loss": trained["train_loss"],
-            "train_seconds": round(trained["train_runtime"], 2),
-            "validation_accuracy": validation["validation_accuracy"],
-            "validation_loss": validation["validation_loss"],
-            "test_accuracy": None,
-            "test_loss": None,
-        }
-        runs.append(run)
-        rank = (run["validation_accuracy"], -run["validation_loss"])
-        if best is None or rank > best[0]:
-            best = rank, run, trainer
-    _, run, trainer = best
-    test = trainer.evaluate(data.splits["test"], metric_key_prefix="test")
-    run |= {"test_accuracy": test["test_accuracy"], "test_loss": test["test_loss"]}
+        trainers.append(trainer)
+        runs.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "learning_rate": rate,
+                "steps": trainer.state.max_steps,
+                "train_loss": trained["train_loss"],
+                "train_seconds": round(trained["train_runtime"], 2),
+                "validation_accuracy": validation["validation_accuracy"],
+                "validation_loss": validation["validation_loss"],
+                "test_accuracy": None,
+                "test_loss": None,
+            }
+        )
+    best = max(runs, key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
+    test = trainers[runs.index(best)].evaluate(data.splits["test"], metric_key_prefix="test")
+    best |= {"test_accuracy": test["test_accuracy"], "test_loss": test["test_loss"]}
     return runs
 
 
@@ -256,9 +211,8 @@ def probe(
     name: str | Path, data: PreparedTexts, fields: dict[str, Any], read_test: bool = False
 ) -> dict[str, float | None]:
     """
-    Accuracy of a logistic regression on the frozen encoder's average over tokens: what converting alone does.
-
-    Its penalty is chosen on validation; the test set is read only if asked for.
+    Accuracy of a logistic regression on the frozen encoder's average over tokens, its penalty chosen on validation:
+    what converting alone does.
     """
     encoder = convert(name, identity=False, **fields)
     names = ["train", "validation", *(["test"] if read_test else [])]
@@ -287,7 +241,7 @@ def _average_tokens(encoder: PreTrainedModel, data: PreparedTexts, split: str) -
 @torch.inference_mode()
 def parity(name: str | Path, data: PreparedTexts, target: dict[str, Any], documents: int = 16) -> dict[str, float]:
     """Largest difference between the checkpoint's own hidden states and those of its conversions before training."""
-    batch = next(data.batches("validation", documents))
+    batch = next(iter(data.batches("validation", documents)))
     original = AutoModel.from_pretrained(name).eval()(**batch).last_hidden_state
     real = batch["attention_mask"].bool()
     converted = {

@@ -10,8 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tables import markdown_table, percent, ratios, replace_between
+from tables import percent, ratios
 
+from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.hub.results import write_atomically
 
 ROOT = Path(__file__).parents[2]
@@ -27,12 +28,7 @@ RATIOS = ["training step", "inference", "FLOPs", "peak memory"]
 
 
 def results_of(name: str, folder: Path = RESULTS) -> dict[str, Any]:
-    """
-    The committed file of a measurement on a CPU, the one that the tables show.
-
-    Raises:
-        FileNotFoundError: when there is none, or more than one.
-    """
+    """The committed file of a measurement on a CPU, the one that the tables show."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{name}-*.json"))]
     found = [results for results in found if results["hardware"]["accelerator"] is None]
     if len(found) != 1:

@@ -1,9 +1,7 @@
-"""What the tables of the benchmarks have in common."""
+"""Cells that the tables of the benchmarks have in common."""
 
 from collections.abc import Mapping
 from typing import Any
-
-from hf_primaldual.hub.markdown import markdown_table, replace_between
 
 
 def percent(mean: float, deviation: float | None = None, sign: str = "") -> str:
@@ -16,6 +14,3 @@ def ratios(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:
     """Times, FLOPs and memory of a row of `measure_together` in units of the baseline's."""
     cells = [f"{row[key]['median'] / baseline[key]['median']:.3f}" for key in ("train_step_ms", "inference_ms")]
     return cells + [f"{row[key] / baseline[key]:.3f}" for key in ("train_step_flops", "peak_memory_bytes")]
-
-
-__all__ = ["markdown_table", "percent", "ratios", "replace_between"]

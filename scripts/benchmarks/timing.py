@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import HfArgumentParser
 
-from hf_primaldual.measure import if_it_fits, interleaved, median_of_ratios, ratio_of_medians, save_results
+from hf_primaldual.measure import if_it_fits, interleaved, save_results
 
 
 @dataclass
@@ -46,33 +47,30 @@ def time_rows(
     calls: Mapping[str, Callable[[], Any]], baseline: str, rounds: int, about: dict[str, Any], named: str = "attention"
 ) -> list[dict[str, Any]]:
     """
-    A row for each call: what it is about, its name under `named`, milliseconds, and two ratios to the baseline's time;
-    or why it does not fit into memory. Prints them.
+    A row for each call: what it is about, its name under `named`, milliseconds, and two ratios to the baseline's time,
+    of medians and median of those round by round; or why it does not fit into memory. Prints them.
     """
     reasons = {name: if_it_fits(call).does_not_fit for name, call in calls.items()}
     fitting = {name: call for name, call in calls.items() if reasons[name] is None}
     timings = interleaved(fitting, rounds=rounds) if fitting else {}
-    rows = []
+    theirs, rows = timings.get(baseline), []
     for name in calls:
         row = {**about, named: name}
+        text = [f"{key} {value}" for key, value in row.items()]
         if name not in timings:
             row["does_not_fit"] = reasons[name]
+            text.append(f"does not fit: {reasons[name]}")
         else:
-            row["ms"] = timings[name].milliseconds()
-            for key, ratio in (("ratio", ratio_of_medians), ("median_of_ratios", median_of_ratios)):
-                row[key] = ratio(timings, name, baseline) if baseline in timings else None
-        print("  ".join(_cells(row)), flush=True)
+            ours = timings[name]
+            row |= {"ms": ours.milliseconds(), "ratio": None, "median_of_ratios": None}
+            text.append("{median:.2f} ms ({q1:.2f} to {q3:.2f})".format(**row["ms"]))
+            if theirs is not None:
+                row["ratio"] = ours.median / theirs.median
+                row["median_of_ratios"] = float(np.median(np.divide(ours.samples, theirs.samples)))
+                text.append(f"{row['ratio']:.3f} of the baseline")
+        print("  ".join(text), flush=True)
         rows.append(row)
     return rows
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    cells = [f"{key} {value}" for key, value in row.items() if isinstance(value, int | str) and key != "does_not_fit"]
-    if "does_not_fit" in row:
-        return [*cells, f"does not fit: {row['does_not_fit']}"]
-    ms, ratio = row["ms"], row["ratio"]
-    cells += [f"{ms['median']:.2f} ms ({ms['q1']:.2f} to {ms['q3']:.2f})"]
-    return cells if ratio is None else [*cells, f"{ratio:.3f} of the baseline"]
 
 
 def save(name: str, args: TimingArguments, rows: list[dict[str, Any]]) -> Path | None:

@@ -15,11 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import paths  # noqa: F401
@@ -51,41 +49,27 @@ ROOT = Path(__file__).parents[2]
 WARMUP = 5
 
 
-class Kind(NamedTuple):
-    """The arguments of a training script, and what makes its task of them."""
-
-    arguments: tuple[type, type, type]
-    make: Callable[..., Task]
-
-
+# The arguments of a training script, and what makes its task of them.
 KINDS = {
-    "time-series": Kind(
+    "time-series": (
         (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments),
         lambda data_args, model_args, args: series_task(data_args, model_args),
     ),
-    "text": Kind(
-        (TextDataArguments, TextModelArguments, TextTrainingArguments), partial(text_task, sources=TEXT_SOURCES)
-    ),
-    "image": Kind(
-        (ImageDataArguments, ImageModelArguments, ImageTrainingArguments), partial(image_task, sources=IMAGE_SOURCES)
+    "text": ((TextDataArguments, TextModelArguments, TextTrainingArguments), partial(text_task, sources=TEXT_SOURCES)),
+    "image": (
+        (ImageDataArguments, ImageModelArguments, ImageTrainingArguments),
+        partial(image_task, sources=IMAGE_SOURCES),
     ),
 }
 
 
-class Setup(NamedTuple):
-    """Processes, threads of each, and the share of the global batch that they train on together."""
-
-    processes: int
-    threads: int
-    share: float = 1
-
-
+# Processes, threads of each, and the share of the global batch that they train on together.
 SETUPS = {
-    "one process": Setup(1, 1),
-    "one process, two threads": Setup(1, 2),
-    "two processes": Setup(2, 1),
+    "one process": (1, 1, 1),
+    "one process, two threads": (1, 2, 1),
+    "two processes": (2, 1, 1),
     # What two processes would take for a step if they had nothing to tell each other.
-    "one process, half the batch": Setup(1, 1, 0.5),
+    "one process, half the batch": (1, 1, 0.5),
 }
 # Throughput of the same global batch: more is better.
 RATIOS = {
@@ -133,17 +117,10 @@ def measure_training(
     """
     Trains for at least `steps` steps and at least two epochs, without evaluations and checkpoints.
 
-    Args:
-        args: With the batch of each process.
-        folder: A scratch folder, as Trainer needs one.
-
     Returns:
         `step_seconds`, the median; `data_share`, the part of all steps in which no step was running, since it waited
         for its batch; `examples_per_second` of all processes; `first_epoch_seconds`, from building the trainer to the
         end of the first epoch, once data and imports are there; and `steps`, how many were counted.
-
-    Raises:
-        ValueError: When so few steps leave nothing to count after the warm-up.
     """
     batch = args.per_device_train_batch_size * args.world_size
     epochs = max(2, math.ceil(steps / math.ceil(task.sizes["train"] / batch)))
@@ -168,37 +145,38 @@ def measure_training(
     }
 
 
-def read_recipe(kind: Kind, recipe: str, *flags: str) -> tuple:
+def read_recipe(kind: str, recipe: str, *flags: str) -> tuple:
     """The arguments of a recipe, trained on a CPU."""
-    return parse_arguments(*kind.arguments, argv=[recipe, "--use_cpu", "true", *flags])
+    return parse_arguments(*KINDS[kind][0], argv=[recipe, "--use_cpu", "true", *flags])
 
 
-def work(kind: Kind, recipe: str, args: BenchmarkArguments) -> None:
+def work(kind: str, recipe: str, args: BenchmarkArguments) -> None:
     """One run of one set-up, in a process started for it."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     batch = args.global_batch[0] // int(os.environ.get("WORLD_SIZE", "1"))
     with tempfile.TemporaryDirectory() as folder:
         flags = ("--per_device_train_batch_size", str(batch), "--output_dir", folder)
-        data_args, model_args, training_args = read_recipe(kind, recipe, *flags)
-        task = kind.make(data_args, model_args, training_args)
-        figures = measure_training(task, task.config(args.attention), training_args, args.steps, Path(folder))
-    if training_args.should_save:
+        arguments = read_recipe(kind, recipe, *flags)
+        task = KINDS[kind][1](*arguments)
+        figures = measure_training(task, task.config(args.attention), arguments[-1], args.steps, Path(folder))
+    if arguments[-1].should_save:
         Path(args.worker).write_text(json.dumps(figures), encoding="utf-8")
 
 
-def run_setup(setup: Setup, positional: list[str], args: BenchmarkArguments, batch: int) -> dict[str, float]:
+def run_setup(name: str, positional: list[str], args: BenchmarkArguments, batch: int) -> dict[str, float]:
     """Starts the processes of a set-up and reads what they found."""
+    processes, threads, share = SETUPS[name]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         flags = [*positional, "--attention", args.attention, "--steps", str(args.steps), "--worker", str(file)]
-        flags += ["--global_batch", str(round(batch * setup.share))]
+        flags += ["--global_batch", str(round(batch * share))]
         launcher = [sys.executable]
-        if setup.processes > 1:
+        if processes > 1:
             launcher = ["bash", str(ROOT / "scripts" / "launch" / "two_cpu_processes.sh")]
-        environment = os.environ | {"OMP_NUM_THREADS": str(setup.threads), "PYTHON": sys.executable}
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHON": sys.executable}
         ended = subprocess.run([*launcher, __file__, *flags], env=environment, capture_output=True, text=True)
         if ended.returncode:
-            raise RuntimeError(f"{setup} ended with {ended.returncode}:\n{ended.stderr}")
+            raise RuntimeError(f"{name} ended with {ended.returncode}:\n{ended.stderr}")
         return json.loads(file.read_text(encoding="utf-8"))
 
 
@@ -208,7 +186,7 @@ def time_batch(positional: list[str], args: BenchmarkArguments, batch: int) -> t
     order = list(SETUPS)
     for _ in range(args.rounds):
         for name in order:
-            found[name].append(run_setup(SETUPS[name], positional, args, batch))
+            found[name].append(run_setup(name, positional, args, batch))
         order.reverse()
     rows = []
     for name, runs in found.items():
@@ -234,7 +212,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("kind", choices=sorted(KINDS), help="Kind of the task.")
     parser.add_argument("recipe", help="A file of scripts/configs.")
     args, positional = parser.parse_args_into_dataclasses(argv)
-    kind, recipe = KINDS[positional.kind], positional.recipe
+    kind, recipe = positional.kind, positional.recipe
     if args.worker is not None:
         work(kind, recipe, args)
         return
@@ -242,8 +220,9 @@ def main(argv: list[str] | None = None) -> None:
         args.global_batch = [read_recipe(kind, recipe)[2].per_device_train_batch_size]
     rows, ratios = [], []
     for batch in args.global_batch:
-        for all_found, found in zip((rows, ratios), time_batch([positional.kind, recipe], args, batch), strict=True):
-            all_found += found
+        found = time_batch([kind, recipe], args, batch)
+        rows += found[0]
+        ratios += found[1]
     if args.output is not None:
         settings = {key: value for key, value in asdict(args).items() if key not in ("output", "worker")}
         results = {"settings": {"recipe": recipe, **settings}, "rows": rows, "ratios": ratios}

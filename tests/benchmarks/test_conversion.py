@@ -1,4 +1,4 @@
-"""The comparison of conversions on a tiny BERT, the callback that anneals, and the scripts."""
+"""The comparison of conversions on a tiny BERT."""
 
 import json
 import sys
@@ -9,8 +9,6 @@ import pytest
 import torch
 from conversion_arms import (
     ConversionArguments,
-    build_model,
-    make_trainer,
     parity,
     prepare_texts,
     probe,
@@ -18,10 +16,7 @@ from conversion_arms import (
     train_arm,
 )
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Value
-from transformers import AutoModel, AutoTokenizer, BertConfig, BertModel, BertTokenizer, set_seed
-
-from hf_primaldual import AnnealToTarget
-from tests.scripts import load_script
+from transformers import AutoTokenizer, BertConfig, BertModel, BertTokenizer
 
 ROOT = Path(__file__).parents[2]
 WORDS = ["car", "wheel", "road", "moon", "star", "orbit"]
@@ -66,8 +61,8 @@ def data(checkpoint, texts, args):
     return prepare_texts(texts, AutoTokenizer.from_pretrained(checkpoint), args)
 
 
-def test_validation_documents_are_none_of_the_training_documents(texts, checkpoint, args):
-    numbered = texts.map(lambda row, index: {"text": row["text"], "number": index}, with_indices=True)
+def test_validation_documents_are_none_of_the_training_documents(checkpoint, texts, args):
+    numbered = texts.map(lambda row, index: {"number": index}, with_indices=True)
     data = prepare_texts(numbered, AutoTokenizer.from_pretrained(checkpoint), args)
     numbers = {name: set(split["number"]) for name, split in data.splits.items()}
     assert {name: len(split) for name, split in numbers.items()} == {"train": 12, "validation": 8, "test": 8}
@@ -75,26 +70,11 @@ def test_validation_documents_are_none_of_the_training_documents(texts, checkpoi
     assert max(len(ids) for ids in data.splits["train"]["input_ids"]) <= args.tokens
 
 
-def test_more_documents_than_there_are(texts, checkpoint, args):
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    args.train_documents = 38
-    with pytest.raises(ValueError, match="come from the same 40 documents, got 38 and 8"):
-        prepare_texts(texts, tokenizer, args)
-    args.test_documents = 41
-    with pytest.raises(ValueError, match="`test_documents` must lie in 2 to 38, got 41"):
-        prepare_texts(texts, tokenizer, args)
-
-
 def test_an_arm_reads_the_test_set_for_the_chosen_learning_rate_alone(checkpoint, data, args, tmp_path):
-    chosen = set()
-    for rates in ([1e-3, 1e-2], [1e-2, 1e-3]):
-        runs = train_arm("recentred", checkpoint, data, args, seed=0, learning_rates=rates, folder=tmp_path)
-        assert [(run["learning_rate"], run["steps"]) for run in runs] == [(rate, 6) for rate in rates]
-        (read,) = (run for run in runs if run["test_accuracy"] is not None)
-        assert read["validation_accuracy"] == max(run["validation_accuracy"] for run in runs)
-        chosen.add(read["learning_rate"])
-    # Whichever was tried first.
-    assert len(chosen) == 1
+    runs = train_arm("recentred", checkpoint, data, args, 0, [1e-2, 1e-5], tmp_path)
+    assert [(run["learning_rate"], run["steps"]) for run in runs] == [(1e-2, 6), (1e-5, 6)]
+    (read,) = (run for run in runs if run["test_accuracy"] is not None)
+    assert read["validation_accuracy"] == max(run["validation_accuracy"] for run in runs)
 
 
 def test_before_training_nothing_has_changed(checkpoint, data, args):
@@ -102,27 +82,6 @@ def test_before_training_nothing_has_changed(checkpoint, data, args):
     probed = probe(checkpoint, data, {"attention": "softmax"})
     assert probed["test_accuracy"] is None
     assert 0 <= probed["validation_accuracy"] <= 1
-
-
-def test_annealing_arrives_and_resumes_to_the_bit(checkpoint, data, args, tmp_path):
-    def train(folder, resume=None):
-        set_seed(0)
-        model = build_model(checkpoint, data, args.arm_fields("annealed"))
-        assert model.annealing_progress == 0
-        steps = {"save_strategy": "steps", "save_steps": 3}
-        trainer = make_trainer(model, data, args, folder, 0, 1e-2, [AnnealToTarget(5)], **steps)
-        trainer.train(resume_from_checkpoint=resume)
-        return model
-
-    straight = train(tmp_path / "run")
-    assert straight.annealing_progress == 1
-    half = tmp_path / "run" / "checkpoint-3"
-    # After three of five steps: of what it will be, a part; step 3 itself began after two.
-    assert type(straight).from_pretrained(half).annealing_progress == pytest.approx(0.4)
-    resumed = train(tmp_path / "again", resume=str(half))
-    expected = straight.state_dict()
-    for name, weight in resumed.state_dict().items():
-        assert torch.equal(weight, expected[name]), name
 
 
 def test_time_beyond_the_checkpoints_positions(checkpoint, args):
@@ -135,36 +94,16 @@ def test_time_beyond_the_checkpoints_positions(checkpoint, args):
     ]
 
 
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"arms": ["soft"]}, "arms"),
-        ({"seeds": [1, 1]}, "seeds"),
-        ({"learning_rates": []}, "learning_rates"),
-        ({"attention": "softmax"}, "attention"),
-    ],
-)
-def test_arguments_that_make_no_comparison(fields, message):
-    with pytest.raises(ValueError, match=message):
-        ConversionArguments(**fields)
+def test_arguments_that_make_no_comparison():
+    with pytest.raises(ValueError, match=r"`arms` must be of softmax, .*, got \['soft'\]"):
+        ConversionArguments(arms=["soft"])
+    with pytest.raises(ValueError, match=r"`attention` must be one of bn, .*, got 'softmax'"):
+        ConversionArguments(attention="softmax")
 
 
-def test_differences_are_paired_by_seed():
-    def run(arm, seed, test):
-        return {"arm": arm, "seed": seed, "learning_rate": 1e-4, "validation_accuracy": 0.5, "test_accuracy": test}
-
-    runs = [run("softmax", 0, 0.5), run("softmax", 0, None), run("softmax", 1, 0.7), run("annealed", 1, 0.6)]
-    summary = conversion.summarize_arms(runs)
-    assert summary["softmax"]["seeds"] == 2
-    assert summary["annealed"]["difference_mean"] == pytest.approx(-0.1)
-    assert summary["annealed"]["difference_std"] is None
-
-
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "results").glob("minilm-20newsgroups-*.json")), ids=lambda path: path.name
-)
-def test_the_documents_tables_are_those_of_the_results(path):
+def test_the_documents_tables_are_those_of_the_results():
     text = (ROOT / "docs" / "conversion.md").read_text(encoding="utf-8")
+    (path,) = (ROOT / "results").glob("minilm-20newsgroups-*.json")
     assert conversion.insert_tables(text, json.loads(path.read_text(encoding="utf-8"))) == text
 
 
@@ -188,21 +127,9 @@ def test_the_comparison_writes_its_results_and_goes_on_where_it_stopped(checkpoi
     second = json.loads(conversion.main([*flags, "--seeds", "0", "1"]).read_text())
     assert trained == ["softmax", "converted", "annealed"]
     assert second["accuracy"]["runs"][:6] == first["accuracy"]["runs"]
-    assert second["accuracy"]["summary"]["annealed"]["seeds"] == 2
+    read = {(run["arm"], run["seed"]): run["test_accuracy"] for run in second["accuracy"]["runs"] if run["test_loss"]}
+    summary = second["accuracy"]["summary"]["annealed"]
+    assert summary["seeds"] == 2
+    differences = [read["annealed", seed] - read["softmax", seed] for seed in (0, 1)]
+    assert summary["difference_mean"] == pytest.approx(sum(differences) / 2)
     assert [row["tokens"] for row in second["time"]["rows"]] == [8, 8]
-
-
-def test_the_script_that_converts_saves_a_checkpoint_with_its_tokenizer(checkpoint, tmp_path):
-    output = load_script("convert").main([str(checkpoint), str(tmp_path / "out"), "--head_scales", "1", "1", "2", "2"])
-    model = AutoModel.from_pretrained(output).eval()
-    assert model.config.head_scales == [1, 1, 2, 2]
-    assert model.annealing_progress == 0
-    assert (output / "modeling_primal_dual_text.py").exists()
-    batch = AutoTokenizer.from_pretrained(output)(["car road", "moon"], padding=True, return_tensors="pt")
-    original = BertModel.from_pretrained(checkpoint).eval()
-    with torch.inference_mode():
-        ours, theirs = model(**batch).last_hidden_state, original(**batch).last_hidden_state
-    real = batch["attention_mask"].bool()
-    torch.testing.assert_close(ours[real], theirs[real])
-    with pytest.raises(FileExistsError, match="--overwrite"):
-        load_script("convert").main([str(checkpoint), str(output)])

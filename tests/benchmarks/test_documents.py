@@ -18,7 +18,7 @@ def test_the_tables_are_what_the_committed_results_render_to(document):
 
 def test_every_table_is_in_a_document():
     text = "".join((ROOT / document).read_text(encoding="utf-8") for document in DOCUMENTS)
-    assert [name for name in TABLES if f"<!-- {name} -->" not in text] == []
+    assert all(f"<!-- {name} -->" in text for name in TABLES)
 
 
 def test_a_measurement_of_which_there_are_none_or_two_is_refused(tmp_path):

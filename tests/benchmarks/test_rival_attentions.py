@@ -31,11 +31,8 @@ def test_linformer_attends_over_mixtures_of_keys_and_values():
         key, value = layer.key_mixture @ layer.k_proj(row), layer.value_mixture @ layer.v_proj(row)
         assert key.shape == (5, WIDTH)
         torch.testing.assert_close(naive_attention(layer.q_proj(row), key, value, layer.o_proj), expected)
-
-
-def test_linformer_takes_one_length():
     with pytest.raises(ValueError, match="built for 21 tokens, got 20"):
-        LinformerAttention(WIDTH, HEADS, tokens=21, points=5)(torch.randn(1, 20, WIDTH))
+        layer(torch.randn(1, 20, WIDTH))
 
 
 def test_fnet_is_the_real_part_of_numpys_transform():
@@ -45,15 +42,11 @@ def test_fnet_is_the_real_part_of_numpys_transform():
     assert FourierMixing()(hidden_states.bfloat16())[0].dtype == torch.bfloat16
 
 
-@pytest.mark.parametrize("tokens", [128, 320])
-def test_nystromformer_fused_equals_transformers(tokens):
-    layer, hidden_states = NystromAttention(WIDTH, HEADS, tokens), torch.randn(2, tokens, WIDTH)
+def test_nystromformer_fused_equals_transformers():
+    layer, hidden_states = NystromAttention(WIDTH, HEADS, 320), torch.randn(2, 320, WIDTH)
     nn.init.normal_(layer.conv.weight)
     (expected,) = NystromformerSelfAttention.forward(layer, hidden_states)
     torch.testing.assert_close(layer(hidden_states)[0], layer.o_proj(expected), rtol=1e-4, atol=1e-4)
-
-
-def test_nystromformer_needs_whole_segments():
     with pytest.raises(ValueError, match="multiple of Nystromformer's 64 landmarks, got 100"):
         NystromAttention(WIDTH, HEADS, tokens=100)
 

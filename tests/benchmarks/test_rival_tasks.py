@@ -7,27 +7,32 @@ import numpy as np
 import pytest
 from datasets import ClassLabel, Dataset
 from rivals.measuring import in_turns
-from rivals.tasks import cut_last, fashion_pages, hash_grams, join_and_cut
+from rivals.tasks import cut_last, fashion_pages, hash_grams, join_and_cut, take_turns
 
 
 def test_a_token_a_byte_that_depends_on_four_bytes():
     first, second = hash_grams(b"the moon rises", 4096), hash_grams(b"a full moon", 4096)
     assert first.shape == (14,)
-    assert first.min() >= 1
-    assert first.max() < 4096
     # "moon" ends at byte 8 of one and at the end of the other; "oon" with another byte before differs.
     assert first[7] == second[-1]
     assert len(set(hash_grams(bytes(range(256)), 2**20))) == 256
     spread = np.bincount(hash_grams(np.random.default_rng(0).bytes(40_000), 41), minlength=41)
+    assert len(spread) == 41
     assert spread[0] == 0
     assert 800 < spread[1:].min() <= spread[1:].max() < 1200
 
 
-def test_posts_of_a_group_are_joined_and_cut_and_groups_take_turns():
+def test_posts_of_a_group_are_joined_and_cut_the_last_for_validation_and_groups_take_turns():
     labels = ClassLabel(names=["cars", "moon", "other"])
     posts = Dataset.from_dict({"text": ["abc", "xy", "unread", "defgh", "z", "ij"], "label": [0, 1, 2, 0, 1, 0]})
-    texts, places = join_and_cut(posts, labels, ["moon", "cars"], tokens=4)
-    assert list(zip(texts, places, strict=True)) == [(b"xy\nz", 0), (b"abc\n", 1), (b"defg", 1), (b"h\nij", 1)]
+    documents = join_and_cut(posts, labels, ["moon", "cars"], tokens=4)
+    assert documents == [[b"xy\nz"], [b"abc\n", b"defg", b"h\nij"]]
+    assert take_turns(documents) == [(b"xy\nz", 0), (b"abc\n", 1), (b"defg", 1), (b"h\nij", 1)]
+    assert cut_last([[b"a", b"c", b"e"], [b"b", b"d"]], 2) == ([[b"a", b"c"], [b"b"]], [[b"e"], [b"d"]])
+    with pytest.raises(
+        ValueError, match=r"`validation_documents` \(2\) must leave documents to train on, but .* has 1"
+    ):
+        cut_last(documents, 2)
 
 
 def fashion_files(folder, labels):
@@ -44,7 +49,8 @@ def fashion_files(folder, labels):
 
 def test_a_page_has_images_of_one_class_and_no_image_is_on_two(tmp_path):
     labels = [*range(10)] * 13
-    task = fashion_pages(64, train=15, validation=10, test=100, folder=fashion_files(tmp_path, labels))
+    folder = fashion_files(tmp_path, labels)
+    task = fashion_pages(64, train=15, validation=10, test=100, folder=folder)
     # 13 images of each class fill 3 pages of 2 x 2; those of the validation are no longer there to train on.
     assert (len(task.train), len(task.validation), len(task.test), task.labels) == (15, 10, 30, 10)
     assert task.validation["labels"][:].tolist() == [*range(10)]
@@ -60,23 +66,10 @@ def test_a_page_has_images_of_one_class_and_no_image_is_on_two(tmp_path):
             assert {labels[number] for number in numbers} == {label}
             seen += numbers
     assert len(set(seen)) == len(seen) == 100
-
-
-def test_a_page_smaller_than_an_image_or_too_large_for_a_class_is_named(tmp_path):
-    folder = fashion_files(tmp_path, [*range(10)])
     with pytest.raises(ValueError, match="a page must have 28 x 28 pixels at least for an image, got 16 x 16"):
         fashion_pages(16, 10, 10, 10, folder=folder)
-    with pytest.raises(ValueError, match="too few images for pages of 64 x 64 pixels of each class"):
-        fashion_pages(64, 10, 10, 10, folder=folder)
-
-
-def test_the_last_documents_of_each_class_are_for_validation():
-    documents = [(b"a", 0), (b"b", 1), (b"c", 0), (b"d", 1), (b"e", 0)]
-    assert cut_last(documents, 2, classes=2) == ([(b"a", 0), (b"b", 1), (b"c", 0)], [(b"d", 1), (b"e", 0)])
-    with pytest.raises(
-        ValueError, match=r"`validation_documents` \(4\) must leave documents to train on, but .* has 2"
-    ):
-        cut_last(documents, 4, classes=2)
+    with pytest.raises(ValueError, match="too few images for pages of 128 x 128 pixels of each class"):
+        fashion_pages(128, 10, 10, 10, folder=folder)
 
 
 def test_a_training_sees_the_classes_in_turns_and_every_row_before_one_twice():

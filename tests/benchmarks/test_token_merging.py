@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from rivals.merging import Matching, MergedTokens, ToMeLayer, merge_tokens
+from rivals.merging import MergingLayers, attend, match, merge
 from torch.nn.functional import cosine_similarity
 
 from hf_primaldual import PrimalDualViTConfig
@@ -22,24 +22,17 @@ def naive_groups(metric: torch.Tensor, count: int, prefix: int) -> list[list[int
     return [[token] for token in range(prefix)] + [[a] for a in group_a if a not in chosen] + merged
 
 
-@pytest.mark.parametrize(("tokens", "count", "prefix"), [(9, 3, 1), (12, 6, 0), (12, 5, 1), (8, 0, 1)])
+@pytest.mark.parametrize(("tokens", "count", "prefix"), [(12, 6, 0), (12, 5, 1), (8, 0, 1)])
 def test_the_most_similar_pairs_become_their_weighted_mean(tokens, count, prefix):
     metric, states = torch.randn(2, tokens, 4), torch.randn(2, tokens, 3)
     size = torch.randint(1, 5, (2, tokens)).float()
-    merged, total = Matching(metric, count, prefix).merge(states, size)
+    merged, total = merge(states, size, match(metric, count, prefix), count)
     assert merged.shape == (2, tokens - count, 3)
     for row in range(2):
         for place, group in enumerate(naive_groups(metric[row], count, prefix)):
             assert total[row, place] == size[row, group].sum()
             mean = (states[row, group] * size[row, group, None]).sum(dim=0) / size[row, group].sum()
             torch.testing.assert_close(merged[row, place], mean)
-    # The mean over all tokens, each counted by its size, is conserved.
-    torch.testing.assert_close((merged * total.unsqueeze(-1)).sum(dim=1), (states * size.unsqueeze(-1)).sum(dim=1))
-
-
-def test_at_most_half_of_the_tokens_merge():
-    with pytest.raises(ValueError, match="`count` must lie in 0 to 4, half of the tokens behind the prefix, got 5"):
-        Matching(torch.randn(1, 9, 4), 5, prefix=1)
 
 
 def layers(depth: int = 2, **options):
@@ -51,34 +44,26 @@ def layers(depth: int = 2, **options):
 
 def test_without_merging_it_is_the_layer_itself():
     plain, hidden_states = layers(), torch.randn(2, 9, 12)
+    # Tokens change their order between the layers, which a restored output does not show.
     expected = hidden_states
     for layer in plain:
         expected = layer(expected)
-    found = hidden_states
-    for layer in merge_tokens(plain, count=0, prefix=1):
-        found = layer(found)
-    # Tokens change their order between the layers, which a restored output does not show.
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(MergingLayers(plain, count=0, prefix=1)(hidden_states), expected)
 
 
 def test_a_token_that_stands_for_three_counts_as_three():
-    (plain,) = layers(depth=1)
-    merged, states = MergedTokens(), torch.randn(1, 4, 12)
-    layer = ToMeLayer(plain, merged, count=0, prefix=0, is_first=False, is_last=False)
-    merged.start(states)
-    merged.size = torch.tensor([[1.0, 3.0, 1.0, 1.0]])
+    attention, states = layers(depth=1)[0].self_attn, torch.randn(1, 4, 12)
     repeated = torch.cat((states, states[:, 1:2], states[:, 1:2]), dim=1)
-    torch.testing.assert_close(layer._attend(states)[0], plain.self_attn(repeated)[0][:, :4])
+    output, _ = attend(attention, states, torch.tensor([[1.0, 3.0, 1.0, 1.0]]))
+    torch.testing.assert_close(output, attention(repeated)[0][:, :4])
 
 
 def test_every_layer_has_fewer_tokens_and_the_output_all():
-    model, seen = merge_tokens(layers(), count=3, prefix=1), []
-    for layer in model:
-        layer.layer.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
+    model, seen = MergingLayers(layers(), count=3, prefix=1), []
+    for layer in model.layers:
+        layer.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape[1]))
     hidden_states = torch.randn(2, 13, 12, requires_grad=True)
-    output = hidden_states
-    for layer in model:
-        output = layer(output)
+    output = model(hidden_states)
     assert seen == [10, 7]
     assert output.shape == hidden_states.shape
     # Seven different states, each as often as it has tokens.
@@ -87,6 +72,8 @@ def test_every_layer_has_fewer_tokens_and_the_output_all():
     assert hidden_states.grad.abs().sum(dim=-1).min() > 0
 
 
-def test_other_norms_are_refused():
+def test_what_cannot_merge_is_refused():
+    with pytest.raises(ValueError, match="`count` must lie in 0 to 4, half of the tokens behind the prefix, got 5"):
+        match(torch.randn(1, 9, 4), 5, prefix=1)
     with pytest.raises(ValueError, match="`norm_position='pre'`, got 'post'"):
-        merge_tokens(layers(norm_position="post"), count=1, prefix=1)
+        MergingLayers(layers(norm_position="post"), count=1, prefix=1)

@@ -1,16 +1,15 @@
 """Images of folders and parquet files, whole and streaming: scikit-learn's digits in those layouts."""
 
-import io
 import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
-from datasets import ClassLabel, concatenate_datasets, load_dataset
+from datasets import ClassLabel, load_dataset
 from PIL import Image as Pillow
 from sklearn.datasets import load_digits
 
-from hf_primaldual.data import decode_image, load_images
+from hf_primaldual.data import load_images
 
 CLASSES = ("zero", "one", "two")
 SPLITS = {"train": 20, "val": 4, "test": 3}
@@ -32,89 +31,60 @@ def layout(tmp_path_factory):
 
 
 @pytest.fixture
-def folder(layout, tmp_path):
-    """A copy of it, with some of its splits."""
-
-    def write(*splits: str):
-        for split in splits:
-            shutil.copytree(layout / split, tmp_path / "images" / split)
-        return tmp_path / "images"
-
-    return write
-
-
-@pytest.fixture
 def parquet(layout, tmp_path):
     """The same as parquet files that hold the images."""
 
     def write(change=lambda split: split):
-        (tmp_path / "parquet").mkdir()
         for name, split in load_dataset("imagefolder", data_dir=str(layout)).items():
-            change(split).to_parquet(tmp_path / "parquet" / f"{name}-00000-of-00001.parquet")
-        return tmp_path / "parquet"
+            change(split).to_parquet(tmp_path / f"{name}-00000-of-00001.parquet")
+        return tmp_path
 
     return write
 
 
-def rows(split) -> list[tuple[bytes, int]]:
-    return sorted((np.asarray(row["image"]).tobytes(), row["labels"]) for row in split)
+def rows(*splits) -> list[tuple[bytes, int]]:
+    return sorted((np.asarray(row["image"]).tobytes(), row["labels"]) for split in splits for row in split)
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_a_folder_with_its_splits(layout, streaming):
-    data = load_images(layout, streaming=streaming)
+def test_a_folder_or_parquet_files_with_their_splits(layout, parquet, streaming):
+    data, packed = load_images(layout, streaming=streaming), load_images(parquet(), streaming=streaming)
     assert list(data) == ["train", "validation", "test"]
     for name, count in zip(data, SPLITS.values(), strict=True):
         assert list(data[name].features) == ["image", "labels"]
         assert data[name].features["labels"].names == sorted(CLASSES)
         assert Counter(row["labels"] for row in data[name]) == dict.fromkeys(range(3), count)
+        assert rows(data[name]) == rows(packed[name])
     image = Pillow.open(layout / "test" / "two" / "test-0.png")
     label = sorted(CLASSES).index("two")
     assert (np.asarray(image).tobytes(), label) in rows(data["test"])
 
 
-def test_a_validation_set_is_cut_from_train_by_class(folder):
-    data = load_images(folder("train", "test"), validation_share=0.2)
+def test_a_validation_set_is_cut_from_train_by_class(layout, tmp_path):
+    for split in ("train", "test"):
+        shutil.copytree(layout / split, tmp_path / split)
+    data = load_images(tmp_path, validation_share=0.2)
     assert Counter(data["train"]["labels"]) == dict.fromkeys(range(3), 16)
     assert Counter(data["validation"]["labels"]) == dict.fromkeys(range(3), 4)
-    assert rows(load_images(folder(), validation_share=0.2)["validation"]) == rows(data["validation"])
-    assert rows(load_images(folder(), validation_share=0.2, seed=1)["validation"]) != rows(data["validation"])
+    assert rows(load_images(tmp_path, validation_share=0.2, seed=1)["validation"]) != rows(data["validation"])
     with pytest.raises(ValueError, match=r"`validation_share` = 0\.99 must leave at least one of the 60 examples"):
-        load_images(folder(), validation_share=0.99)
+        load_images(tmp_path, validation_share=0.99)
     with pytest.raises(ValueError, match="`validation_share` of a stream must be at least"):
-        load_images(folder(), validation_share=0.0, streaming=True)
+        load_images(tmp_path, validation_share=0.0, streaming=True)
 
 
-@pytest.mark.parametrize("layout_of", ["folder", "parquet"])
-def test_a_stream_is_cut_by_a_hash(folder, parquet, layout_of):
-    if layout_of == "folder":
-        root = folder("train", "val")
-    else:
-        root = parquet()
-        (root / "test-00000-of-00001.parquet").unlink()
-    data = load_images(root, streaming=True, test_split="validation", validation_share=0.3)
-    train, validation = rows(data["train"]), rows(data["validation"])
-    assert len(train) + len(validation) == 60
+@pytest.mark.parametrize("packed", [False, True], ids=["folder", "parquet"])
+def test_a_stream_is_cut_by_a_hash(layout, parquet, packed):
+    root = parquet() if packed else layout
+    data, other = (
+        load_images(root, streaming=True, test_split="validation", validation_share=0.3, seed=seed) for seed in (0, 1)
+    )
+    validation = rows(data["validation"])
     assert 8 < len(validation) < 30
-    whole = load_images(root, test_split="validation", validation_share=0.1)
-    assert {name: len(split) for name, split in whole.items()} == {"train": 54, "validation": 6, "test": 12}
-    assert sorted(train + validation) == rows(concatenate_datasets([whole["train"], whole["validation"]]))
+    assert rows(data["train"], data["validation"]) == rows(load_images(root)["train"])
+    assert rows(data["test"]) == rows(load_images(root)["validation"])
     # In whatever order, the same images.
-    assert rows(data["validation"].shuffle(seed=1, buffer_size=10)) == validation
-    assert rows(data["test"]) == rows(whole["test"])
-    other = load_images(root, streaming=True, test_split="validation", validation_share=0.3, seed=1)
-    assert rows(other["validation"]) != validation
-
-
-def test_parquet_files(parquet, layout):
-    root, expected = parquet(), load_images(layout)
-    # The split is told by the file's name, or by its folder's.
-    (root / "val").mkdir()
-    (root / "validation-00000-of-00001.parquet").rename(root / "val" / "0.parquet")
-    data, streamed = load_images(root), load_images(root, streaming=True)
-    for name in expected:
-        assert rows(data[name]) == rows(streamed[name]) == rows(expected[name])
-        assert data[name].features == expected[name].features
+    assert rows(data["validation"].shuffle(seed=1, buffer_size=10)) == validation != rows(other["validation"])
 
 
 def test_columns_of_other_names_and_classes_as_words(parquet):
@@ -133,37 +103,19 @@ def test_columns_of_other_names_and_classes_as_words(parquet):
         load_images(root, label_column="kind", streaming=True)
 
 
-def test_missing_labels_are_named(parquet):
+def test_missing_labels_and_what_is_not_there_are_named(parquet, tmp_path):
     def hide(split):
-        features = split.features
         hidden = [-1 if len(split) == 9 else label for label in split["label"]]
-        return split.remove_columns("label").add_column("label", hidden).cast(features)
+        return split.remove_columns("label").add_column("label", hidden).cast(split.features)
 
     root = parquet(hide)
     with pytest.raises(ValueError, match=r"the test set of .*: 9 of 9 labels are missing .*test_split='validation'"):
         load_images(root)
-    assert len(load_images(root, test_split="validation")["test"]) == 12
-
-
-def test_what_is_not_there_is_named(folder, tmp_path):
+    (root / "test-00000-of-00001.parquet").unlink()
     with pytest.raises(ValueError, match="has the splits train, validation, but no test; test on its validation"):
-        load_images(folder("train", "val"))
+        load_images(root)
     with pytest.raises(ValueError, match="`test_split` must be test or validation, got 'dev'"):
-        load_images(folder(), test_split="dev")
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    with pytest.raises(FileNotFoundError):
-        load_images(empty)
-    (empty / "data.parquet").touch()
-    with pytest.raises(ValueError, match=r"data\.parquet: expected a folder, or parquet files whose name"):
-        load_images(empty)
-
-
-def test_pixels_come_in_the_asked_mode():
-    grey = Pillow.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4))
-    file = io.BytesIO()
-    grey.save(file, "PNG")
-    cell = {"bytes": file.getvalue(), "path": None}
-    assert np.asarray(decode_image(cell)).shape == (4, 4, 3)
-    assert np.asarray(decode_image(cell, "L")).tolist() == np.asarray(grey).tolist()
-    assert decode_image(grey).mode == "RGB"
+        load_images(root, test_split="dev")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileNotFoundError, match="doesn't contain any data files"):
+        load_images(tmp_path / "empty")

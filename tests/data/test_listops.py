@@ -7,19 +7,15 @@ import numpy as np
 import pytest
 
 from hf_primaldual.data import LISTOPS, LISTOPS_LITE, LISTOPS_VOCABULARY, ListOpsSpec, load_listops, load_listops_files
-from hf_primaldual.data.listops import generate_listops, read_listops
+from hf_primaldual.data.generated import generate
+from hf_primaldual.data.listops import draw_listops, read_listops
 
 HEADER = "Source\tTarget\r\n"
 LINES = "( ( ( [MAX 4 ) 3 ) ] )\t4\r\n( ( ( [SM 9 ) ( ( ( [MED 3 ) 8 ) ] ) ) ] )\t4\r\n"
-SIZES = (60, 20, 10)
 
 
 def draw(spec: ListOpsSpec, number: int, seed: int = 0) -> list[dict]:
-    return list(itertools.islice(generate_listops(spec, seed), number))
-
-
-def tokens(expression: str) -> list[int]:
-    return [LISTOPS_VOCABULARY.index(symbol) for symbol in expression.split()]
+    return list(itertools.islice(generate(draw_listops, spec, seed), number))
 
 
 def value_by_python(input_ids: list[int]) -> int:
@@ -47,15 +43,14 @@ def depth_and_arguments(input_ids: list[int]) -> tuple[int, list[int]]:
 
 
 @pytest.mark.parametrize(
-    ("spec", "number", "share"), [(LISTOPS, 200, 0.17), (LISTOPS_LITE, 4000, 0.115)], ids=["full", "lite"]
+    ("spec", "number", "share"), [(LISTOPS, 150, 0.17), (LISTOPS_LITE, 4000, 0.115)], ids=["full", "lite"]
 )
 def test_expressions_are_those_of_the_specification(spec, number, share):
     examples = draw(spec, number)
-    for example in examples[:200]:
+    for example in examples[:150]:
         assert example["labels"] == value_by_python(example["input_ids"])
     lengths = [len(example["input_ids"]) for example in examples]
-    assert spec.min_length < min(lengths)
-    assert max(lengths) < spec.max_length
+    assert spec.min_length < min(lengths) <= max(lengths) < spec.max_length
     shapes = [depth_and_arguments(example["input_ids"]) for example in examples]
     assert max(depth for depth, _ in shapes) == spec.max_depth
     assert {count for _, counts in shapes for count in counts} == set(range(2, spec.max_arguments + 1))
@@ -66,25 +61,20 @@ def test_expressions_are_those_of_the_specification(spec, number, share):
     counts = collections.Counter(example["labels"] for example in examples)
     # Four standard deviations of a share.
     assert abs(max(counts.values()) / number - share) < 4 * (share * (1 - share) / number) ** 0.5
-    rows = {bytes(example["input_ids"]) for example in examples}
-    assert len(rows) == number
-    assert draw(spec, 9) == examples[:9]
-    others = {bytes(example["input_ids"]) for seed in (1, -1) for example in draw(LISTOPS, 9, seed)}
-    assert (len(others), rows.isdisjoint(others)) == (18, True)
 
 
 def test_splits_share_nothing_and_do_not_depend_on_the_size_of_train():
-    splits = load_listops(LISTOPS_LITE, SIZES)
+    splits = load_listops(LISTOPS_LITE, (60, 20, 10))
     assert {name: len(split) for name, split in splits.items()} == {"train": 60, "validation": 20, "test": 10}
-    rows = [bytes(row) for split in splits.values() for row in split["input_ids"]]
-    assert len(set(rows)) == 90
-    longer = load_listops(LISTOPS_LITE, (80, *SIZES[1:]))
-    for split in ("validation", "test"):
-        assert longer[split].to_dict() == splits[split].to_dict()
-    assert longer["train"].select(range(60)).to_dict() == splits["train"].to_dict()
+    rows = {bytes(row) for split in splits.values() for row in split["input_ids"]}
+    assert len(rows) == 90
+    longer = load_listops(LISTOPS_LITE, (80, 20, 10))
+    for name, split in splits.items():
+        assert longer[name].select(range(len(split))).to_dict() == split.to_dict()
     assert splits["train"].features["labels"].names == list("0123456789")
-    assert splits["train"].cache_files == load_listops(LISTOPS_LITE, SIZES)["train"].cache_files != []
-    assert load_listops(LISTOPS_LITE, SIZES, seed=1)["train"].cache_files != splits["train"].cache_files
+    assert splits["train"].cache_files == load_listops(LISTOPS_LITE, (60, 20, 10))["train"].cache_files != []
+    others = {bytes(example["input_ids"]) for seed in (1, -1) for example in draw(LISTOPS_LITE, 9, seed)}
+    assert (len(others), rows.isdisjoint(others)) == (18, True)
 
 
 def test_too_few_expressions_are_an_error(monkeypatch):
@@ -114,7 +104,8 @@ def test_released_files(tmp_path):
         (tmp_path / f"basic_{name}.tsv").write_text(HEADER + LINES, newline="")
     splits = load_listops_files(tmp_path)
     assert list(splits) == ["train", "validation", "test"]
-    expected = [tokens("[MAX 4 3 ]"), tokens("[SM 9 [MED 3 8 ] ]")]
+    expressions = ("[MAX 4 3 ]", "[SM 9 [MED 3 8 ] ]")
+    expected = [[LISTOPS_VOCABULARY.index(symbol) for symbol in expression.split()] for expression in expressions]
     assert splits["validation"].to_dict() == {"input_ids": expected, "labels": [4, 4]}
 
 

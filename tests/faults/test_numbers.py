@@ -14,21 +14,23 @@ from hf_primaldual.integration.attention import attention_function
 from hf_primaldual.modeling import memory_primal_dual
 from hf_primaldual.modeling.sparse_primal_dual import SparsePattern, sparse_softmax
 from tests.integration.reference import row_attention
-from tests.modeling.cases import WIDTH, right_padding, slow_but
+from tests.modeling.cases import EACH_CHOICE, WIDTH, right_padding
 from tests.modeling.parity import make_layer
 from tests.modeling.series import series_batch, small_model
+from tests.modeling.test_compiler import slow_but
 from tests.modeling.test_parity import HALF
 
 presets = pytest.mark.parametrize("preset", PRESETS)
 
 
-@presets
-@pytest.mark.parametrize("scaled", [False, True], ids=["", "scaler"])
+@pytest.mark.parametrize(
+    ("preset", "scaled"), [*((preset, False) for preset in EACH_CHOICE), ("bn", True), ("bn+sh", True)]
+)
 def test_row_08_a_training_under_float16_autocast_stays_finite(preset, scaled):
     model = small_model(attention=preset, max_position_embeddings=32).train()
     optimizer = torch.optim.AdamW(model.parameters(), 1e-2)
     scaler = torch.amp.GradScaler("cpu", enabled=scaled)
-    for _ in range(60):
+    for _ in range(30):
         lengths = [29, *torch.randint(4, 30, (3,)).tolist()]
         with torch.autocast("cpu", torch.float16):
             loss = model(**series_batch(lengths, 29)).loss
@@ -40,8 +42,10 @@ def test_row_08_a_training_under_float16_autocast_stays_finite(preset, scaled):
     assert all(parameter.isfinite().all() for parameter in model.parameters())
 
 
-@presets
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("preset", "implementation"),
+    [*((preset, "sdpa") for preset in PRESETS), ("bn+sh", "eager"), ("sparse-bn+sh", "eager")],
+)
 def test_row_08_a_model_in_float16_gives_each_row_what_it_gives_alone(preset, implementation):
     model, batch = small_model(implementation, attention=preset).half(), series_batch()
     values = batch["past_values"].half()
@@ -107,7 +111,7 @@ def test_row_08_a_bert_of_12_heads_in_float16_is_finite(name):
         assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
 
 
-@presets
+@pytest.mark.parametrize("preset", EACH_CHOICE)
 def test_row_18_gradients_by_torch_func_on_long_sequences(preset, monkeypatch):
     monkeypatch.setattr(memory_primal_dual, "LONG", 1)
     layer, hidden_states = make_layer(preset).double(), torch.randn(3, 20, WIDTH, dtype=torch.float64)
@@ -145,7 +149,7 @@ def test_row_18_a_step_of_fake_tensors():
         assert model(**batch).loss.shape == ()
 
 
-@presets
+@pytest.mark.parametrize("preset", EACH_CHOICE)
 def test_row_18_a_step_on_the_meta_device(preset):
     model = small_model(attention=preset).to("meta").train()
     batch = {name: value.to("meta") for name, value in series_batch().items()}
@@ -164,8 +168,9 @@ class Exported(nn.Module):
         return self.layer(hidden_states, mask)[0]
 
 
-@pytest.mark.parametrize("preset", slow_but("bn", "sparse-bn+sh", "linear-bn+sh", "conv1d"))
+@pytest.mark.unmutated
 @pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
+@pytest.mark.parametrize("preset", slow_but("linear-bn+sh", "conv1d"))
 def test_row_34_an_exported_layer_takes_any_length(preset, masked):
     layer = Exported(make_layer(preset))
     inputs = (torch.randn(3, 12, WIDTH), right_padding(3, 12))[: 1 + masked]
@@ -177,7 +182,8 @@ def test_row_34_an_exported_layer_takes_any_length(preset, masked):
         torch.testing.assert_close(program(*inputs)[mask], layer(*inputs)[mask], rtol=1e-4, atol=1e-4)
 
 
-@presets
+@pytest.mark.unmutated
+@pytest.mark.parametrize("preset", EACH_CHOICE)
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning", "ignore:.*torch.jit.trace:DeprecationWarning")
 def test_row_34_a_traced_layer_takes_any_length_and_padding(preset):
     layer = Exported(make_layer(preset))
@@ -199,7 +205,8 @@ def test_row_34_what_cannot_be_exported_for_any_length_is_refused(fields, name):
         export(layer, (torch.randn(3, 12, WIDTH),), dynamic_shapes=(sizes,), strict=False)
 
 
-@pytest.mark.parametrize("tokens", [5, 7, 33])
+@pytest.mark.unmutated
+@pytest.mark.parametrize("tokens", [5, 33])
 def test_row_36_the_compiler_gets_no_blocks_of_plain_operations(tokens):
     pattern = SparsePattern(("local", "strided"), 3, 5)
     shapes = []

@@ -82,17 +82,19 @@ def assert_equal_outputs(ours, theirs, inputs):
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("attention", ["softmax", "bn", "sh", "bn+sh", "conv1d", "conv2d+bn"])
 @every_original
-def test_it_starts_as_the_identity(name, attention):
+def test_it_starts_as_the_identity(name):
     theirs = original(name)
-    assert_equal_outputs(convert(theirs, attention), theirs, inputs_for(name))
+    # What differs by the preset does not by the model.
+    others = ("softmax", "sh", "conv1d", "conv2d+bn") if name in ("vit", "bert") else ()
+    for attention in ("bn+sh", *others):
+        assert_equal_outputs(convert(theirs, attention), theirs, inputs_for(name))
 
 
 @pytest.mark.parametrize(
     "fields", [{}, {"head_points": 5}, {"head_scales": [2, 2, 4, 1], "bn_scaling": False}], ids=str
 )
-@every_original
+@pytest.mark.parametrize("name", ["vit", "bert"])
 def test_annealed_to_the_end_it_is_the_preset(name, fields):
     theirs, inputs = original(name), inputs_for(name)
     annealed, target = convert(theirs, "bn+sh", **fields), convert(theirs, "bn+sh", identity=False, **fields)
@@ -106,7 +108,7 @@ def test_annealed_to_the_end_it_is_the_preset(name, fields):
     assert_equal_outputs(annealed, theirs, inputs)
 
 
-@pytest.mark.parametrize("name", ["vit", "deit", "vit-encoder", "bert", "roberta"])
+@pytest.mark.parametrize("name", ["vit-encoder", "deit", "bert", "roberta"])
 def test_a_folder_is_converted(tmp_path, name):
     theirs = original(name)
     theirs.save_pretrained(tmp_path)
@@ -124,7 +126,7 @@ V4_NAMES = {
 }
 
 
-@pytest.mark.parametrize("name", ["vit", "deit", "deit-with-teacher"])
+@pytest.mark.parametrize("name", ["vit", "deit-with-teacher"])
 def test_a_folder_of_transformers_4_is_converted(tmp_path, name):
     theirs = original(name)
     theirs.save_pretrained(tmp_path)
@@ -160,7 +162,6 @@ REFUSED = {
     "head": (lambda: convert(BertForTokenClassification(BertConfig(**TEXTS))), ["BertForTokenClassification"]),
     "decoder": (lambda: convert(BertModel(BertConfig(**TEXTS, is_decoder=True))), ["decoder"]),
     "kernel": (lambda: convert(original("bert"), "linear-bn"), ["'linear-bn'", "can't start as softmax"]),
-    "kernel-alone": (lambda: convert(original("bert"), "linear"), ["'linear'", "can't start as softmax"]),
     "pattern": (lambda: convert(original("bert"), "sparse"), ["'sparse'", "can't start as softmax"]),
     "typo": (lambda: convert(original("bert"), "bn-sh"), ["`attention`", "bn+sh", "'bn-sh'"]),
     "not-converted": (

@@ -2,8 +2,6 @@
 
 import json
 import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,15 +19,10 @@ from transformers import (
 
 import hf_primaldual  # noqa: F401  Registers what the converted checkpoints are loaded by.
 
+pytestmark = pytest.mark.unmutated
+
 SCRIPT = Path(__file__).parents[2] / "scripts" / "convert.py"
 SIZES = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 1, "intermediate_size": 16}
-
-
-def as_a_program(*arguments) -> None:
-    process = subprocess.run(
-        [sys.executable, SCRIPT, *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-    assert process.returncode == 0, process.stderr[-2000:]
 
 
 def in_this_process(*arguments) -> None:
@@ -48,12 +41,11 @@ def vit_with_processor(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("save", "auto_class", "run"),
-    [(bert_with_tokenizer, AutoTokenizer, as_a_program), (vit_with_processor, AutoImageProcessor, in_this_process)],
+    ("save", "auto_class"), [(bert_with_tokenizer, AutoTokenizer), (vit_with_processor, AutoImageProcessor)]
 )
-def test_a_checkpoint_is_converted_with_what_prepares_its_inputs(tmp_path, save, auto_class, run):
+def test_a_checkpoint_is_converted_with_what_prepares_its_inputs(tmp_path, save, auto_class):
     save(tmp_path / "theirs")
-    run(tmp_path / "theirs", tmp_path / "ours", "--head_scales", 1, 1, 2, 2, "--no-identity")
+    in_this_process(tmp_path / "theirs", tmp_path / "ours", "--head_scales", 1, 1, 2, 2, "--no-identity")
     model = AutoModel.from_pretrained(tmp_path / "ours")
     assert model.config.head_scales == [1, 1, 2, 2]
     assert type(auto_class.from_pretrained(tmp_path / "ours")) is type(auto_class.from_pretrained(tmp_path / "theirs"))

@@ -29,6 +29,7 @@ def test_registering_twice_changes_nothing():
         assert AttentionMaskInterface()[name].__name__ == "padding_mask"
 
 
+@pytest.mark.unmutated
 def test_the_list_of_families_is_that_of_the_tests():
     assert FAMILIES_DOCUMENT.read_text() == document()
 

@@ -69,6 +69,9 @@ def test_the_revision_is_the_commit_and_what_programs_write_is_no_change_of_it(c
 
 
 def test_a_copy_inside_somebody_elses_checkout_has_no_revision(checkout, monkeypatch):
+    git(checkout, "add", "environment.py")
+    assert environment()["versions"]["revision"] is None
+    git(checkout, "rm", "--cached", "-q", "environment.py")
     git(checkout, "add", "other.py")
     git(checkout, "commit", "-q", "-m", "without the package")
     assert environment()["versions"]["revision"] is None

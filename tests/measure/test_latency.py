@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_primaldual.measure import Timing, inference, interleaved, median_of_ratios, ratio_of_medians, training_step
+from hf_primaldual.measure import Timing, inference, interleaved, training_step
 from hf_primaldual.measure.latency import MINIMUM_SAMPLE_SECONDS
 
 
@@ -36,7 +36,7 @@ def test_the_order_alternates(clock):
     assert "".join(clock.calls) == "abc" + "abccba" * 2
 
 
-@pytest.mark.parametrize("seconds", [0.0, 1e-5, 0.004, 0.005, 2.0])
+@pytest.mark.parametrize("seconds", [0.0, 1e-5, 0.004, 2.0])
 def test_a_sample_is_of_seconds_per_call_and_lasts_long_enough(clock, seconds):
     timing = interleaved({"a": clock.candidate("a", seconds)}, rounds=2, warmup=2, clock=clock)["a"]
     assert timing.samples == pytest.approx((seconds, seconds))
@@ -46,13 +46,9 @@ def test_a_sample_is_of_seconds_per_call_and_lasts_long_enough(clock, seconds):
         assert timing.repeats * seconds >= MINIMUM_SAMPLE_SECONDS * (1 - 1e-9)
 
 
-def test_medians_quartiles_and_ratios():
+def test_median_and_quartiles():
     timing = Timing((4.0, 1.0, 2.0, 3.0, 5.0), repeats=1)
     assert timing.milliseconds() == {"median": 3000.0, "q1": 2000.0, "q3": 4000.0}
-    timings = {"a": Timing((1.0, 2.0, 40.0), 1), "b": Timing((2.0, 4.0, 80.0), 1), "c": Timing((9.0, 1.0, 1.0), 1)}
-    assert median_of_ratios(timings, "a", "b") == 0.5
-    assert ratio_of_medians(timings, "a", "c") == 2.0
-    assert median_of_ratios(timings, "a", "c") == 2.0
 
 
 def test_a_step_starts_from_no_gradients_and_an_inference_has_none():

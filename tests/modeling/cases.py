@@ -183,13 +183,8 @@ PRESET_CASES = {
     "conv2d+bn": PresetCase("softmax", ("conv2d", "bn"), "all", settings=CONV2D_BN),
 }
 
-# Compiling takes seconds a preset: each kernel, transform and training set daily, all presets with the slow tests.
-DAILY = ("softmax", "bn+sh", "linear-bn+sh", "sparse-bn+sh", "conv2d+bn")
-
-
-def slow_but(*daily: str):
-    """Parameters `preset`: all of them, and those that are not among `daily` run with the slow tests."""
-    return [pytest.param(name, marks=() if name in daily else pytest.mark.slow, id=name) for name in PRESET_CASES]
+# Of each kernel, transform and training set one preset: where presets do not differ, but these three may.
+EACH_CHOICE = ("bn+sh", "linear-bn+sh", "sparse-bn+sh", "conv1d", "conv2d+bn")
 
 
 def choices_of(preset: str, fields: dict | None = None) -> tuple[str, tuple[str, ...], str]:
@@ -206,28 +201,14 @@ def uses(choice: str, preset: str, fields: dict | None = None) -> bool:
 
 def all_settings(*ids: str, without: tuple[str, ...] = ()):
     """
-    Parameters `(preset, fields)` for every preset and setting, or those settings whose id is among `ids`; `without`
+    Parameters `(preset, fields)` for every preset and setting, or those whose ids end in one of `ids`; `without`
     leaves out those that use one of these choices.
     """
     return [
         pytest.param(preset, fields, id=f"{preset}-{name}")
         for preset, case in PRESET_CASES.items()
         for name, fields in case.settings.items()
-        if (not ids or name in ids) and not any(uses(choice, preset, fields) for choice in without)
-    ]
-
-
-def settings_by_back_end(*ids: str, eager_for: tuple[str, ...] = ()):
-    """
-    Parameters `(preset, fields, implementation)`: eager and sdpa, for the linear kernel one of them, as it has none;
-    `eager_for` keeps eager to the settings of these ids.
-    """
-    only_sdpa = {param.id for param in all_settings()} - {param.id for param in all_settings(*eager_for)}
-    return [
-        pytest.param(*param.values, implementation, id=f"{param.id}-{implementation}")
-        for param in all_settings(*ids)
-        for implementation in ("eager", "sdpa")
-        if implementation == "sdpa" or not (uses("linear", *param.values) or param.id in only_sdpa)
+        if (not ids or f"{preset}-{name}".endswith(ids)) and not any(uses(each, preset, fields) for each in without)
     ]
 
 
@@ -278,6 +259,11 @@ def right_padding(batch: int, tokens: int) -> torch.Tensor:
     return torch.arange(tokens) < lengths.unsqueeze(1)
 
 
+def left_padding(batch: int, tokens: int) -> torch.Tensor:
+    """The same with the padding in front."""
+    return right_padding(batch, tokens).flip(1)
+
+
 def holes(batch: int, tokens: int) -> torch.Tensor:
     """Rows with a third of their tokens missing at random places, first and last ones included, as booleans."""
     mask = torch.rand(batch, tokens) < 0.67
@@ -289,4 +275,4 @@ def holes(batch: int, tokens: int) -> torch.Tensor:
     return mask
 
 
-MASKS = {"unmasked": lambda batch, tokens: None, "padded": right_padding, "holes": holes}
+MASKS = {"unmasked": lambda batch, tokens: None, "right": right_padding, "left": left_padding, "holes": holes}

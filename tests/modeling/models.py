@@ -1,6 +1,5 @@
 """The models that what every model honours is tested with, and a batch for each."""
 
-import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -35,19 +34,10 @@ MODELS = {
 # Where each value may be an unlikely large one in the padding.
 FLOATS = ("past_values", "pixel_values")
 
-
-def every_model(*names: str, daily: tuple[str, ...] = tuple(PRESET_CASES)):
-    """
-    Parameters `(name, preset)`: every preset of the models of these names, of all by default. Presets that are not
-    among `daily` run with the slow tests.
-    """
-    return pytest.mark.parametrize(
-        ("name", "preset"),
-        [
-            pytest.param(*pair, marks=() if pair[1] in daily else pytest.mark.slow, id="-".join(pair))
-            for pair in itertools.product(names or MODELS, PRESET_CASES)
-        ],
-    )
+models = pytest.mark.parametrize("name", MODELS)
+# Every preset once, in one model after the other.
+_PAIRS = [(list(MODELS)[place % len(MODELS)], preset) for place, preset in enumerate(PRESET_CASES)]
+presets_in_turn = pytest.mark.parametrize(("name", "preset"), _PAIRS, ids=["-".join(pair) for pair in _PAIRS])
 
 
 def inputs_of(name: str) -> dict[str, torch.Tensor]:

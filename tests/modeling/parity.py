@@ -1,11 +1,9 @@
 """A layer and the reference on the same weights and input: output and gradients by name."""
 
-import contextlib
-
 import torch
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
-from tests.modeling.cases import HEADS, WIDTH, reference_choices
+from tests.modeling.cases import HEADS, MASKS, WIDTH, reference_choices
 from tests.reference import naive
 
 
@@ -65,23 +63,10 @@ def reference_results(
     }
     config = layer.config
     choices = reference_choices(config, leaves, grid_size)
-    with _one_thread():
-        output = naive.attention_layer(hidden_states, mask, weights, config.num_attention_heads, **choices)
-        gradients = torch.autograd.grad(
-            output, (hidden_states, *leaves.values()), cotangent.to(dtype), materialize_grads=True
-        )
+    output = naive.attention_layer(hidden_states, mask, weights, config.num_attention_heads, **choices)
+    inputs = (hidden_states, *leaves.values())
+    gradients = torch.autograd.grad(output, inputs, cotangent.to(dtype), materialize_grads=True)
     return _results(output, mask, ("hidden_states", *leaves), gradients)
-
-
-@contextlib.contextmanager
-def _one_thread():
-    """The formulas are thousands of tiny operations, over which threads would only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _results(output, mask, names, gradients):
@@ -116,3 +101,13 @@ def assert_parity(actual: dict[str, torch.Tensor], expected: dict[str, torch.Ten
     errors = relative_errors(actual, expected)
     beyond = {name: error for name, error in errors.items() if not error <= tolerance}
     assert not beyond, f"relative errors beyond {tolerance}: {beyond}"
+
+
+def compare(layer, mask_kind: str, batch: int, tokens: int, tolerance: float = 1e-10, grid_size=None) -> None:
+    """Output and all gradients of a layer against the formulas, with a mask of `MASKS`."""
+    mask, dtype = MASKS[mask_kind](batch, tokens), layer.q_proj.weight.dtype
+    hidden_states = make_input(mask, batch, tokens, layer.config.hidden_size).to(dtype)
+    cotangent = make_cotangent(mask, hidden_states)
+    actual = layer_results(layer, hidden_states, mask, cotangent, grid_size=grid_size)
+    expected = reference_results(layer, hidden_states, mask, cotangent, grid_size=grid_size)
+    assert_parity(actual, expected, tolerance)

@@ -1,4 +1,4 @@
-"""What transformers' users expect of a model, of every model with every preset."""
+"""What transformers' users expect of a model: of every model, and of every preset in one of them."""
 
 import copy
 import json
@@ -6,78 +6,101 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import set_seed
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, set_seed
 
-from tests.modeling import texts
-from tests.modeling.cases import DAILY, PRESET_CASES, needs_flex, slow_but, uses
-from tests.modeling.models import FLOATS, MODELS, every_model, inputs_of
+from tests.modeling import series, texts
+from tests.modeling.cases import HEADS, PRESET_CASES, uses
+from tests.modeling.models import FLOATS, MODELS, inputs_of, models, presets_in_turn
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 
 
-def dynamic_batch(inputs: dict[str, torch.Tensor]) -> dict[str, dict]:
-    batch = torch.export.Dim("batch", min=1, max=64)
-    return {name: {0: batch} for name in inputs}
+def gradients(model, batch):
+    """The loss of a batch and the gradient of every parameter."""
+    model.zero_grad()
+    loss = model(**batch).loss
+    loss.backward()
+    return loss.detach(), {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
 
 
-def of_other_size(inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A batch of one more row."""
-    return {name: torch.cat((value, value[:1])) for name, value in inputs.items()}
+def assert_same_gradients(actual, expected):
+    torch.testing.assert_close(actual[0], expected[0], rtol=1e-5, atol=1e-6)
+    largest = max(gradient.abs().max().item() for gradient in expected[1].values())
+    for name, gradient in expected[1].items():
+        torch.testing.assert_close(actual[1][name], gradient, rtol=1e-4, atol=1e-5 * largest, msg=name)
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-@every_model()
-def test_back_ends_agree(name, preset, implementation):
-    model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
-    other = copy.deepcopy(model)
-    other.set_attn_implementation("eager" if implementation == "sdpa" else "sdpa")
-    torch.testing.assert_close(other(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
-
-
-@needs_flex
-@every_model("vit", "text", daily=DAILY)
-def test_flex_attention_where_the_device_supports_it(name, preset):
-    if uses("linear", preset) or uses("sparse", preset):
-        pytest.skip("computes its attention itself")
-    # On a CPU torch supports it in inference, for heads of at least 16 channels.
-    model = MODELS[name].make(attention=preset, hidden_size=64, bn_eps=0.1)
-    inputs = inputs_of(name)
+@pytest.mark.parametrize("module", [texts, series], ids=["text", "series"])
+@pytest.mark.parametrize("preset", PRESET_CASES)
+def test_a_padded_batch_equals_its_rows_alone(preset, module):
+    model = module.small_model(attention=preset, bn_eps=0.1)
+    lengths = (20, 13, 1, 7)
+    batch = module.text_batch(lengths) if module is texts else module.series_batch(lengths)
+    name = "input_ids" if module is texts else "past_values"
     with torch.no_grad():
-        expected = model(**inputs).logits
-        model.set_attn_implementation("flex_attention")
-        torch.testing.assert_close(model(**inputs).logits, expected, rtol=1e-4, atol=1e-4)
+        together = model(**batch).logits
+        for row, length in enumerate(lengths):
+            alone = model(batch[name][row : row + 1, :length]).logits
+            torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-4)
 
 
-@every_model()
+@presets_in_turn
+def test_maps_and_hidden_states_are_put_out(name, preset):
+    model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
+    outputs = model(**inputs, output_attentions=True, output_hidden_states=True)
+    torch.testing.assert_close(outputs.logits, model(**inputs).logits, rtol=1e-4, atol=1e-5)
+    other = copy.deepcopy(model)
+    other.set_attn_implementation("eager")
+    assert {layer.self_attn.config._attn_implementation for layer in other.model.layers} == {"eager"}
+    torch.testing.assert_close(other(**inputs).logits, outputs.logits, rtol=1e-4, atol=1e-5)
+    assert len(outputs.hidden_states) == 3
+    assert len(outputs.attentions) == 2
+    for each in outputs.attentions:
+        if uses("downsampled", preset):
+            assert len(each) == HEADS
+            assert each[0].shape[-1] > each[-1].shape[-1]
+        else:
+            assert each.shape[1] == HEADS
+            assert each.shape[2] == each.shape[3]
+
+
+@presets_in_turn
 def test_gradient_checkpointing_changes_nothing(name, preset):
     plain, batch = MODELS[name].make(attention=preset).train(), MODELS[name].batch()
     checkpointed = copy.deepcopy(plain)
     checkpointed.gradient_checkpointing_enable({"use_reentrant": False})
-    for model in (plain, checkpointed):
-        model(**batch).loss.backward()
-    for (parameter, actual), expected in zip(checkpointed.named_parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(actual.grad, expected.grad, msg=parameter)
+    recomputed = []
+    checkpointed.model.layers[0].mlp.register_forward_pre_hook(lambda *args: recomputed.append(1))
+    expected, actual = gradients(plain, batch), gradients(checkpointed, batch)
+    assert len(recomputed) == 2
+    torch.testing.assert_close(actual, expected)
+    # Recomputing a layer must not move its running averages a second time.
+    torch.testing.assert_close(dict(checkpointed.named_buffers()), dict(plain.named_buffers()))
 
 
-@every_model()
-def test_bfloat16_and_autocast_stay_close(name, preset):
+@presets_in_turn
+def test_bfloat16_and_autocast_stay_close(tmp_path, name, preset):
     model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
+    model.save_pretrained(tmp_path)
+    halved = MODELS[name].model_class.from_pretrained(tmp_path, dtype=torch.bfloat16)
     with torch.no_grad():
         expected = model(**inputs).logits
         with torch.autocast("cpu", torch.bfloat16):
             autocast = model(**inputs).logits
-        halved = model.bfloat16()(
-            **{key: value.bfloat16() if key in FLOATS else value for key, value in inputs.items()}
-        ).logits
-    scale = expected.abs().max()
+        halved = halved(**{key: value.bfloat16() if key in FLOATS else value for key, value in inputs.items()}).logits
+    assert halved.dtype == torch.bfloat16
     for actual in (autocast, halved):
-        assert actual.isfinite().all()
-        assert (actual.float() - expected).abs().max() <= 0.15 * scale
+        # Some twenty roundings to eight bits, one after the other.
+        assert (actual.float() - expected).abs().max() <= 0.15 * expected.abs().max()
 
 
-@every_model()
-def test_safetensors_only_and_loaded_by_a_device_map(tmp_path, name, preset):
-    model, inputs = MODELS[name].make(attention=preset), inputs_of(name)
+@presets_in_turn
+def test_a_model_is_saved_and_loaded_to_the_bit(tmp_path, name, preset):
+    fields = {"sampling": "conv"} if uses("downsampled", preset) else {}
+    model, inputs = MODELS[name].make(attention=preset, bn_beta_learnable=True, **fields), inputs_of(name)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.01 * torch.randn_like(parameter))
     model.save_pretrained(tmp_path)
     assert not [file.name for file in tmp_path.iterdir() if file.suffix in (".bin", ".pt", ".pkl", ".pth")]
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == [type(model).__name__]
@@ -85,7 +108,27 @@ def test_safetensors_only_and_loaded_by_a_device_map(tmp_path, name, preset):
     assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@models
+def test_the_auto_classes_build_and_load(tmp_path, name):
+    model = MODELS[name].make(attention="bn")
+    model.save_pretrained(tmp_path)
+    config = AutoConfig.from_pretrained(tmp_path)
+    assert type(config) is type(model.config)
+    assert type(AutoModel.from_pretrained(tmp_path)) is type(AutoModel.from_config(config)) is type(model.model)
+    if name in ("series", "text"):
+        assert type(AutoModelForSequenceClassification.from_config(config)) is type(model)
+
+
+@presets_in_turn
+def test_softmax_weights_load_into_every_preset(name, preset):
+    softmax, model = MODELS[name].make(attention="softmax"), MODELS[name].make(attention=preset)
+    missing, unexpected = model.load_state_dict(softmax.state_dict(), strict=False)
+    assert unexpected == []
+    own = [key for key, _ in model.named_parameters() if ".transforms." in key]
+    assert missing == own
+
+
+@models
 def test_layers_offloaded_to_disk_give_equal_outputs(tmp_path, name):
     model, inputs = MODELS[name].make(attention="bn+sh"), inputs_of(name)
     model.save_pretrained(tmp_path / "saved")
@@ -100,25 +143,24 @@ def test_layers_offloaded_to_disk_give_equal_outputs(tmp_path, name):
         torch.testing.assert_close(loaded(**inputs).logits, model(**inputs).logits)
 
 
-@every_model()
-def test_equal_seeds_give_equal_models_and_losses(name, preset):
+@models
+def test_equal_seeds_give_equal_models_and_losses(name):
     losses = []
     for _ in range(2):
         set_seed(3)
-        model = MODELS[name].make(attention=preset, hidden_dropout_prob=0.1).train()
+        model = MODELS[name].make(attention="bn+sh", hidden_dropout_prob=0.1).train()
         losses.append(model(**MODELS[name].batch()).loss)
     assert torch.equal(*losses)
 
 
-@every_model()
+@presets_in_turn
 def test_lora_is_attached_trained_and_merged(tmp_path, name, preset):
     model, batch = MODELS[name].make(attention=preset, bn_eps=0.1), MODELS[name].batch()
     batch = {key: value.clamp(-2, 2) if key in FLOATS else value for key, value in batch.items()}
     targets = ["q_proj", "k_proj", "v_proj", "o_proj", "fc1"]
     adapted = get_peft_model(copy.deepcopy(model), LoraConfig(r=2, target_modules=targets, init_lora_weights=False))
     optimizer = torch.optim.SGD([p for p in adapted.parameters() if p.requires_grad], lr=0.1)
-    before = adapted(**batch).loss
-    before.backward()
+    adapted(**batch).loss.backward()
     assert all(p.grad is not None for p in adapted.parameters() if p.requires_grad)
     optimizer.step()
     adapted.save_pretrained(tmp_path)
@@ -132,78 +174,3 @@ def test_lora_is_attached_trained_and_merged(tmp_path, name, preset):
     # Merged weights round differently, and where a head has few keys their small variance enlarges that.
     assert (merged(**batch).logits - expected).abs().max() <= 1e-2 * expected.abs().max()
     assert not torch.allclose(model(**batch).logits, expected, atol=1e-3)
-
-
-# The sparse patterns' export is a test of theirs.
-@every_model(daily=("bn+sh", "linear-bn+sh"))
-def test_exported_with_a_dynamic_batch(name, preset):
-    model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
-    program = torch.export.export(model, (), inputs, dynamic_shapes=dynamic_batch(inputs), strict=False)
-    larger = of_other_size(inputs)
-    with torch.no_grad():
-        torch.testing.assert_close(program.module()(**larger).logits, model(**larger).logits, rtol=1e-4, atol=1e-4)
-
-
-def assert_onnx_equals(name, preset, folder):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
-    path = folder / "model.onnx"
-    torch.onnx.export(model, (), path, kwargs=inputs, dynamo=True, dynamic_shapes=dynamic_batch(inputs), verbose=False)
-    session = onnxruntime.InferenceSession(path)
-    larger = of_other_size(inputs)
-    wanted = {each.name for each in session.get_inputs()}
-    outputs = session.run(None, {key: value.numpy() for key, value in larger.items() if key in wanted})
-    with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(outputs[0]), model(**larger).logits, rtol=1e-4, atol=1e-4)
-
-
-def test_onnx_gives_equal_logits(tmp_path):
-    assert_onnx_equals("vit", "bn+sh", tmp_path)
-
-
-@pytest.mark.slow
-@every_model()
-def test_onnx_gives_equal_logits_of_every_model(tmp_path, name, preset):
-    assert_onnx_equals(name, preset, tmp_path)
-
-
-@pytest.fixture
-def fresh_dynamo():
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
-
-
-@every_model("vit", "matching", daily=("bn+sh", "linear-bn+sh", "sparse-bn+sh"))
-@pytest.mark.usefixtures("fresh_dynamo")
-def test_inference_is_one_graph(name, preset):
-    model, inputs = MODELS[name].make(attention=preset, bn_eps=0.1), inputs_of(name)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    with torch.no_grad():
-        torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-4)
-
-
-# Several graphs a preset.
-@pytest.mark.parametrize("preset", slow_but("bn+sh"))
-@pytest.mark.usefixtures("fresh_dynamo")
-def test_images_of_many_sizes_and_batches_are_few_graphs(preset):
-    model = MODELS["vit"].make(attention=preset, bn_eps=0.1)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    with torch.no_grad():
-        for rows in range(2, 14):
-            pixel_values = torch.randn(rows, 3, 40, 40)
-            torch.testing.assert_close(compiled(pixel_values).logits, model(pixel_values).logits, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESET_CASES)
-@pytest.mark.usefixtures("fresh_dynamo")
-def test_texts_of_many_lengths_are_few_graphs(preset):
-    model = MODELS["text"].make(attention=preset, bn_eps=0.1)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    with torch.no_grad():
-        for tokens in range(3, 20):
-            # Beyond the limit of recompilations, fullgraph=True makes torch raise.
-            inputs = texts.text_batch((tokens, 2), tokens)
-            inputs.pop("labels")
-            torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-4)

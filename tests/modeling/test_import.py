@@ -9,6 +9,8 @@ import pytest
 import hf_primaldual
 from tests.modeling.isolated import run_isolated
 
+pytestmark = pytest.mark.unmutated
+
 MODELING = Path(hf_primaldual.__file__).parent / "modeling"
 FILES = sorted(MODELING.glob("*.py"))
 TRAVELS = sorted(MODELING.glob("*_primal_dual*.py"))
@@ -36,28 +38,20 @@ def test_every_public_name_resolves():
     assert all(getattr(hf_primaldual, name) is not None for name in hf_primaldual.__all__)
 
 
-def test_the_files_travel_by_their_names():
+def test_the_files_that_travel_import_flat_siblings_and_what_transformers_brings():
     assert [path.name for path in FILES if path not in TRAVELS] == ["__init__.py"]
-
-
-@pytest.mark.parametrize("path", TRAVELS, ids=lambda path: path.stem)
-def test_a_file_that_travels_imports_flat_siblings_and_what_transformers_brings(path):
     siblings = {sibling.stem for sibling in TRAVELS}
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            assert {alias.name.partition(".")[0] for alias in node.names} <= ALLOWED
-        elif isinstance(node, ast.ImportFrom) and node.level:
-            # transformers finds a checkpoint's files by lines of the form `from .name import x`.
-            assert node.level == 1
-            assert node.module in siblings
-        elif isinstance(node, ast.ImportFrom):
-            assert node.module.partition(".")[0] in ALLOWED
-
-
-@pytest.mark.parametrize("path", TRAVELS, ids=lambda path: path.stem)
-def test_no_line_of_a_string_looks_like_a_relative_import(path):
-    # transformers searches the text line by line, so it would look for a file of that name.
-    text = path.read_text()
-    imports = {node.lineno for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)}
-    for number, line in enumerate(text.splitlines(), start=1):
-        assert number in imports or not line.strip().startswith(("from .", "import ."))
+    for path in TRAVELS:
+        text = path.read_text()
+        imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+        for node in imports:
+            names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            if isinstance(node, ast.ImportFrom) and node.level:
+                # transformers finds a checkpoint's files by lines of the form `from .name import x`.
+                assert (node.level, node.module in siblings) == (1, True), (path, node.module)
+            else:
+                assert {name.partition(".")[0] for name in names} <= ALLOWED, path
+        # It searches the text line by line, so a string that looks like an import would be one.
+        lines = {node.lineno for node in imports}
+        for number, line in enumerate(text.splitlines(), start=1):
+            assert number in lines or not line.strip().startswith(("from .", "import .")), (path, number)

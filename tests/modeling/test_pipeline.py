@@ -34,25 +34,21 @@ def test_scores_are_the_models_best_first(parts, classify):
     assert sum(entry["score"] for entry in answer) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_a_batch_of_several_lengths_equals_one_by_one(classify, batch_size):
-    for together, series in zip(classify(SERIES, batch_size=batch_size), SERIES, strict=True):
+def test_a_batch_of_several_lengths_equals_one_by_one(classify):
+    for together, series in zip(classify(SERIES, batch_size=2), SERIES, strict=True):
         alone = classify(series)
         assert [entry["label"] for entry in together] == [entry["label"] for entry in alone]
         assert [entry["score"] for entry in together] == pytest.approx([entry["score"] for entry in alone], abs=1e-5)
 
 
-@pytest.mark.parametrize("top_k", [1, 2, LABELS, 100])
-def test_top_k(classify, top_k):
-    assert classify(SERIES[0], top_k=top_k) == classify(SERIES[0])[:top_k]
-
-
-def test_top_k_below_one_is_refused(classify):
+def test_top_k(classify):
+    for top_k in (1, 2, LABELS, 100):
+        assert classify(SERIES[0], top_k=top_k) == classify(SERIES[0])[:top_k]
     with pytest.raises(ValueError, match="`top_k` must be at least 1, got 0"):
         classify(SERIES[0], top_k=0)
 
 
-@pytest.mark.parametrize("how", [{}, {"trust_remote_code": True}, {"trust_remote_code": False}], ids=str)
+@pytest.mark.parametrize("how", [{}, {"trust_remote_code": True}], ids=str)
 def test_the_function_pipeline_loads_a_folder_with_the_code_that_is_installed(parts, classify, tmp_path, how):
     for part in parts:
         part.save_pretrained(tmp_path)

@@ -1,16 +1,21 @@
-"""A checkpoint where this package is not installed: `trust_remote_code=True` is all it takes."""
+"""Checkpoints where this package is not installed: `trust_remote_code=True` is all it takes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from transformers import ByT5Tokenizer, ViTImageProcessorPil, pipeline
 
 import hf_primaldual.modeling
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
+from tests.modeling import images, series, texts
+from tests.modeling.cases import PRESET_CASES
 from tests.modeling.isolated import run_isolated
-from tests.modeling.series import CHANNELS, series_batch, small_model
+
+pytestmark = pytest.mark.unmutated
 
 # A checkpoint of series carries no code of the other families.
 OTHER_FAMILIES = {
@@ -18,23 +23,29 @@ OTHER_FAMILIES = {
     "modeling_primal_dual_text.py",
     "modeling_primal_dual_vit.py",
 }
-CODE = {path.name for path in Path(hf_primaldual.modeling.__file__).parent.glob("*_primal_dual*.py")} - OTHER_FAMILIES
+CODE = {path.name for path in Path(hf_primaldual.modeling.__file__).parent.glob("*_primal_dual*.py")}
 CLASSES = ["sits", "stands", "walks", "runs"]
+TEXTS = ["The README is prose.", "x = {'a': 1}", "é ≠ e, 日本"]
+BYTES = {"vocab_size": len(ByT5Tokenizer()), "max_position_embeddings": 256, "num_labels": 2}
 
-LOAD = """
+SERIES = """
+import sys
 import pathlib
 import numpy as np
 import torch
+from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification, pipeline
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForImageClassification
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-folder, tensors, again = sys.argv[1:4]
-expected = load_file(tensors)
-inputs = {name: expected[name] for name in ("past_values", "attention_mask")}
+root, again = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
+torch.set_grad_enabled(False)
 
 def is_remote(value):
     return type(value).__module__.startswith("transformers_modules.")
 
+folder, expected = root / "series", load_file(root / "series.safetensors")
+inputs = {name: expected[name] for name in ("past_values", "attention_mask")}
 classes = (AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForSequenceClassification)
 for auto in classes:
     try:
@@ -44,123 +55,132 @@ for auto in classes:
     else:
         raise AssertionError(f"{auto.__name__} ran code that was not trusted")
 
-config, extractor, encoder, model = (auto.from_pretrained(folder, trust_remote_code=True) for auto in classes)
-assert all(map(is_remote, (config, extractor, encoder, model)))
-with torch.no_grad():
+for place in (folder, again / "series"):
+    # The second time what the first one saved.
+    config, extractor, encoder, model = (auto.from_pretrained(place, trust_remote_code=True) for auto in classes)
+    assert all(map(is_remote, (config, extractor, encoder, model)))
     assert torch.equal(model(**inputs).logits, expected["logits"])
     assert torch.equal(encoder(**inputs).last_hidden_state, expected["last_hidden_state"])
-    model.set_attn_implementation("eager")
-    assert torch.allclose(model(**inputs).logits, expected["logits"], atol=1e-4)
-series = [expected[f"series{i}"].numpy() for i in range(2)]
-features = extractor(series, return_tensors="pt")
-assert torch.equal(features["past_values"], expected["features"])
-"""
+    series = [expected[f"series{i}"].numpy() for i in range(2)]
+    features = extractor(series, return_tensors="pt")
+    assert torch.equal(features["past_values"], expected["features"])
+    model.save_pretrained(again / "series")
+    extractor.save_pretrained(again / "series")
 
-PIPELINE = """
-named = pipeline("time-series-classification", model=folder, trust_remote_code=True)
-inferred = pipeline(model=folder, trust_remote_code=True)
-assert is_remote(named) and is_remote(inferred)
-with torch.no_grad():
-    scores = model(**features).logits.softmax(-1)
-one_by_one = [named(values) for values in series]
+classify = pipeline(model=str(folder), trust_remote_code=True)
+scores = model(**features).logits.softmax(-1)
+one_by_one = [classify(values) for values in series]
 for answer, row in zip(one_by_one, scores):
     assert [entry["label"] for entry in answer] == [config.id2label[i] for i in row.argsort(descending=True).tolist()]
-    assert np.allclose([entry["score"] for entry in answer], row.sort(descending=True).values, atol=1e-5)
 assert {entry["label"] for entry in one_by_one[0]} == {"sits", "stands", "walks", "runs"}
-assert inferred(series[0]) == one_by_one[0]
-assert named(series[0], top_k=2) == one_by_one[0][:2]
-assert named(series) == one_by_one
-for together, alone in zip(named(series, batch_size=2), one_by_one):
-    assert [entry["label"] for entry in together] == [entry["label"] for entry in alone]
+for together, alone in zip(classify(series, batch_size=2), one_by_one):
     assert np.allclose([e["score"] for e in together], [e["score"] for e in alone], atol=1e-5)
-try:
-    named(series[0], top_k=0)
-except ValueError as error:
-    assert "`top_k` must be at least 1, got 0" in str(error)
-else:
-    raise AssertionError("top_k=0 was taken")
 """
 
-SAVE = """
-model = AutoModelForSequenceClassification.from_pretrained(folder, trust_remote_code=True)
-model.save_pretrained(again)
-extractor.save_pretrained(again)
+OTHERS = """
+for name in ("classifier", "matcher"):
+    inputs = load_file(root / f"{name}.safetensors")
+    expected = inputs.pop("logits")
+    model = AutoModelForSequenceClassification.from_pretrained(root / name, trust_remote_code=True)
+    assert is_remote(model)
+    assert torch.equal(model(**inputs).logits, expected)
+    print(type(model).__name__, type(AutoModel.from_pretrained(root / name, trust_remote_code=True)).__name__)
+    # A configuration alone, of the code that came with the checkpoint.
+    config = AutoConfig.from_pretrained(root / name, trust_remote_code=True)
+    assert type(AutoModelForSequenceClassification.from_config(config, trust_remote_code=True)).__name__ == type(
+        model
+    ).__name__
+classify = pipeline("text-classification", model=str(root / "classifier"), trust_remote_code=True)
+for answer in classify(eval(sys.argv[3]), batch_size=2):
+    print(answer["label"], round(answer["score"], 4))
+
+expected = load_file(root / "images.safetensors")
+pixel_values = expected.pop("pixel_values")
+for preset, logits in expected.items():
+    model = AutoModelForImageClassification.from_pretrained(root / preset, trust_remote_code=True)
+    assert is_remote(model)
+    assert torch.equal(model(pixel_values).logits, logits), preset
+classify = pipeline("image-classification", model=str(root / "bn+sh"), trust_remote_code=True, device="cpu")
+assert len(classify(Image.new("RGB", (20, 30)))) == 4
 """
 
 
 @pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory):
-    """A saved classifier with its feature extractor, and a file of inputs with what it made of them in memory."""
+def root(tmp_path_factory):
+    """Saved models, each in a folder with what prepares its inputs, and files of what they made of inputs."""
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("checkpoint")
-    model = small_model(id2label=dict(enumerate(CLASSES)), label2id={name: i for i, name in enumerate(CLASSES)})
-    series = [torch.randn(length, CHANNELS).numpy() for length in (19, 8)]
-    extractor = PrimalDualTimeSeriesFeatureExtractor(CHANNELS).fit(series)
-    model.save_pretrained(folder / "model")
-    extractor.save_pretrained(folder / "model")
-    inputs = series_batch()
-    del inputs["labels"]
+    folder = tmp_path_factory.mktemp("checkpoints")
     with torch.no_grad():
-        results = {
-            "logits": model(**inputs).logits,
-            "last_hidden_state": model.model(**inputs).last_hidden_state.contiguous(),
-        }
-    features = extractor(series, return_tensors="pt")["past_values"]
-    tensors = {f"series{i}": torch.from_numpy(np.ascontiguousarray(values)) for i, values in enumerate(series)}
-    save_file({**inputs, **results, **tensors, "features": features}, folder / "tensors")
+        save_series(folder)
+        save_texts(folder)
+        save_images(folder)
     return folder
 
 
-# Presets of every room, with fields of the kind that travels in `config.json` only.
-OTHERS = {
-    "linear-bn+sh": {"attention": "linear-bn+sh", "head_scales": [4, 1, 2, 1], "feature_map": "sigmoid"},
-    "sparse-bn+sh": {"attention": "sparse-bn+sh", "sparse_window": 8, "sparse_stride": 4, "sampling": "conv"},
-    "conv2d+bn": {"attention": "conv2d+bn", "bn_beta_learnable": True},
-    "free": {"attention": "linear", "transforms": ["conv1d", "bn"], "training_set": "downsampled", "head_points": 5},
-}
-
-LOAD_EACH = """
-import pathlib
-import torch
-from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification
-
-root = pathlib.Path(sys.argv[1])
-for tensors in sorted(root.glob("*/tensors")):
-    expected = load_file(tensors)
-    model = AutoModelForSequenceClassification.from_pretrained(tensors.parent / "model", trust_remote_code=True)
-    assert type(model).__module__.startswith("transformers_modules."), type(model)
-    inputs = {name: expected[name] for name in ("past_values", "attention_mask")}
-    with torch.no_grad():
-        assert torch.equal(model(**inputs).logits, expected["logits"]), tensors
-    print(tensors.parent.name)
-"""
-
-
-@pytest.mark.slow
-def test_checkpoints_of_other_presets_load_without_the_package(tmp_path):
-    inputs = series_batch()
+def save_series(folder):
+    model = series.small_model(id2label=dict(enumerate(CLASSES)), label2id={name: i for i, name in enumerate(CLASSES)})
+    values = [torch.randn(length, series.CHANNELS).numpy() for length in (19, 8)]
+    extractor = PrimalDualTimeSeriesFeatureExtractor(series.CHANNELS).fit(values)
+    for part in (model, extractor):
+        part.save_pretrained(folder / "series")
+    inputs = series.series_batch()
     del inputs["labels"]
-    for name, fields in OTHERS.items():
-        model = small_model(**fields)
-        model.save_pretrained(tmp_path / "saved" / name / "model")
-        with torch.no_grad():
-            save_file({**inputs, "logits": model(**inputs).logits}, tmp_path / "saved" / name / "tensors")
-    assert run_isolated(LOAD_EACH, tmp_path, tmp_path / "saved").split() == sorted(OTHERS)
+    results = {
+        "logits": model(**inputs).logits,
+        "last_hidden_state": model.model(**inputs).last_hidden_state.contiguous(),
+        "features": extractor(values, return_tensors="pt")["past_values"],
+    }
+    tensors = {f"series{i}": torch.from_numpy(np.ascontiguousarray(each)) for i, each in enumerate(values)}
+    save_file({**inputs, **results, **tensors}, folder / "series.safetensors")
 
 
-def test_a_checkpoint_holds_all_the_code_that_it_runs(checkpoint):
-    names = {path.name for path in (checkpoint / "model").iterdir()}
+def save_texts(folder):
+    tokenizer = ByT5Tokenizer()
+    inputs = dict(tokenizer(TEXTS, padding=True, return_tensors="pt"))
+    pair = {f"pair_{name}": values.flip(0) for name, values in inputs.items()}
+    names = {"id2label": {0: "prose", 1: "code"}, "label2id": {"prose": 0, "code": 1}}
+    for name, model, batch in (
+        ("classifier", texts.small_model(prepend_cls=True, pooling="cls", **BYTES, **names), inputs),
+        ("matcher", texts.small_matcher(**BYTES), inputs | pair),
+    ):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+        save_file({**batch, "logits": model(**batch).logits}, folder / f"{name}.safetensors")
+
+
+def save_images(folder):
+    pixel_values, logits = images.image_batch()["pixel_values"], {}
+    for preset in PRESET_CASES:
+        model = images.small_model(attention=preset)
+        model.save_pretrained(folder / preset)
+        logits[preset] = model(pixel_values).logits
+    ViTImageProcessorPil(size={"height": images.SIZE, "width": images.SIZE}).save_pretrained(folder / "bn+sh")
+    auto_map = json.loads((folder / "bn+sh" / "config.json").read_text())["auto_map"]
+    assert auto_map["AutoModelForImageClassification"].endswith("PrimalDualViTForImageClassification")
+    save_file({"pixel_values": pixel_values, **logits}, folder / "images.safetensors")
+
+
+def test_a_checkpoint_holds_all_the_code_that_it_runs(root):
+    names = {path.name for path in (root / "series").iterdir()}
     assert names >= {"config.json", "model.safetensors", "preprocessor_config.json"}
-    assert {name for name in names if name.endswith(".py")} == CODE
+    assert {name for name in names if name.endswith(".py")} == CODE - OTHER_FAMILIES
+    for name in ("classifier", "matcher"):
+        code = {path.name for path in (root / name).glob("*.py")}
+        assert {"modeling_primal_dual_text.py", "embeddings_primal_dual_text.py"} <= code
+        assert "modeling_primal_dual_time_series.py" not in code
 
 
-def test_a_checkpoint_loads_predicts_and_is_saved_again_without_the_package(checkpoint, tmp_path):
-    again = checkpoint / "again"
-    run_isolated(LOAD + PIPELINE + SAVE, tmp_path, checkpoint / "model", checkpoint / "tensors", again)
-    assert {path.name for path in again.iterdir()} == {path.name for path in (checkpoint / "model").iterdir()}
-    for name in CODE:
-        assert (again / name).read_text() == (checkpoint / "model" / name).read_text(), name
-
-    (tmp_path / "elsewhere").mkdir()
-    run_isolated(LOAD + PIPELINE, tmp_path / "elsewhere", again, checkpoint / "tensors", "unused")
+def test_checkpoints_load_predict_and_are_saved_again_without_the_package(root, tmp_path):
+    classify = pipeline("text-classification", model=str(root / "classifier"))
+    answers = [f"{answer['label']} {round(answer['score'], 4)}" for answer in classify(TEXTS, batch_size=2)]
+    assert {answer.split()[0] for answer in answers} <= {"prose", "code"}
+    again = tmp_path / "again"
+    printed = run_isolated(SERIES + OTHERS, tmp_path, root, again, repr(TEXTS)).splitlines()
+    assert printed == [
+        "PrimalDualTextForSequenceClassification PrimalDualTextModel",
+        "PrimalDualTextForDocumentMatching PrimalDualTextModel",
+        *answers,
+    ]
+    assert {path.name for path in (again / "series").iterdir()} == {path.name for path in (root / "series").iterdir()}
+    for name in CODE - OTHER_FAMILIES:
+        assert (again / "series" / name).read_text() == (root / "series" / name).read_text(), name

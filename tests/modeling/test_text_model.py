@@ -3,12 +3,12 @@
 import pytest
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, BertConfig, BertModel
+from transformers import BertConfig, BertModel
 
 from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification, PrimalDualTextModel
 from hf_primaldual.measure import peak_memory
-from tests.modeling.cases import HEADS, PRESET_CASES, all_settings, uses
-from tests.modeling.test_time_series_model import assert_same_gradients, gradients
+from tests.modeling.cases import HEADS
+from tests.modeling.test_every_model import assert_same_gradients, gradients
 from tests.modeling.texts import (
     LABELS,
     LONGEST,
@@ -28,26 +28,11 @@ ENCODERS = {
     "bert": {"norm_position": "post", "embedding_norm": True, "type_vocab_size": 2, "pooling": "cls"},
     "batch-norm": {"norm_type": "batch", "embedding_norm": True, "prepend_cls": True},
 }
-PREFIXES = pytest.mark.parametrize("prepend_cls", [False, True], ids=["plain", "cls"])
-
-
-@PREFIXES
-@pytest.mark.parametrize(("preset", "fields"), all_settings())
-def test_a_padded_batch_of_texts_equals_its_texts_alone(preset, fields, prepend_cls):
-    model = small_model(attention=preset, bn_eps=0.1, prepend_cls=prepend_cls, **fields)
-    lengths = (63, 7, 1)
-    batch = text_batch(lengths, 64)
-    with torch.no_grad():
-        together = model(**batch).logits
-        for row, length in enumerate(lengths):
-            alone = model(batch["input_ids"][row : row + 1, :length]).logits
-            torch.testing.assert_close(together[row : row + 1], alone, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS.values(), ids=ENCODERS)
-@pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
-def test_more_padding_changes_neither_loss_nor_gradients(encoder, training):
-    model, batch = small_model(bn_eps=0.1, **encoder).train(training), text_batch()
+def test_more_padding_changes_neither_loss_nor_gradients(encoder):
+    model, batch = small_model(bn_eps=0.1, **encoder).train(), text_batch()
     expected = gradients(model, batch)
     assert all(gradient.isfinite().all() for gradient in expected[1].values())
     assert_same_gradients(gradients(model, with_more_padding(batch, 4)), expected)
@@ -97,11 +82,10 @@ RENAMED = {
 }
 
 
-@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
-def test_with_the_weights_of_bert_it_is_bert(implementation):
-    theirs = bert(attn_implementation=implementation)
+def test_with_the_weights_of_bert_it_is_bert():
+    theirs = bert()
     fields = {**ENCODERS["bert"], "attention": "softmax", "norm_eps": 1e-12}
-    ours = small_model(implementation, **fields)
+    ours = small_model(**fields)
     weights = {}
     for name, tensor in theirs.state_dict().items():
         for old, new in RENAMED.items():
@@ -182,44 +166,6 @@ def test_tokens_are_resized():
     assert model(torch.full((1, 2), TOKENS + 4)).logits.isfinite().all()
 
 
-@PREFIXES
-@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
-@pytest.mark.parametrize("preset", PRESET_CASES)
-def test_output_attentions_and_hidden_states(preset, implementation, prepend_cls):
-    model, batch = small_model(implementation, attention=preset, prepend_cls=prepend_cls), text_batch()
-    outputs = model(**batch, output_attentions=True, output_hidden_states=True)
-    torch.testing.assert_close(outputs.logits, model(**batch).logits, rtol=1e-4, atol=1e-5)
-    tokens, pooled = 20 + prepend_cls, 10 + prepend_cls
-    assert [states.shape for states in outputs.hidden_states] == [(4, tokens, WIDTH)] * 3
-    assert len(outputs.attentions) == 2
-    for maps in outputs.attentions:
-        if uses("downsampled", preset):
-            assert [weights.shape for weights in maps] == [(4, tokens, tokens)] * 2 + [(4, tokens, pooled)] * 2
-        else:
-            assert maps.shape == (4, HEADS, tokens, tokens)
-
-
-@PREFIXES
-@pytest.mark.parametrize("preset", PRESET_CASES)
-def test_every_preset_is_saved_and_loaded_to_the_bit(tmp_path, preset, prepend_cls):
-    model, batch = small_model(attention=preset, bn_beta_learnable=True, prepend_cls=prepend_cls), text_batch()
-    model.save_pretrained(tmp_path)
-    assert type(AutoConfig.from_pretrained(tmp_path)) is PrimalDualTextConfig
-    classifier = AutoModelForSequenceClassification.from_pretrained(tmp_path)
-    assert type(classifier) is PrimalDualTextForSequenceClassification
-    assert torch.equal(classifier(**batch).logits, model(**batch).logits)
-    encoder = AutoModel.from_pretrained(tmp_path)
-    assert type(encoder) is PrimalDualTextModel
-    del batch["labels"]
-    assert torch.equal(encoder(**batch).last_hidden_state, model.model(**batch).last_hidden_state)
-
-
-def test_auto_classes_build_from_a_config():
-    config = small_config(attention="bn")
-    assert type(AutoModel.from_config(config)) is PrimalDualTextModel
-    assert type(AutoModelForSequenceClassification.from_config(config)) is PrimalDualTextForSequenceClassification
-
-
 def test_a_prefix_token_is_added_when_loading(tmp_path):
     small_model(attention="sh").save_pretrained(tmp_path)
     model = PrimalDualTextForSequenceClassification.from_pretrained(tmp_path, prepend_cls=True, pooling="cls")
@@ -227,22 +173,6 @@ def test_a_prefix_token_is_added_when_loading(tmp_path):
     assert model.model.embeddings.prefix.weight.abs().max() < 2
     attentions = model(**text_batch(), output_attentions=True).attentions[0]
     assert [maps.shape[-1] for maps in attentions] == [21, 21, 11, 11]
-
-
-@pytest.mark.parametrize("preset", PRESET_CASES)
-def test_bfloat16_and_autocast(tmp_path, preset):
-    model, batch = small_model(attention=preset, bn_eps=0.1), text_batch()
-    expected = model(**batch).logits
-    with torch.autocast("cpu", torch.bfloat16):
-        outputs = model.train()(**batch)
-    outputs.loss.backward()
-    assert all(parameter.grad is None or parameter.grad.isfinite().all() for parameter in model.parameters())
-    model.save_pretrained(tmp_path)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
-    assert loaded(**batch).logits.dtype == torch.bfloat16
-    for actual in (outputs.logits, loaded(**batch).logits):
-        # Some twenty roundings to eight bits, one after the other.
-        assert (actual - expected).abs().max() <= 0.1 * expected.abs().max()
 
 
 @pytest.mark.parametrize(
@@ -307,10 +237,9 @@ REFUSED = {
 }
 
 
-@PREFIXES
 @pytest.mark.parametrize(("inputs", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_it_refuses(inputs, message, prepend_cls):
-    model = small_model(type_vocab_size=2, prepend_cls=prepend_cls)
+def test_what_it_refuses(inputs, message):
+    model = small_model(type_vocab_size=2, prepend_cls=True)
     with pytest.raises(ValueError, match=message):
         model(**inputs)
 

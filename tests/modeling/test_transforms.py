@@ -2,28 +2,29 @@ import pytest
 import torch
 
 from hf_primaldual.modeling.transforms_primal_dual import token_statistics
-from tests.modeling.cases import holes, right_padding
-
-MASKS = {"unmasked": lambda batch, tokens: None, "padded": right_padding, "holes": holes}
+from tests.modeling.cases import MASKS
 
 
 def exact(states, mask):
     """Mean and biased variance of each row's valid tokens in float64, and the gradient of a function of both."""
     states = states.detach().double().requires_grad_()
-    rows = [row if mask is None else row[valid] for row, valid in zip(states, states if mask is None else mask)]
+    rows = [
+        row if mask is None else row[valid]
+        for row, valid in zip(states, states if mask is None else mask, strict=True)
+    ]
     mean = torch.stack([row.mean(0, keepdim=True) for row in rows])
     variance = torch.stack([row.var(0, correction=0, keepdim=True) for row in rows])
     return mean, variance, *torch.autograd.grad((mean * variance).sum(), states)
 
 
 @pytest.mark.parametrize("mask_kind", MASKS)
-@pytest.mark.parametrize("tokens", [2, 63, 1000])
+@pytest.mark.parametrize("tokens", [2, 197])
 @pytest.mark.parametrize("centre", [0.0, 1e3])
 def test_statistics_do_not_cancel_when_the_mean_is_large(centre, tokens, mask_kind):
     mask = MASKS[mask_kind](3, tokens)
-    if mask_kind == "padded":
+    if mask_kind in ("right", "left"):
         # A single token has no variance to compare.
-        mask[:, :2] = True
+        mask[:, :2] = mask[:, -2:] = True
     states = (torch.randn(3, tokens, 8) + centre).requires_grad_()
     mean, variance, centred = token_statistics(states, mask)
     (gradient,) = torch.autograd.grad((mean * variance).sum(), states)
@@ -47,16 +48,6 @@ def test_statistics_of_constant_keys_are_exact():
 
 
 @pytest.mark.parametrize("mask_kind", MASKS)
-def test_statistics_are_the_same_without_gradients(mask_kind):
-    mask, states = MASKS[mask_kind](3, 20), torch.randn(3, 20, 4)
-    kept = states.clone()
-    with torch.no_grad():
-        without = token_statistics(states, mask)
-    assert torch.equal(states, kept)
-    assert all(map(torch.equal, without, token_statistics(states.requires_grad_(), mask)))
-
-
-@pytest.mark.parametrize("mask_kind", MASKS)
 def test_statistics_of_half_precision_are_taken_in_float32(mask_kind):
     mask = MASKS[mask_kind](3, 500)
     states = (torch.randn(3, 500, 4) + 3).bfloat16()
@@ -73,14 +64,3 @@ def test_without_variance_there_is_only_the_mean():
     assert torch.equal(mean, token_statistics(states, None)[0])
     assert variance is None
     assert centred is None
-
-
-@pytest.mark.parametrize("masked", [False, True], ids=["unmasked", "masked"])
-def test_statistics_lose_nothing_where_the_mean_is_large_against_the_deviation(masked):
-    states = 1e3 + torch.randn(2, 197, 12, dtype=torch.float64)
-    mask = torch.arange(197) < torch.tensor([[197], [40]]) if masked else None
-    mean, variance, _ = token_statistics(states.float(), mask)
-    for row in range(2):
-        kept = states[row] if mask is None else states[row, mask[row]]
-        torch.testing.assert_close(mean[row, 0].double(), kept.mean(0), rtol=1e-6, atol=0)
-        torch.testing.assert_close(variance[row, 0].double(), kept.var(0, correction=0), rtol=1e-4, atol=0)

@@ -16,18 +16,20 @@ from hf_primaldual.theory import PrimalLayer, derive_attention
 from tests.modeling.isolated import run_isolated
 from tests.theory.whitening import Whitening
 
-CONFIG = PrimalDualConfig(hidden_size=32, num_attention_heads=4, sparse_window=4, sparse_stride=3)
+CONFIG = PrimalDualConfig(hidden_size=32, num_attention_heads=4)
 
 
-@pytest.mark.parametrize("preset", ["softmax", "linear-bn+sh", "sparse-bn", "conv2d+bn"])
+@pytest.mark.parametrize("preset", ["linear-bn+sh", "conv2d+bn"])
 def test_a_presets_choices_derive_its_attention(preset):
     kernel, transforms, training_set = PRESETS[preset]
     derived = derive_attention(PrimalLayer(kernel, transforms, training_set), CONFIG)
-    fields = {name: getattr(CONFIG, name) for name in ("sparse_window", "sparse_stride")}
-    named = PrimalDualAttention(PrimalDualConfig(attention=preset, hidden_size=32, num_attention_heads=4, **fields))
+    named = PrimalDualAttention(PrimalDualConfig(attention=preset, hidden_size=32, num_attention_heads=4))
     named.load_state_dict(derived.state_dict())
     hidden_states = torch.randn(2, 11, 32)
     assert torch.equal(derived(hidden_states)[0], named(hidden_states)[0])
+    # The caller's configuration is left alone.
+    assert CONFIG.attention == "bn+sh"
+    assert CONFIG.choices == PRESETS["bn+sh"]
 
 
 def test_a_transform_of_ones_own_is_in_the_output_and_trains():
@@ -50,12 +52,6 @@ def test_batch_normalization_still_folds_behind_it():
     _, transformed = chained.transforms[0](keys, keys, None, None, list(range(4)), None)
     torch.testing.assert_close(transformed.var(dim=1, correction=0), torch.ones(2, 32), atol=1e-2, rtol=0)
     assert not torch.allclose(chained(hidden_states)[0], recentred(hidden_states)[0], atol=1e-4)
-
-
-def test_the_caller_s_configuration_is_left_alone():
-    before = CONFIG.to_dict()
-    derive_attention(PrimalLayer(kernel="linear", transforms=("conv1d",)), CONFIG)
-    assert CONFIG.to_dict() == before
 
 
 def test_a_checkpoint_carries_the_transforms_file_and_loads_elsewhere(tmp_path):
@@ -87,12 +83,9 @@ def test_a_checkpoint_carries_the_transforms_file_and_loads_elsewhere(tmp_path):
     assert "loaded twice" in run_isolated(script, tmp_path)
 
 
-def test_a_transform_that_nobody_registered_is_named():
+def test_a_transform_that_nobody_registered_and_another_class_of_the_same_name_are_refused():
     with pytest.raises(ValueError, match=r"'nowhere\.Lost'.*PrimalLayer"):
         PrimalDualAttention(PrimalDualConfig(transforms=["nowhere.Lost"]))
-
-
-def test_another_class_of_the_same_name_is_refused():
     PrimalLayer(transforms=(Whitening,)).fields()
     impostor = type("Whitening", (torch.nn.Module,), {"__module__": "elsewhere.whitening"})
     with pytest.raises(ValueError, match=r"another class named 'whitening\.Whitening'"):

@@ -13,6 +13,7 @@ from hf_primaldual.theory import (
     ExponentialFeatureMap,
     dual_variables,
     elu_feature_map,
+    feature_map_kernel,
     plot_dual_variables,
     support_vector_expansion,
 )
@@ -25,11 +26,11 @@ TAYLOR = ExponentialFeatureMap(DIM, 90)
 SCALES = [2, 1, 2, 3]
 
 CASES = {
-    "softmax": {},
     "bn": {"bn_beta": 0.7},
     "bn-recentre": {"attention": "bn", "bn_scaling": False},
     "bn+sh": {"head_scales": SCALES, "bn_beta_learnable": True},
     "linear-bn": {},
+    "sigmoid": {"attention": "linear-sh", "head_scales": SCALES, "feature_map": "sigmoid"},
 }
 
 
@@ -98,6 +99,7 @@ def test_against_the_formulas(name):
     model, inputs = make_model(name), make_inputs()
     results = dual_variables(model, inputs)
     assert [result.layer for result in results] == [0, 1]
+    phi = {"linear-bn": elu_feature_map, "sigmoid": torch.sigmoid}.get(name, TAYLOR)
     for result in results:
         for row, head, q, k, v, output in heads_by_the_formulas(model, inputs, result.layer):
             kept = result.mask[row, head]
@@ -106,39 +108,27 @@ def test_against_the_formulas(name):
             torch.testing.assert_close(result.keys[row, head, kept], k)
             torch.testing.assert_close(result.values[row, head, kept], v)
 
-            linear = result.kernel == "linear"
-            gram = elu_feature_map(k) @ elu_feature_map(k).T if linear else (k @ k.T / DIM**0.5).exp()
+            gram = phi(k) @ phi(k).T if result.kernel == "linear" else (k @ k.T / DIM**0.5).exp()
             h = gram.sum(1)
             torch.testing.assert_close(result.log_normalizers[row, head, kept], h.log())
             a = v * h.unsqueeze(1)
             torch.testing.assert_close(result.coefficients[row, head, kept], a)
 
             # W = sum_j a_j Phi(k_j)^T / h_j, written out.
-            phi = elu_feature_map if linear else TAYLOR
             weight = (a / h.unsqueeze(1)).T @ phi(k)
             torch.testing.assert_close(
                 result.squared_weight_norms[row, head], weight.square().sum(), rtol=1e-9, atol=0
             )
 
+            # What is masked has nothing to say.
+            assert not result.support_vectors(0.0)[row, head, ~kept].any()
+            assert not result.coefficients[row, head, ~kept].any()
+            assert not result.queries[row, head, ~result.query_mask[row]].any()
+
             # The expansion with these variables is the head's output.
             values = result.coefficients[row, head, kept] / h.unsqueeze(1)
-            torch.testing.assert_close(support_vector_expansion(q, k, values, result.kernel), output)
-
-
-@torch.no_grad()
-def test_padding_is_left_out():
-    model, inputs = make_model("bn+sh"), make_inputs()
-    padded = dual_variables(model, inputs)
-    alone = dual_variables(model, {"past_values": inputs["past_values"][1:, : LENGTHS[1]]})
-    for row_among_others, row in zip(padded, alone, strict=True):
-        for head in range(HEADS):
-            kept, whole = row_among_others.mask[1, head], row.mask[0, head]
-            assert kept.sum() == whole.sum()
-            torch.testing.assert_close(row_among_others.coefficients[1, head, kept], row.coefficients[0, head, whole])
-            assert not row_among_others.support_vectors(0.0)[1, head, ~kept].any()
-            assert not row_among_others.coefficients[1, head, ~kept].any()
-        torch.testing.assert_close(row_among_others.squared_weight_norms[1], row.squared_weight_norms[0])
-        assert not row_among_others.queries[1, :, LENGTHS[1] :].any()
+            kernel = feature_map_kernel(phi) if result.kernel == "linear" else "softmax"
+            torch.testing.assert_close(support_vector_expansion(q, k, values, kernel), output)
 
 
 def test_model_is_left_as_it_was():
@@ -182,13 +172,6 @@ def test_large_logits_do_not_overflow():
     assert result.coefficients.isinf().any()
     assert not result.coefficients.isnan().any()
     assert result.support_vectors().any(dim=-1).all()
-
-
-def test_another_feature_map():
-    result = dual_variables(make_model("linear", feature_map="sigmoid"), make_inputs(), layer=0)[0]
-    keys, values = result.keys[0, 0], result.values[0, 0]
-    h = keys.sigmoid() @ keys.sigmoid().sum(0)
-    torch.testing.assert_close(result.coefficients[0, 0], values * h.unsqueeze(1))
 
 
 def test_the_script_prints_a_line_for_each_head_and_draws_a_picture(tmp_path, capsys):

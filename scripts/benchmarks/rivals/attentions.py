@@ -17,10 +17,7 @@ from transformers.models.segformer.modeling_segformer import SegformerAttention 
 
 
 def refuse_mask(name: str, attention_mask: torch.Tensor | None) -> None:
-    """
-    Raises:
-        ValueError: for a mask, which this attention would not respect.
-    """
+    """A mask is an error: this attention would not respect it."""
     if attention_mask is not None:
         raise ValueError(f"{name} has no way to leave padding out: pass texts of one length and no `attention_mask`.")
 
@@ -97,9 +94,7 @@ class NystromAttention(NystromformerSelfAttention):
         # Values as the inverse makes them may be wider than the queries' type.
         summary = (inverse @ summary).to(query.dtype)
         context = scaled_dot_product_attention(query, key_landmarks, summary, scale=1.0)
-        if self.conv_kernel_size is not None:
-            context = context + self._convolve(value).to(context.dtype)
-        return self.o_proj(join_heads(context)), None
+        return self.o_proj(join_heads(context + self._convolve(value).to(context.dtype))), None
 
     def _convolve(self, value: torch.Tensor) -> torch.Tensor:
         """What `self.conv` gives, one filter a head along the tokens, of shape `(batch, heads, tokens, head_dim)`."""
@@ -135,7 +130,6 @@ class WithPrefix(nn.Module):
         self.prefix = prefix
 
     def forward(self, hidden_states: torch.Tensor, height: int, width: int) -> torch.Tensor:
-        """`(batch, prefix + height * width, channels)` to `(batch, prefix + fewer, channels)`."""
         reduced = self.reduction(hidden_states[:, self.prefix :], height, width)
         return torch.cat((hidden_states[:, : self.prefix], reduced), dim=1)
 

@@ -6,44 +6,40 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments, set_seed
+from transformers import PrinterCallback, Trainer, TrainingArguments, set_seed
 
-from hf_primaldual.measure import efficiency_point, is_out_of_memory
+from hf_primaldual.measure import is_out_of_memory, make_inputs, measure_together
 
-from .models import BASELINE, Build, Shape
+from .models import Build, Shape
 from .tasks import Task
 
 
 def measure(
-    models: dict[str, Build], shape: Shape, inputs: dict[str, torch.Tensor], dtype: str, rounds: int
-) -> tuple[dict[str, Any], dict[str, str]]:
+    models: dict[str, Build], shape: Shape, batch: int, device: str, dtype: str, rounds: int
+) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     """
-    `efficiency_point` of the models that work, over softmax or, where that fails, over the first that works; and the
-    errors of the others by name.
-
-    A model that cannot be built, or whose first training step fails, be it for want of memory, is left out: that is a
-    result too, and the others go on. `dtype` is `"float32"`, or `"bfloat16"` for mixed precision.
+    The costs of the models that work, by name, and the errors of the others: one that cannot be built, or whose first
+    training step fails, is a result too, and the others go on. `dtype` bfloat16 is mixed precision.
     """
-    device = inputs["labels"].device
-    working, failed = {}, {}
+    working, failed, inputs = {}, {}, {}
+    torch.manual_seed(0)
     # Mixed precision as Trainer's `bf16` has it.
-    with torch.autocast(device.type, getattr(torch, dtype), enabled=dtype != "float32"):
+    with torch.autocast(device, getattr(torch, dtype), enabled=dtype != "float32"):
         for name, build in models.items():
             try:
-                model = build(shape).to(device)
-                model.train()
+                model = build(shape).to(device).train()
+                # The same for all: the sizes are those of the configurations.
+                inputs = make_inputs(model, batch=batch)
                 model(**inputs).loss.backward()
-                model.zero_grad(set_to_none=True)
             # Whatever a rival raises belongs in the table.
             except Exception as error:
                 failed[name] = describe(error)
             else:
+                model.zero_grad(set_to_none=True)
                 working[name] = model
-        if not working:
-            return {}, failed
-        baseline = BASELINE if BASELINE in working else next(iter(working))
-        point = efficiency_point(working, inputs, baseline, tokens=shape.tokens, rounds=rounds)
-    return {"baseline": baseline, **point}, failed
+        rows = measure_together(working, inputs, rounds=rounds) if working else {}
+    failed |= {name: "does not fit into memory" for name, row in rows.items() if "does_not_fit" in row}
+    return {name: row for name, row in rows.items() if name not in failed}, failed
 
 
 def describe(error: Exception) -> str:
@@ -64,17 +60,12 @@ def train(
     **options,
 ) -> dict[str, Any]:
     """
-    Trains one model on one seed's batches, all classes in turns, and reads one split once, after the last step.
-
-    AdamW's rate has a warm-up of a tenth of the steps and a cosine decay; `options` are further fields of
-    `TrainingArguments`.
-
-    Returns:
-        `seed`, `steps`, `accuracy`, `loss` as means over the first and the last fifth of the training, and `seconds`
-        of the training.
+    Trains one model on one seed's batches, all classes in turns, and reads the split `evaluate` once, after the last
+    step. AdamW's rate has a warm-up of a tenth of the steps and a cosine decay; `options` go to `TrainingArguments`.
+    `loss` is its mean over the first and the last fifth of the training.
     """
     set_seed(seed)
-    model: PreTrainedModel = build(shape)
+    model = build(shape)
     rows = in_turns(np.asarray(task.train["labels"][:]), steps * batch, seed)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -23,7 +24,7 @@ from hf_primaldual import (
 )
 
 from .attentions import FourierMixing, LinformerAttention, NystromAttention, PvtV2Attention, SegformerAttention
-from .merging import merge_tokens
+from .merging import MergingLayers
 
 BASELINE = "softmax"
 # Nystromformer's landmarks, the keys that a convolution of PVTv2 or SegFormer leaves, and Linformer's mixtures.
@@ -32,6 +33,14 @@ REDUCED_SIDE = 8
 MIXTURES = 256
 PREFIX = 1
 PATCH = 4
+
+
+def side_of(tokens: int) -> int:
+    """Patches along a side of an image of so many."""
+    side = round(tokens**0.5)
+    if side * side != tokens:
+        raise ValueError(f"`tokens` must be a square for images, such as 1024 or 4096, got {tokens}.")
+    return side
 
 
 @dataclass(frozen=True)
@@ -48,21 +57,9 @@ class Shape:
     attn_implementation: str = "sdpa"
 
     @property
-    def side(self) -> int:
-        """Patches along a side of an image.
-
-        Raises:
-            ValueError: `tokens` is no square.
-        """
-        side = round(self.tokens**0.5)
-        if side * side != self.tokens:
-            raise ValueError(f"`tokens` must be a square for images, such as 1024 or 4096, got {self.tokens}.")
-        return side
-
-    @property
     def reduction(self) -> int:
         """The stride that leaves 8 x 8 keys, as the first stage of PVTv2 and of SegFormer has 7 x 7 at 224 pixels."""
-        return max(self.side // REDUCED_SIDE, 1)
+        return max(side_of(self.tokens) // REDUCED_SIDE, 1)
 
     def text(self) -> dict[str, Any]:
         """The fields that configurations of texts have in common."""
@@ -70,7 +67,7 @@ class Shape:
 
     def image(self) -> dict[str, Any]:
         """The fields that configurations of images have in common."""
-        return self._encoder() | {"image_size": self.side * PATCH, "patch_size": PATCH, "num_channels": 1}
+        return self._encoder() | {"image_size": side_of(self.tokens) * PATCH, "patch_size": PATCH, "num_channels": 1}
 
     def _encoder(self) -> dict[str, Any]:
         return {
@@ -89,53 +86,56 @@ class Shape:
 Build = Callable[[Shape], PreTrainedModel]
 
 
-def ours_text(attention: str, head_scales: Callable[[int], list[int]] = lambda heads: None, **options) -> Build:
-    def build(shape: Shape) -> PreTrainedModel:
-        options["head_scales"] = head_scales(shape.heads)
-        return PrimalDualTextForSequenceClassification(
-            PrimalDualTextConfig(attention=attention, **shape.text(), **options)
-        )
-
-    return build
+def text(shape: Shape, **attention) -> PreTrainedModel:
+    return PrimalDualTextForSequenceClassification(PrimalDualTextConfig(**shape.text(), **attention))
 
 
-def ours_image(attention: str, head_scales: Callable[[int], list[int]] = lambda heads: None, **options) -> Build:
-    def build(shape: Shape) -> PreTrainedModel:
-        options["head_scales"] = head_scales(shape.heads)
-        return PrimalDualViTForImageClassification(
-            PrimalDualViTConfig(attention=attention, pooling="mean", norm_eps=1e-6, **shape.image(), **options)
-        )
+def image(shape: Shape, **attention) -> PreTrainedModel:
+    config = PrimalDualViTConfig(pooling="mean", norm_eps=1e-6, **shape.image(), **attention)
+    return PrimalDualViTForImageClassification(config)
 
-    return build
+
+def scaled(shape: Shape, model: Callable[..., PreTrainedModel], scales: Callable[[int], list[int]], **attention):
+    return model(shape, head_scales=scales(shape.heads), **attention)
+
+
+def ours(model: Callable[..., PreTrainedModel], scales: Callable[[int], list[int]]) -> dict[str, Build]:
+    """This package's attentions in one of its models; `scales` are the heads' factors where these are not points."""
+    return {
+        BASELINE: partial(model, attention="softmax"),
+        "bn": partial(model, attention="bn"),
+        "bn+sh": partial(scaled, model=model, scales=scales, attention="bn+sh"),
+        "bn+sh:256": partial(model, attention="bn+sh", head_points=256),
+        "bn+sh:64": partial(model, attention="bn+sh", head_points=64),
+        "bn+sh:64-recentred": partial(model, attention="bn+sh", head_points=64, bn_scaling=False),
+        "sh:64": partial(model, attention="sh", head_points=64),
+        "linear-bn+sh": partial(scaled, model=model, scales=scales, attention="linear-bn+sh"),
+    }
 
 
 def twos_and_fours(heads: int) -> list[int]:
-    """Factors of bn+sh: 2 for the first half of the heads, 4 for the others; `[2, 4]` for two."""
+    """2 for the first half of the heads, 4 for the others."""
     return [2] * (heads // 2) + [4] * (heads - heads // 2)
 
 
-def twos(heads: int) -> list[int]:
-    return [2] * heads
-
-
-def rival(build_softmax: Build, attention: Callable[[Shape], nn.Module]) -> Build:
+def rival(model: Callable[..., PreTrainedModel], attention: Callable[[Shape], nn.Module]) -> Build:
     """This package's model with another attention in each layer."""
 
     def build(shape: Shape) -> PreTrainedModel:
-        model = build_softmax(shape)
-        for layer in model.base_model.layers:
+        built = model(shape, attention=BASELINE)
+        for layer in built.base_model.layers:
             layer.self_attn = attention(shape)
             # From the same distribution as the encoder's own weights.
-            layer.self_attn.apply(model._init_weights)
-        return model
+            layer.self_attn.apply(built._init_weights)
+        return built
 
     return build
 
 
 def tome(shape: Shape) -> PreTrainedModel:
     """Half of the tokens are merged by the last layer, as with the paper's r = 8 in the 12 layers of ViT-B/16."""
-    model = ours_image("softmax")(shape)
-    model.model.layers = merge_tokens(model.model.layers, shape.tokens // (2 * shape.layers), PREFIX)
+    model = image(shape, attention=BASELINE)
+    model.model.layers = nn.ModuleList([MergingLayers(model.model.layers, shape.tokens // (2 * shape.layers), PREFIX)])
     return model
 
 
@@ -156,38 +156,17 @@ def vit(shape: Shape) -> PreTrainedModel:
     return ViTForImageClassification(ViTConfig(**shape.image()))
 
 
-SOFTMAX_TEXT, SOFTMAX_IMAGE = ours_text("softmax"), ours_image("softmax")
-TEXT_MODELS: dict[str, Build] = {
-    BASELINE: SOFTMAX_TEXT,
-    "bn": ours_text("bn"),
-    "bn+sh": ours_text("bn+sh", twos_and_fours),
-    "bn+sh:256": ours_text("bn+sh", head_points=256),
-    "bn+sh:64": ours_text("bn+sh", head_points=64),
-    "bn+sh:64-recentred": ours_text("bn+sh", head_points=64, bn_scaling=False),
-    "sh:64": ours_text("sh", head_points=64),
-    "linear-bn+sh": ours_text("linear-bn+sh", twos_and_fours),
-    "nystrom": rival(SOFTMAX_TEXT, lambda shape: NystromAttention(shape.width, shape.heads, shape.tokens, LANDMARKS)),
-    "linformer": rival(
-        SOFTMAX_TEXT, lambda shape: LinformerAttention(shape.width, shape.heads, shape.tokens, MIXTURES)
-    ),
-    "fnet": rival(SOFTMAX_TEXT, lambda shape: FourierMixing()),
+TEXT_MODELS: dict[str, Build] = ours(text, twos_and_fours) | {
+    "nystrom": rival(text, lambda shape: NystromAttention(shape.width, shape.heads, shape.tokens, LANDMARKS)),
+    "linformer": rival(text, lambda shape: LinformerAttention(shape.width, shape.heads, shape.tokens, MIXTURES)),
+    "fnet": rival(text, lambda shape: FourierMixing()),
     "bert": bert,
     "nystromformer": nystromformer,
 }
-IMAGE_MODELS: dict[str, Build] = {
-    BASELINE: SOFTMAX_IMAGE,
-    "bn": ours_image("bn"),
-    "bn+sh": ours_image("bn+sh", twos),
-    "bn+sh:256": ours_image("bn+sh", head_points=256),
-    "bn+sh:64": ours_image("bn+sh", head_points=64),
-    "bn+sh:64-recentred": ours_image("bn+sh", head_points=64, bn_scaling=False),
-    "sh:64": ours_image("sh", head_points=64),
-    "linear-bn+sh": ours_image("linear-bn+sh", twos),
-    "pvtv2": rival(SOFTMAX_IMAGE, lambda shape: PvtV2Attention(shape.width, shape.heads, shape.reduction, PREFIX)),
-    "pvtv2-li": rival(SOFTMAX_IMAGE, lambda shape: PvtV2Attention(shape.width, shape.heads, None, PREFIX)),
-    "segformer": rival(
-        SOFTMAX_IMAGE, lambda shape: SegformerAttention(shape.width, shape.heads, shape.reduction, PREFIX)
-    ),
+IMAGE_MODELS: dict[str, Build] = ours(image, lambda heads: [2] * heads) | {
+    "pvtv2": rival(image, lambda shape: PvtV2Attention(shape.width, shape.heads, shape.reduction, PREFIX)),
+    "pvtv2-li": rival(image, lambda shape: PvtV2Attention(shape.width, shape.heads, None, PREFIX)),
+    "segformer": rival(image, lambda shape: SegformerAttention(shape.width, shape.heads, shape.reduction, PREFIX)),
     "tome": tome,
     "vit": vit,
 }

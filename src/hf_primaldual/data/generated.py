@@ -19,12 +19,7 @@ Draw = Callable[[Any, random.Random], dict | None]
 
 
 def generate(draw: Draw, spec: Any, seed: int) -> Iterator[dict]:
-    """
-    Examples without end, none of them twice.
-
-    Raises:
-        ValueError: `DRAWS` draws in a row gave nothing new.
-    """
+    """Examples without end, none of them twice."""
     # Seeded by text: of a number the sign is ignored.
     rng = random.Random(f"{seed}")
     seen, failures = set(), 0
@@ -48,9 +43,6 @@ def load_generated(draw: Draw, spec: Any, sizes: tuple[int, int, int], seed: int
 
     The stream is first the test set, then validation, then training: another number of training examples changes
     neither of the others. It is generated once and then lies in the cache of `datasets`.
-
-    Raises:
-        ValueError: A size is below 1, or see `generate`.
     """
     if len(sizes) != 3 or min(sizes) < 1:
         raise ValueError(f"`sizes` must be at least 1 for each of train, validation and test, got {sizes}")
@@ -67,6 +59,3 @@ def load_generated(draw: Draw, spec: Any, sizes: tuple[int, int, int], seed: int
 
 def _part(draw: Draw, spec: Any, seed: int, part: tuple[int, int]) -> Iterator[dict]:
     yield from itertools.islice(generate(draw, spec, seed), *part)
-
-
-__all__ = ["Draw", "generate", "load_generated"]

@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 _BUCKETS = 1000
 _LABEL_NAMES = ("labels", "label", "fine_label", "class", "target")
-_SPLITS = {"train": "train", "val": "validation", "test": "test"}
-_HINT = "; test on its validation images by test_split='validation'"
 
 
 def load_images(
@@ -50,8 +48,8 @@ def load_images(
     """Load a classification task of images.
 
     Args:
-        source: A folder of `train/CLASS/*.png` and the like (`imagefolder` of `datasets`), a folder of parquet files
-            whose names begin with their split, or a data set of the Hub, `owner/name`. What exists on disk is local.
+        source: A folder or a data set of the Hub, `owner/name`, as `load_dataset` reads it: images in
+            `train/CLASS/*.png` and the like, or parquet files whose names or folders tell their split.
         streaming: Read while training instead of preparing a cache first. A stream has no length, so its training
             needs `--max_steps`.
         validation_share: Where the source has no validation split, or it is the test set: the share of `train` that is
@@ -74,19 +72,22 @@ def load_images(
     """
     if test_split not in ("test", "validation"):
         raise ValueError(f"`test_split` must be test or validation, got {test_split!r}.")
-    loaded = _load(source, streaming, revision)
-    hint = _HINT if test_split == "test" and "validation" in loaded else ""
-    for split in ("train", test_split):
+    loaded = load_dataset(str(source), revision=revision, streaming=streaming)
+    wanted = {"train": "train", "test": test_split}
+    hint = ""
+    if test_split == "test" and "validation" in loaded:
+        wanted["validation"] = "validation"
+        hint = "; test on its validation images by test_split='validation'"
+    for split in wanted.values():
         if split not in loaded:
             raise ValueError(f"{source} has the splits {', '.join(loaded)}, but no {split}{hint}.")
-    wanted = {"train": loaded["train"], "test": loaded[test_split]}
-    if test_split == "test" and "validation" in loaded:
-        wanted["validation"] = loaded["validation"]
     columns = _columns(source, loaded["train"], image_column, label_column)
     kind = IterableDatasetDict if streaming else DatasetDict
-    splits = kind({name: _normalized(split, columns) for name, split in wanted.items()})
+    splits = kind({name: _normalized(loaded[split], columns) for name, split in wanted.items()})
     if streaming:
         _check_classes_of_stream(source, splits)
+        if "validation" not in splits:
+            splits["train"], splits["validation"] = _cut_stream(splits["train"], validation_share, seed)
     else:
         where = {name: f"the {name} set of {source}" for name in splits}
         problems = [broken for name, split in splits.items() for broken in _broken(split, where[name])]
@@ -94,24 +95,20 @@ def load_images(
             splits = with_classes(splits, "labels", where, problems)
         except ValueError as error:
             raise ValueError(f"{error}{hint}") from error
-    if "validation" not in splits:
-        if streaming:
-            splits["train"], splits["validation"] = _cut_stream(splits["train"], validation_share, seed)
-        else:
+        if "validation" not in splits:
             splits = cut_validation(splits, validation_share, seed=seed)
     return kind({name: splits[name] for name in ("train", "validation", "test")})
 
 
 def decode_image(
-    cell: "Mapping[str, Any] | PillowImage.Image | None", mode: str = "RGB", *, at_least: tuple[int, int] | None = None
+    cell: "Mapping[str, Any] | PillowImage.Image | None", at_least: tuple[int, int] | None = None
 ) -> "PillowImage.Image":
-    """Decode one value of an `Image(decode=False)` column, or convert an image that is decoded already.
+    """Decode one value of an `Image(decode=False)` column, or convert an image that is decoded already, to RGB.
 
     The image is turned as its camera noted, as pipelines of transformers do it.
 
     Args:
         cell: `bytes` and `path` as `datasets` stores them, one of which may be None, or a PIL image.
-        mode: Pillow's name of the pixels' format, `"RGB"` or `"L"` for grey.
         at_least: Size to which a JPEG may be decoded, which is faster. Default: its own.
 
     Raises:
@@ -120,7 +117,7 @@ def decode_image(
     from PIL import Image, ImageOps
 
     if isinstance(cell, Image.Image):
-        return ImageOps.exif_transpose(cell).convert(mode)
+        return ImageOps.exif_transpose(cell).convert("RGB")
     path, content = (None, None) if cell is None else (cell.get("path"), cell.get("bytes"))
     if path is None and content is None:
         raise ValueError("there is no image")
@@ -130,7 +127,7 @@ def decode_image(
                 image.draft(None, at_least)
             if image.mode == "F" or (image.mode.startswith("I") and image.getextrema()[1] > 255):
                 raise ValueError(f"of mode {image.mode}, it would be clipped to 8 bits; save it with 8 bits a channel")
-            return ImageOps.exif_transpose(image).convert(mode)
+            return ImageOps.exif_transpose(image).convert("RGB")
     # By format, Pillow raises OSError, ValueError, SyntaxError, struct.error and its own.
     except Exception as error:
         name = path or f"an image of {len(content or b'')} bytes without a file name"
@@ -157,26 +154,6 @@ def _reason(row: dict[str, Any]) -> dict[str, str | None]:
     except ValueError as error:
         return {"reason": str(error)}
     return {"reason": None}
-
-
-def _load(source: str | PathLike, streaming: bool, revision: str | None) -> Mapping[str, Any]:
-    folder = Path(source)
-    if not folder.exists():
-        return load_dataset(str(source), revision=revision, streaming=streaming)
-    files = sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]
-    if not files:
-        return load_dataset("imagefolder", data_dir=str(folder), streaming=streaming)
-    by_split = {}
-    for file in files:
-        parts = reversed(file.relative_to(folder if folder.is_dir() else folder.parent).parts)
-        named = [_SPLITS[begin] for part in parts for begin in _SPLITS if part.lower().startswith(begin)]
-        if file.suffix != ".parquet" or not named:
-            raise ValueError(
-                f"{file}: expected a folder, or parquet files whose name or folder begins with train, validation or "
-                "test"
-            )
-        by_split.setdefault(named[0], []).append(str(file))
-    return load_dataset("parquet", data_files=by_split, streaming=streaming)
 
 
 def _columns(source, split, image_column: str | None, label_column: str | None) -> dict[str, str]:
@@ -236,6 +213,3 @@ def _on_side(row: dict, validation: bool, share: float, seed: int) -> bool:
     content = cell["bytes"] if cell["bytes"] is not None else "/".join(Path(cell["path"]).parts[-2:]).encode()
     bucket = zlib.crc32(content, zlib.crc32(str(seed).encode())) % _BUCKETS
     return (bucket < round(share * _BUCKETS)) == validation
-
-
-__all__ = ["decode_image", "load_images"]

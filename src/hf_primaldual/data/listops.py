@@ -11,15 +11,14 @@ Labels are uneven: in 20000 expressions of seed 0 the most frequent value, 0, ha
 import csv
 import random
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 from datasets import ClassLabel, DatasetDict, Features, List, Value
 
-from .files import cached, sha256_of
-from .generated import generate, load_generated
+from .files import published, read_files
+from .generated import load_generated
 
 LISTOPS_VOCABULARY = ("[PAD]", "[MIN", "[MAX", "[MED", "[SM", "]", *"0123456789")
 """The symbol of each token: 0 is padding, 1 to 4 the operators, 5 the end of one, 6 to 15 the digits."""
@@ -66,54 +65,28 @@ LISTOPS_LITE = ListOpsSpec(5, 5, 10, 100)
 """Short expressions, a task for one core."""
 
 
-def generate_listops(spec: ListOpsSpec = LISTOPS, seed: int = 0) -> Iterator[dict]:
-    """Expressions without end, none of them twice: `input_ids` of `LISTOPS_VOCABULARY` and `labels`, the value."""
-    return generate(_draw, spec, seed)
-
-
 def load_listops(
     spec: ListOpsSpec = LISTOPS, sizes: tuple[int, int, int] = (96_000, 2_000, 2_000), seed: int = 0
 ) -> DatasetDict:
     """
-    Generate ListOps, by default as large as in Long Range Arena.
-
-    Returns:
-        Splits `train`, `validation` and `test` of these sizes that share nothing, with the columns `input_ids`, tokens
-        of `LISTOPS_VOCABULARY`, and `labels`, a `ClassLabel` of the ten digits. See `load_generated`.
+    Generate ListOps, by default as large as in Long Range Arena: splits of these sizes that share nothing, with the
+    columns `input_ids`, tokens of `LISTOPS_VOCABULARY`, and `labels`, a digit. See `load_generated`.
     """
-    return load_generated(_draw, spec, sizes, seed, Features(_FEATURES))
+    return load_generated(draw_listops, spec, sizes, seed, Features(_FEATURES))
 
 
 def load_listops_files(folder: str | PathLike) -> DatasetDict:
     """
     Read the released files, `basic_train.tsv`, `basic_val.tsv` and `basic_test.tsv`, as `load_listops` returns them.
-
-    Raises:
-        FileNotFoundError: The folder lacks one of the files.
-        ValueError: See `read_listops`.
     """
-    paths = {split: Path(folder).resolve() / name for split, name in _FILES.items()}
-    for path in paths.values():
-        if not path.is_file():
-            raise FileNotFoundError(f"{folder} holds no {path.name}; {', '.join(_FILES.values())} are needed")
-    digests = sha256_of(paths)
-    return DatasetDict(
-        {
-            split: cached(_from_file, Features(_FEATURES), split, path=path, sha256=digests[split])
-            for split, path in paths.items()
-        }
-    )
+    files = {split: [(published(folder, name),)] for split, name in _FILES.items()}
+    return read_files(read_listops, _FEATURES, files)
 
 
 def read_listops(path: str | PathLike) -> Iterator[dict]:
     """
-    Read examples, `input_ids` and `labels`, of a released file: columns `Source` and `Target`, separated by a tab.
-
-    A source is written as a binary tree, `( ( ( [MAX 4 ) 3 ) ] )`. The parentheses add nothing and are dropped.
-
-    Raises:
-        ValueError: The header is another, or a line holds an unknown symbol or a value that is no digit. The message
-            starts with `path:line`.
+    Read examples of a released file: columns `Source` and `Target`, separated by a tab. A source is written as a
+    binary tree, `( ( ( [MAX 4 ) 3 ) ] )`, whose parentheses add nothing and are dropped.
     """
     with open(path, encoding="utf-8", newline="") as file:
         rows = csv.reader(file, delimiter="\t")
@@ -133,7 +106,7 @@ def read_listops(path: str | PathLike) -> Iterator[dict]:
             yield {"input_ids": [_IDS[symbol] for symbol in symbols], "labels": int(row[1])}
 
 
-def evaluate_listops(input_ids: Sequence[int]) -> int:
+def _value(input_ids: list[int]) -> int:
     """The value, 0 to 9, of a whole expression. The median of an even number of values is cut to a whole one."""
     # One list of values for each operator that is still open, above them the result.
     stack, operators = [[]], []
@@ -149,7 +122,7 @@ def evaluate_listops(input_ids: Sequence[int]) -> int:
     return stack[0][0]
 
 
-def _draw(spec: ListOpsSpec, rng: random.Random) -> dict | None:
+def draw_listops(spec: ListOpsSpec, rng: random.Random) -> dict | None:
     """An expression with its value, or None if its length is out of bounds; one that grows too long is broken off."""
     tokens = []
 
@@ -165,21 +138,4 @@ def _draw(spec: ListOpsSpec, rng: random.Random) -> dict | None:
     node(1)
     if not spec.min_length < len(tokens) < spec.max_length:
         return None
-    return {"input_ids": tokens, "labels": evaluate_listops(tokens)}
-
-
-def _from_file(path: Path, sha256: str) -> Iterator[dict]:
-    yield from read_listops(path)
-
-
-__all__ = [
-    "LISTOPS",
-    "LISTOPS_LITE",
-    "LISTOPS_VOCABULARY",
-    "ListOpsSpec",
-    "evaluate_listops",
-    "generate_listops",
-    "load_listops",
-    "load_listops_files",
-    "read_listops",
-]
+    return {"input_ids": tokens, "labels": _value(tokens)}

@@ -7,15 +7,15 @@ starts with its path, and with the line where there are lines. ListOps has a fil
 
 import ast
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, Features, List, Value
+from datasets import ClassLabel, DatasetDict, List, Value
 
-from .files import cached
+from .files import published, read_files
 
 _IMDB_CLASSES = ("neg", "pos")
 _RETRIEVAL = {
@@ -31,62 +31,45 @@ _EMPTY_IMAGE = ("curv_baseline", "imgs/0", "sample_172.png")
 
 def load_imdb(folder: str | PathLike) -> DatasetDict:
     """
-    Load the reviews of LRA's Text from the published archive `aclImdb`: `train/pos/*.txt` and so on.
-
-    Returns:
-        Splits `train` and `test` with the columns `text` and `labels`, a `ClassLabel` of `neg` and `pos`. Long Range
-        Arena itself has no validation set either.
+    The reviews of LRA's Text from the published archive `aclImdb`, `train/pos/*.txt` and so on: splits `train` and
+    `test` with the columns `text` and `labels`. Long Range Arena itself has no validation set either.
     """
-    paths = {
-        split: [path for name in _IMDB_CLASSES for path in _listed(Path(folder) / split / name, "*.txt")]
+    files = {
+        split: [(path, name) for name in _IMDB_CLASSES for path in _listed(Path(folder) / split / name, "*.txt")]
         for split in ("train", "test")
     }
-    return _load(_reviews, paths, {"text": Value("string"), "labels": ClassLabel(names=list(_IMDB_CLASSES))})
+    return read_files(_review, {"text": Value("string"), "labels": ClassLabel(names=list(_IMDB_CLASSES))}, files)
 
 
 def load_retrieval(folder: str | PathLike) -> DatasetDict:
     """
-    Load LRA's Retrieval, pairs of papers of the ACL Anthology Network: `new_aan_pairs.{train,eval,test}.tsv`.
+    LRA's Retrieval, pairs of papers of the ACL Anthology Network, from `new_aan_pairs.{train,eval,test}.tsv`: splits
+    `train`, `validation` and `test` with the columns `text1`, `text2` and `labels`.
 
     A line is label, two ids, and two texts, separated by tabs and without quoting; the published texts are written as
     Python's bytes, b'...', which are read as what they stand for.
-
-    Returns:
-        Splits `train`, `validation` and `test` with the columns `text1`, `text2` and `labels`, a `ClassLabel` of
-        `unrelated` and `cited`.
     """
-    paths = {split: [_file(folder, name)] for split, name in _RETRIEVAL.items()}
-    texts = {"text1": Value("string"), "text2": Value("string")}
-    return _load(_pairs, paths, {**texts, "labels": ClassLabel(names=["unrelated", "cited"])})
+    files = {split: [(published(folder, name),)] for split, name in _RETRIEVAL.items()}
+    labels = ClassLabel(names=["unrelated", "cited"])
+    return read_files(_pairs, {"text1": Value("string"), "text2": Value("string"), "labels": labels}, files)
 
 
 def load_cifar10(folder: str | PathLike) -> DatasetDict:
     """
-    Load LRA's Image, CIFAR-10 in grey, from the published binary version: `data_batch_1.bin` to `data_batch_5.bin`,
-    `test_batch.bin` and `batches.meta.txt`.
-
-    Returns:
-        Splits `train` and `test` with the columns `input_ids`, the 1024 grey values row by row, and `labels`. Long
-        Range Arena takes a tenth of `train` for validation.
+    LRA's Image, CIFAR-10 in grey, from the published binary version, `data_batch_1.bin` and so on: splits `train` and
+    `test` with the columns `input_ids`, the 1024 grey values row by row, and `labels`.
     """
-    names = _file(folder, "batches.meta.txt").read_text(encoding="utf-8").split()
-    paths = {split: [_file(folder, name) for name in files] for split, files in _CIFAR.items()}
-    return _load(_cifar_images, paths, _grey_images(names, 32 * 32))
+    names = published(folder, "batches.meta.txt").read_text(encoding="utf-8").split()
+    files = {split: [(published(folder, name),) for name in batches] for split, batches in _CIFAR.items()}
+    return read_files(_cifar_images, _grey_images(names, 32 * 32), files)
 
 
 def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> DatasetDict:
     """
-    Load LRA's Pathfinder from its published images, such as `pathfinder32/curv_contour_length_14`: the files that
-    `metadata/*.npy` name. Those are text despite their ending, each line a folder, a file, a number, the label, and
-    settings of the generator.
+    LRA's Pathfinder from its published images, such as `pathfinder32/curv_contour_length_14`, as `load_pathfinder`
+    returns it: 80 % for training, and 10 % each for validation and test.
 
-    Args:
-        folder: With `metadata` and `imgs` in it.
-        seed: Of the split into 80 % for training, and 10 % each for validation and test.
-
-    Returns:
-        Splits `train`, `validation` and `test` with the columns `input_ids`, the grey values row by row, and `labels`,
-        a `ClassLabel` of `different` and `same`.
+    The files `metadata/*.npy` are text: on a line a folder, a file, a number, the label, and the generator's settings.
     """
     from PIL import Image
 
@@ -99,34 +82,11 @@ def load_pathfinder_images(folder: str | PathLike, seed: int = 0) -> DatasetDict
     parts = {"train": images[2 * held_out :], "validation": images[:held_out], "test": images[held_out : 2 * held_out]}
     with Image.open(images[0][0]) as image:
         features = _grey_images(["different", "same"], image.height * image.width)
-    return _load(_pathfinder_images, parts, features)
-
-
-def _load(read: Callable[[Any], Iterator[dict]], sources: dict[str, list], features: dict[str, Any]) -> DatasetDict:
-    """Each split of what `read` yields for its sources, paths or pairs that begin with one."""
-    splits = DatasetDict()
-    for split, source in sources.items():
-        # What tells the content of files whose digests would take longer than reading them.
-        states = [(item if isinstance(item, Path) else item[0]).stat() for item in source]
-        states = [(state.st_size, state.st_mtime_ns) for state in states]
-        splits[split] = cached(_examples, Features(features), split, read=read, source=source, states=states)
-    return splits
-
-
-def _examples(read: Callable[[Any], Iterator[dict]], source: list, states: list) -> Iterator[dict]:
-    for item in source:
-        yield from read(item)
+    return read_files(_pathfinder_image, features, parts)
 
 
 def _grey_images(names: list[str], pixels: int) -> dict[str, Any]:
     return {"input_ids": List(Value("uint8"), length=pixels), "labels": ClassLabel(names=names)}
-
-
-def _file(folder: str | PathLike, name: str) -> Path:
-    path = Path(folder).resolve() / name
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {name}, which is one of the published files")
-    return path
 
 
 def _listed(folder: Path, pattern: str) -> list[Path]:
@@ -136,9 +96,9 @@ def _listed(folder: Path, pattern: str) -> list[Path]:
     return paths
 
 
-def _reviews(path: Path) -> Iterator[dict]:
+def _review(path: Path, label: str) -> Iterator[dict]:
     try:
-        yield {"text": path.read_text(encoding="utf-8"), "labels": path.parent.name}
+        yield {"text": path.read_text(encoding="utf-8"), "labels": label}
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: the review is not UTF-8 text, as the published ones are") from error
 
@@ -189,15 +149,11 @@ def _metadata(path: Path) -> Iterator[tuple[Path, int]]:
             raise ValueError(f"{path}:{number}: expected a folder, a file, a number and a label 0 or 1, got {line!r}")
         if (root.name, *fields[:2]) == _EMPTY_IMAGE:
             continue
-        yield _file(root, f"{fields[0]}/{fields[1]}"), int(fields[3])
+        yield published(root, f"{fields[0]}/{fields[1]}"), int(fields[3])
 
 
-def _pathfinder_images(item: tuple[Path, int]) -> Iterator[dict]:
+def _pathfinder_image(path: Path, label: int) -> Iterator[dict]:
     from PIL import Image
 
-    path, label = item
     with Image.open(path) as image:
         yield {"input_ids": np.asarray(image.convert("L")).ravel(), "labels": label}
-
-
-__all__ = ["load_cifar10", "load_imdb", "load_pathfinder_images", "load_retrieval"]

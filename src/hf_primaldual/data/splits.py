@@ -21,10 +21,7 @@ def problem(where: str, rows: Sequence[int] | np.ndarray, total: int, what: str)
 
 
 def refuse(problems: list[str]) -> None:
-    """
-    Raises:
-        ValueError: There are problems; it tells all.
-    """
+    """Raises a `ValueError` that tells all problems, if there are any."""
     if problems:
         raise ValueError(f"the data cannot be trained on: {'; '.join(problems)}.")
 
@@ -59,18 +56,13 @@ def with_classes(
     problems: Iterable[str] = (),
 ) -> DatasetDict:
     """
-    The splits with `labels`, a `ClassLabel` that they share: that of `train`, or else the names or numbers that its
-    column has, in their order.
-
-    Args:
-        splits: `train` and others.
-        column: Of the classes.
-        where: What errors call a split, such as its file.
-        problems: Found before, for the same error.
+    The splits with `labels`, a `ClassLabel` that they share, in place of the column of classes: that of `train`, or
+    else the names or numbers that its column has, in their order. `where` is what errors call a split.
 
     Raises:
-        ValueError: For any problem; for a split without an example, labels that are missing (none, NaN, blank, or -1
-            of a `ClassLabel`), classes of which `train` has no example, or a `train` of one class. It tells all.
+        ValueError: For the problems that were found before; for a split without an example, labels that are missing
+            (none, NaN, blank, or -1 of a `ClassLabel`), classes of which `train` has no example, or a `train` of one
+            class. It tells all.
     """
     where = {name: f"the {name} set" for name in splits} | dict(where or {})
     problems = list(problems)
@@ -91,37 +83,26 @@ def with_classes(
         problems.append(f"{where['train']} has one class alone, {next(iter(seen))!r}")
     refuse(problems)
     labels, places = ClassLabel(names=names), {name: place for place, name in enumerate(names)}
+    named = DatasetDict()
     for name, split in splits.items():
-        if column != "labels" and "labels" in split.column_names:
-            split = split.remove_columns("labels")
-        if split.features[column] != labels:
-            numbers = [places[value] for value in cells[name]]
-            split = split.remove_columns(column).add_column("labels", numbers, feature=labels)
-        elif column != "labels":
-            split = split.rename_column(column, "labels")
-        splits = type(splits)({**splits, name: split})
-    return splits
+        old = {column, "labels"}.intersection(split.column_names)
+        numbers = [places[value] for value in cells[name]]
+        named[name] = split.remove_columns(sorted(old)).add_column("labels", numbers, feature=labels)
+    return named
 
 
 def cut_by_class(
-    split: Dataset,
-    what: str,
-    train_size: int | None = None,
-    test_size: int | None = None,
-    column: str = "labels",
-    seed: int = 0,
+    split: Dataset, what: str, train_size: int | None = None, test_size: int | None = None, seed: int = 0
 ) -> DatasetDict:
     """
-    Two parts of a split, `train` and `test`, with its classes in the same shares. The part without a size is the rest.
-
-    Args:
-        what: The setting with its value that asks for the sizes, for errors.
+    Two parts of a split, `train` and `test`, with its classes in the same shares. The part without a size is the rest;
+    `what` is the setting with its value that asks for the sizes, for errors.
 
     Raises:
         ValueError: A part would lack a class, or a class has one example alone.
     """
-    feature = split.features[column]
-    counts = np.bincount(column_of(split, column), minlength=feature.num_classes)
+    feature = split.features["labels"]
+    counts = np.bincount(column_of(split, "labels"), minlength=feature.num_classes)
     if alone := [feature.names[place] for place in np.flatnonzero(counts == 1)]:
         raise ValueError(
             f"a split is cut by class, and {len(alone)} of its {len(counts)} classes have one example alone: "
@@ -134,38 +115,28 @@ def cut_by_class(
             f"{what} must leave at least one of the {len(split)} examples for each of the {len(counts)} classes on "
             "both sides of the cut."
         )
-    return split.train_test_split(test_size, train_size, stratify_by_column=column, seed=seed)
+    return split.train_test_split(test_size, train_size, stratify_by_column="labels", seed=seed)
 
 
-def cut_validation(splits: DatasetDict, share: float, column: str = "labels", seed: int = 0) -> DatasetDict:
+def cut_validation(splits: DatasetDict, share: float, seed: int = 0) -> DatasetDict:
     """
-    Cuts a validation set out of the training set, class by class; never out of the test set.
-
-    Args:
-        splits: `train` and `test`, with a `ClassLabel` column.
-        share: Of the training set, between 0 and 1.
-        column: Of the classes.
-        seed: Of the cut; the same for every run, so that runs can be compared on it.
-
-    Raises:
-        ValueError: See `cut_by_class`.
+    Cuts a share of the training set out of it as `validation`, class by class; never out of the test set. The seed is
+    the same for every run, so that runs can be compared on it. Raises what `cut_by_class` does.
     """
     train = splits["train"]
     size = round(len(train) * share)
-    cut = cut_by_class(train, f"`validation_share` = {share}", test_size=size, column=column, seed=seed)
-    return type(splits)(train=cut["train"], validation=cut["test"], test=splits["test"])
+    cut = cut_by_class(train, f"`validation_share` = {share}", test_size=size, seed=seed)
+    return DatasetDict(train=cut["train"], validation=cut["test"], test=splits["test"])
 
 
-def draw(split: Dataset, size: int | None, column: str = "labels", seed: int = 0) -> Dataset:
+def draw(split: Dataset, size: int | None, seed: int = 0) -> Dataset:
     """
-    A part of a split, its classes in the same shares; the whole where `size` is None or as large.
-
-    Raises:
-        ValueError: See `cut_by_class`.
+    A part of a split, its classes in the same shares; the whole where `size` is None or as large. Raises what
+    `cut_by_class` does.
     """
     if size is None or size >= len(split):
         return split
-    return cut_by_class(split, f"a part of {size}", train_size=size, column=column, seed=seed)["train"]
+    return cut_by_class(split, f"a part of {size}", train_size=size, seed=seed)["train"]
 
 
 def _listed(items: Sequence | np.ndarray) -> str:
@@ -203,6 +174,3 @@ def _order(names: Iterable[str]):
         return {name: (float(name), name) for name in names}.__getitem__
     except ValueError:
         return str
-
-
-__all__ = ["column_of", "cut_by_class", "cut_validation", "draw", "empty_texts", "problem", "refuse", "with_classes"]

@@ -1,11 +1,12 @@
 """What a model costs: operations, memory, time, parameters, and the machine they were measured on."""
 
+from .attention_maps import attention_maps, maps_over_tokens
 from .costs import count_parameters, efficiency_point, load_model, make_inputs, measure, measure_together
 from .environment import environment
 from .flops import count_flops
-from .latency import Timing, inference, interleaved, median_of_ratios, ratio_of_medians, training_step
+from .latency import Timing, inference, interleaved, training_step
 from .memory import Outcome, activation_memory, count_peak_memory, if_it_fits, is_out_of_memory, peak_memory
-from .redundancy import LayerRedundancy, head_redundancy, maps_over_tokens, mean_redundancy
+from .redundancy import LayerRedundancy, head_redundancy, mean_redundancy
 from .results import compare, save_results
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Outcome",
     "Timing",
     "activation_memory",
+    "attention_maps",
     "compare",
     "count_flops",
     "count_parameters",
@@ -30,9 +32,7 @@ __all__ = [
     "mean_redundancy",
     "measure",
     "measure_together",
-    "median_of_ratios",
     "peak_memory",
-    "ratio_of_medians",
     "save_results",
     "training_step",
 ]

@@ -16,7 +16,7 @@ from transformers import (
 
 from ..modeling.annealing_primal_dual import warn_unfinished
 from .flops import count_flops
-from .latency import inference, interleaved, ratio_of_medians, training_step
+from .latency import inference, interleaved, training_step
 from .memory import activation_memory, if_it_fits, peak_memory
 
 # What `results.json` keeps of each model.
@@ -33,7 +33,8 @@ def efficiency_point(
     rounds: int = 15,
 ) -> dict[str, Any]:
     """
-    One entry of `efficiency` in `results.json`, all models timed in turn.
+    One entry of `efficiency` in `results.json`: what each model costs (`measure_together`), and the ratios of each to
+    the model named `baseline`.
 
     Args:
         models: Models with a loss by name, on the device of the inputs.
@@ -41,10 +42,6 @@ def efficiency_point(
         baseline: The key of `models` that the ratios of the others are over.
         tokens: What the models attend over, where the main input's second axis is not that: patches of images.
         rounds: Timed calls of each.
-
-    Returns:
-        Per model parameters, FLOPs of the forward and of a training step, milliseconds of an inference and of a
-        training step, bytes of memory at the peak of a training step; and the ratios.
 
     Raises:
         ValueError: `baseline` is not among the models, or images are given without `tokens`.
@@ -55,22 +52,21 @@ def efficiency_point(
     main_input = inputs[models[baseline].main_input_name]
     if tokens is None and main_input.ndim == 4:
         raise ValueError("`tokens` must be given for images, whose number of patches is the model's to choose.")
-    point: dict[str, Any] = {"batch": main_input.shape[0], "tokens": tokens or main_input.shape[1]}
-    rows, timings = _measure(models, inputs, training=True, rounds=rounds)
+    point: dict[str, Any] = {"batch": main_input.shape[0], "tokens": tokens or main_input.shape[1], "ratios": {}}
+    rows = measure_together(models, inputs, rounds=rounds)
     for name, row in rows.items():
         if "does_not_fit" in row:
             raise MemoryError(f"{name} does not fit into memory: {row['does_not_fit']}")
+    theirs = rows[baseline]
+    for name, row in rows.items():
         point[name] = {key: row[key] for key in _IN_RESULTS}
-    point["ratios"] = {
-        name: {
-            "inference": ratio_of_medians(timings["inference_ms"], name, baseline),
-            "train_step": ratio_of_medians(timings["train_step_ms"], name, baseline),
-            "flops": rows[name]["forward_flops"] / rows[baseline]["forward_flops"],
-            "memory": rows[name]["peak_memory_bytes"] / rows[baseline]["peak_memory_bytes"],
-        }
-        for name in models
-        if name != baseline
-    }
+        if name != baseline:
+            point["ratios"][name] = {
+                "inference": row["inference_ms"]["median"] / theirs["inference_ms"]["median"],
+                "train_step": row["train_step_ms"]["median"] / theirs["train_step_ms"]["median"],
+                "flops": row["forward_flops"] / theirs["forward_flops"],
+                "memory": row["peak_memory_bytes"] / theirs["peak_memory_bytes"],
+            }
     return point
 
 
@@ -87,11 +83,8 @@ def measure(
     What one model costs: see `measure_together`.
 
     Args:
-        model_or_checkpoint: A module; or a checkpoint's folder or repository, see `load_model`.
+        model_or_checkpoint: A module; or a checkpoint's folder or repository.
         inputs: Keyword arguments of the model; by default `make_inputs(model, tokens, batch)`.
-        tokens, batch: Size of the inputs where they are not given.
-        training: Whether a training step is measured too.
-        rounds: Timed calls.
         load: Passed on to `from_pretrained`, such as `attn_implementation` or `trust_remote_code`.
     """
     model = model_or_checkpoint
@@ -112,25 +105,15 @@ def measure_together(
     Args:
         models: By name, on the device of the inputs; they are left in evaluation mode and without gradients.
         inputs: Keyword arguments; the first tensor's first axis is the batch. `labels` are left out in inference.
-        training: Whether a training step, forward and backward, is measured too. The backward starts from the output's
-            `loss`, or without one from the sum of its tensors.
+        training: Whether a training step, forward and backward, is measured too.
         rounds: Timed calls of each model, after warming up.
 
     Returns:
-        For each name `parameters`; `forward_flops` and `inference_peak_bytes`; `inference_ms` with median and
-        quartiles; `inference_per_second`, rows of the batch by the median. With `training` also `backward_flops`,
-        `train_step_flops`, `activation_bytes` (what autograd keeps between the two), `peak_memory_bytes` (of a step
-        that allocates its gradients), `train_step_ms` and `trained_per_second`. A model that does not fit has
-        `does_not_fit` with the reason, and what was measured before.
+        For each name the figures that docs/efficiency.md lists, milliseconds with median and quartiles. A model that
+        does not fit has `does_not_fit` with the reason, and what was measured before.
     """
-    return _measure(models, inputs, training, rounds)[0]
-
-
-def _measure(models, inputs, training: bool, rounds: int):
-    """The rows of `measure_together`, and the timings by the rows' keys."""
     batch = next(iter(inputs.values())).shape[0]
     rows: dict[str, dict[str, Any]] = {name: {} for name in models}
-    timings = {}
     for name, model in models.items():
         warn_unfinished(model, "measured")
         reason = if_it_fits(lambda model=model, row=rows[name]: _count(model, inputs, training, row)).does_not_fit
@@ -143,15 +126,12 @@ def _measure(models, inputs, training: bool, rounds: int):
     for milliseconds, per_second, call_of in modes:
         for model in models.values():
             model.train(call_of is training_step)
-        if not fitting:
-            continue
         calls = {name: call_of(model, inputs) for name, model in fitting.items()}
-        timings[milliseconds] = interleaved(calls, rounds=rounds)
-        for name, timing in timings[milliseconds].items():
+        for name, timing in (interleaved(calls, rounds=rounds) if calls else {}).items():
             rows[name] |= {milliseconds: timing.milliseconds(), per_second: batch / timing.median}
     for model in models.values():
         model.zero_grad(set_to_none=True)
-    return rows, timings
+    return rows
 
 
 def _count(model: nn.Module, inputs: Mapping[str, torch.Tensor], training: bool, row: dict[str, Any]) -> None:
@@ -172,25 +152,19 @@ def _count(model: nn.Module, inputs: Mapping[str, torch.Tensor], training: bool,
     row["forward_flops"] = count_flops(model, **{name: each for name, each in inputs.items() if name != "labels"})
 
 
-def count_parameters(model: nn.Module, trainable_only: bool = False) -> int:
-    """Number of parameters of a module, shared ones counted once; with `trainable_only` those with a gradient."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad or not trainable_only)
+def count_parameters(model: nn.Module) -> int:
+    """Number of parameters of a module, shared ones counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def load_model(checkpoint: str | os.PathLike, **load: Any) -> PreTrainedModel:
-    """
-    A checkpoint's model: a classifier of texts, series or images where it was saved from one, else as `AutoModel`.
-
-    Args:
-        checkpoint: Folder or repository.
-        load: Passed on to `from_pretrained`.
-    """
+    """A checkpoint's model, with its head where it was saved as a classifier; `load` goes to `from_pretrained`."""
     trust = {key: value for key, value in load.items() if key == "trust_remote_code"}
-    architectures = AutoConfig.from_pretrained(checkpoint, **trust).architectures or [""]
+    architecture = (AutoConfig.from_pretrained(checkpoint, **trust).architectures or [""])[0]
     auto_class = AutoModel
-    if architectures[0].endswith("ForImageClassification"):
+    if architecture.endswith("ForImageClassification"):
         auto_class = AutoModelForImageClassification
-    elif architectures[0].endswith("ForSequenceClassification"):
+    elif architecture.endswith("ForSequenceClassification"):
         auto_class = AutoModelForSequenceClassification
     return auto_class.from_pretrained(checkpoint, **load)
 
@@ -228,13 +202,3 @@ def make_inputs(model: PreTrainedModel, tokens: int | None = None, batch: int = 
     if type(model).__name__.endswith("Classification"):
         inputs["labels"] = torch.zeros(batch, dtype=torch.long, device=model.device)
     return inputs
-
-
-__all__ = [
-    "count_parameters",
-    "efficiency_point",
-    "load_model",
-    "make_inputs",
-    "measure",
-    "measure_together",
-]

@@ -17,15 +17,13 @@ _PACKAGES = ("torch", "transformers", "accelerate", "datasets", "evaluate", "num
 
 
 def environment() -> dict[str, dict[str, Any]]:
-    """Describe the hardware and the software, without host names, user names or paths.
+    """
+    Describe the hardware and the software, without host names, user names or paths.
 
     Returns:
-        `{"hardware": ..., "versions": ...}`. In `hardware`, `cores` are those this process may use, `threads` is
-        torch's setting, `memory_gib` is the machine's memory in GiB (null where the system doesn't tell) and
-        `accelerator` is the name of the first CUDA device or null. In `versions`, a package that is not installed is
-        null, and `revision` is the git commit this source tree is at, with `-dirty` behind it when tracked files
-        differ from that commit, those apart that the programs themselves write, or null where the package does not run
-        from a checkout.
+        `{"hardware": ..., "versions": ...}`. `cores` are those this process may use, `threads` is torch's setting;
+        `revision` is the git commit of this source tree, with `-dirty` behind it when tracked files differ from it,
+        those apart that the programs themselves write. What is unknown or not installed is None.
     """
     hardware = {
         "processor": f"{_processor()} ({platform.machine()})",
@@ -45,11 +43,9 @@ def environment() -> dict[str, dict[str, Any]]:
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
     return platform.processor() or "unknown processor"
 
 
@@ -71,9 +67,11 @@ def _revision() -> str | None:
     file = Path(__file__)
     if shutil.which("git") is None or _git(file.parent, "ls-files", "--error-unmatch", file.name) is None:
         return None
-    commit, top = _git(file.parent, "rev-parse", "HEAD"), _git(file.parent, "rev-parse", "--show-toplevel")
-    if commit is None or top is None:
+    place = _git(file.parent, "rev-parse", "HEAD", "--show-toplevel")
+    # Before the first commit there is none.
+    if place is None:
         return None
+    commit, top = place.splitlines()
     # One of several runs must not count the results of those before it as a change.
     others = (f":(exclude){folder}" for folder in _WRITTEN)
     return commit + "-dirty" * bool(_git(Path(top), "diff", "--name-only", "HEAD", "--", ".", *others))

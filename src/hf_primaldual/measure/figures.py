@@ -11,7 +11,7 @@ from hf_primaldual.modeling.modeling_primal_dual_text import PrimalDualTextForSe
 
 from .costs import make_inputs
 from .flops import count_flops
-from .latency import interleaved, ratio_of_medians, training_step
+from .latency import interleaved, training_step
 from .memory import count_peak_memory, if_it_fits, peak_memory
 from .plots import new_figure
 
@@ -44,32 +44,24 @@ def figure_rows(
     budget: float = 300,
     attn_implementation: str = "sdpa",
     rounds: int = 5,
-    report: Callable[[dict[str, Any]], None] | None = None,
+    report: Callable[[dict[str, Any]], None] = lambda row: None,
 ) -> list[dict[str, Any]]:
     """
     The ratios of a figure, of a training step of a text model of Long Range Arena's retrieval: 2 layers, 8 heads, a
     feed-forward block twice as wide, one text.
 
     FLOPs are counted on tensors without data. Memory and time are measured from small sizes to large ones, until the
-    next would take longer than what is left of `budget` or does not fit; beyond, memory is counted as the FLOPs are,
-    and there is no time.
-
-    Args:
-        figure: Of `FIGURES`.
-        widths, lengths: Sizes of the model and of its input.
-        budget: Seconds for all measurements; 0 counts everything.
-        attn_implementation: Of all the models; the paper's comparison is `"eager"`.
-        rounds: Timed steps of each model.
-        report: Called with every row when it is there.
+    next would take longer than what is left of `budget`, in seconds, or does not fit; beyond, memory is counted as the
+    FLOPs are, and there is no time.
 
     Returns:
         A row for each attention, width and length with the ratios `flops`, `memory` and `time`, and `origin`, which
-        says whether memory was `"measured"` or `"counted"`.
+        says whether memory was `"measured"` or `"counted"`; `report` is called with every row when it is there.
     """
     left, speed, rows = budget, _FIRST_SPEED, []
     names = (figure.baseline, *figure.attentions)
     for width, tokens in sorted(((w, n) for w in widths for n in lengths), key=lambda size: size[0] * size[1] ** 2):
-        configs = {name: _config(name, width, tokens, attn_implementation) for name in names}
+        configs = {name: text_config(name, width, tokens, attn_implementation) for name in names}
         flops, memory = _count(configs, tokens)
         times, origin = None, "counted"
         # Profiled once, warmed up once and timed.
@@ -85,10 +77,9 @@ def figure_rows(
             row = {"attention": name, "baseline": figure.baseline, "attn_implementation": attn_implementation}
             row |= {"width": width, "tokens": tokens}
             row |= {"flops": flops[name] / flops[figure.baseline], "memory": memory[name] / memory[figure.baseline]}
-            row |= {"time": times and ratio_of_medians(times, name, figure.baseline), "origin": origin}
+            row |= {"time": times and times[name].median / times[figure.baseline].median, "origin": origin}
             rows.append(row)
-            if report is not None:
-                report(row)
+            report(row)
     return rows
 
 
@@ -117,26 +108,24 @@ def _measure(configs: dict[str, PrimalDualTextConfig], tokens: int, rounds: int)
     return memory, interleaved(steps, rounds=rounds, warmup=1)
 
 
-def _config(attention: str, width: int, tokens: int, attn_implementation: str) -> PrimalDualTextConfig:
+def text_config(attention: str, width: int, tokens: int, attn_implementation: str, **fields) -> PrimalDualTextConfig:
+    """A text model of Long Range Arena's shape without dropout; the feed-forward blocks are twice as wide."""
+    shape = {"num_attention_heads": 8, "num_hidden_layers": 2, **fields}
     return PrimalDualTextConfig(
         attention=attention,
         hidden_size=width,
-        num_attention_heads=8,
-        num_hidden_layers=2,
         intermediate_size=2 * width,
         max_position_embeddings=tokens,
         hidden_dropout_prob=0.0,
         attn_implementation=attn_implementation,
+        **shape,
     )
 
 
 def plot_figure(figure: Figure, rows: list[dict[str, Any]], title: str = ""):
     """
     Bars of a figure's ratios over the length, a panel for each width, and below them the measured ratios of time.
-    Hatched bars are of sizes that were not run.
-
-    Returns:
-        The `matplotlib.figure.Figure`.
+    Hatched bars are of sizes that were not run. Returns the `matplotlib.figure.Figure`.
     """
     from matplotlib.patches import Patch
 
@@ -165,6 +154,3 @@ def plot_figure(figure: Figure, rows: list[dict[str, Any]], title: str = ""):
     picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     picture.suptitle(title, fontsize=10)
     return picture
-
-
-__all__ = ["FIGURES", "LENGTHS", "WIDTHS", "Figure", "figure_rows", "plot_figure"]

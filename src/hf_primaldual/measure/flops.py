@@ -28,15 +28,10 @@ def count_flops(model_or_callable: Callable[..., Any], *args: Any, backward: boo
     attention counts the products of its formula: 2 Nq Nk (D + Dv) a head forward, and 2 Nq Nk (3 D + 2 Dv) backward,
     where the scores are computed again. Eager attention keeps them, hence 2 Nq Nk (2 D + 2 Dv) backward.
 
-    The call is really made, once, in the mode the model is in. Make model and inputs inside of torch's
-    `FakeTensorMode` to count sizes that no memory holds. Gradients of a module are put back as they were. Use the
-    eager or sdpa back-end: torch's FlexAttention does not run under a counter, and it does the same work.
-
-    Args:
-        model_or_callable: A module or a function.
-        *args: Passed to it.
-        backward: Count a backward pass too, from the output's `loss` if it has one, else from the sum of its tensors.
-        **kwargs: Passed to it.
+    The call is made once, in the mode that the model is in; `backward` starts from the output's `loss` if it has one,
+    else from the sum of its tensors. Gradients of a module are put back as they were. Inside of torch's
+    `FakeTensorMode` it counts sizes that no memory holds. torch's FlexAttention does not run under a counter: use the
+    eager or sdpa back-end.
 
     Raises:
         NotImplementedError: An operator that looks like matrix work has no formula: it would count as zero.
@@ -102,5 +97,3 @@ _FORMULAS = {
     torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
     torch.ops.aten.convolution_backward: _convolution_backward,
 }
-
-__all__ = ["count_flops"]

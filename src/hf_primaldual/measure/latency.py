@@ -18,20 +18,13 @@ _SHORTEST_CALL_SECONDS = 1e-6
 
 @dataclass(frozen=True)
 class Timing:
-    """
-    Seconds per call, one sample a round, in the order of the rounds.
-
-    Attributes:
-        samples: Seconds per call; each sample is the mean over `repeats` calls made one after the other.
-        repeats: Calls in a sample.
-    """
+    """Seconds per call, one sample a round; each is the mean over `repeats` calls made one after the other."""
 
     samples: tuple[float, ...]
     repeats: int
 
     @property
     def median(self) -> float:
-        """Median seconds per call."""
         return float(np.median(self.samples))
 
     def milliseconds(self) -> dict[str, float]:
@@ -47,19 +40,10 @@ def interleaved(
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Timing]:
     """
-    Time the candidates in turn, A B C then C B A, and so on.
+    Time the candidates, calls without arguments, in turn: A B C, then C B A, and so on.
 
-    Each sample repeats its candidate often enough to last some milliseconds, judged by the fastest warm-up call. CUDA
-    is waited for before each reading of the clock if this process uses it.
-
-    Args:
-        candidates: Calls without arguments, by name.
-        rounds: Samples taken of each candidate.
-        warmup: Untimed calls of each candidate beforehand.
-        clock: Returns seconds.
-
-    Returns:
-        A `Timing` per candidate, in the order given.
+    Each of the `rounds` samples repeats its candidate often enough to last some milliseconds, judged by the fastest of
+    `warmup` untimed calls. CUDA is waited for before each reading of the clock if this process uses it.
 
     Raises:
         ValueError: There is no candidate, or `rounds` or `warmup` is below 1.
@@ -82,29 +66,14 @@ def interleaved(
     return {name: Timing(tuple(samples[name]), repeats[name]) for name in candidates}
 
 
-def ratio_of_medians(timings: Mapping[str, Timing], name: str, baseline: str) -> float:
-    """Median time of `name` over the median time of `baseline`."""
-    return timings[name].median / timings[baseline].median
-
-
-def median_of_ratios(timings: Mapping[str, Timing], name: str, baseline: str) -> float:
-    """Median of the ratios taken round by round: steadier than the ratio of medians when the machine drifts."""
-    return float(np.median(np.divide(timings[name].samples, timings[baseline].samples)))
-
-
 def training_step(
     model: nn.Module,
     inputs: Mapping[str, torch.Tensor],
     optimizer: torch.optim.Optimizer | None = None,
 ) -> Callable[[], None]:
     """
-    A call that makes one training step from gradients of None: forward, backward (from `scalar_of` the output), and
-    the optimizer's if there is one.
-
-    Args:
-        model: In the mode that it is to run in.
-        inputs: Keyword arguments.
-        optimizer: Of its parameters.
+    A call that makes one training step from gradients of None, in the mode that the model is in: forward, backward
+    from `scalar_of` the output, and the optimizer's step if there is one.
     """
     tensors = [each for each in inputs.values() if isinstance(each, torch.Tensor) and each.requires_grad]
 
@@ -131,12 +100,7 @@ def inference(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Callable[
 
 
 def scalar_of(output: Any) -> torch.Tensor:
-    """
-    What a backward starts from: the output's `loss` if it has one, else the sum of its tensors.
-
-    Raises:
-        ValueError: Nothing in the output requires a gradient.
-    """
+    """What a backward starts from: the output's `loss` if it has one, else the sum of its tensors."""
     if (loss := getattr(output, "loss", None)) is not None:
         return loss
     values = output.values() if isinstance(output, Mapping) else output
@@ -158,16 +122,5 @@ def _seconds_per_call(candidate: Callable[[], Any], repeats: int, clock: Callabl
 
 def _synchronize() -> None:
     # is_initialized is false in a process that has put nothing on the GPU; waiting would then start CUDA.
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
-
-
-__all__ = [
-    "Timing",
-    "inference",
-    "interleaved",
-    "median_of_ratios",
-    "ratio_of_medians",
-    "scalar_of",
-    "training_step",
-]

@@ -20,17 +20,11 @@ def peak_memory(fn: Callable[[], Any], device: torch.device | str = "cpu") -> in
 
     On CUDA this is the caching allocator's own counter. On a CPU it is the running sum over the allocations that
     torch's profiler records: temporaries inside an operator count, memory past torch's allocator (oneDNN's scratch
-    space, NumPy) does not. It is repeatable and slows `fn` down: take no times meanwhile.
-
-    On a CPU nothing is credited when `fn` releases a tensor that was there before: measure a training step from
-    gradients set to None, and know that its first step also allocates the optimizer's state.
-
-    Args:
-        fn: Called once, without arguments.
-        device: Where to look, a CPU or a CUDA device.
+    space, NumPy) does not, and nothing is credited when `fn` releases a tensor that was there before: measure a
+    training step from gradients set to None. It is repeatable and slows `fn` down: take no times meanwhile.
 
     Raises:
-        ValueError: The device is neither.
+        ValueError: The device is neither a CPU nor a CUDA device.
     """
     device = torch.device(device)
     if device.type == "cuda":
@@ -56,9 +50,6 @@ def count_peak_memory(fn: Callable[[], Any]) -> int:
     """
     As `peak_memory` on a CPU, from the sizes of the tensors that operations return: temporaries inside an operator do
     not count. For `FakeTensorMode`, whose tensors have no data, so that any size fits.
-
-    Args:
-        fn: Called once, without arguments.
     """
     with _AliveBytes() as alive:
         fn()
@@ -94,12 +85,8 @@ def _blocks(tree: Any) -> list[torch.UntypedStorage]:
 
 def activation_memory(model: nn.Module, fn: Callable[[], Any]) -> int:
     """
-    Bytes that a forward leaves for its backward: the memory blocks behind all tensors that operations save for their
-    gradients, each counted once, parameters and buffers of `model` left out.
-
-    Args:
-        model: Whose parameters and buffers are left out.
-        fn: Makes the forward, once, without arguments; the model is in the mode that is to be measured.
+    Bytes that the forward `fn` leaves for its backward: the memory blocks behind all tensors that operations save for
+    their gradients, each counted once, parameters and buffers of `model` left out.
     """
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -138,7 +125,7 @@ def if_it_fits(fn: Callable[[], Any]) -> Outcome:
         reason = str(error).strip().split("\n")[0] or type(error).__name__
     # Only here are the frames gone that held what had been allocated.
     gc.collect()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     return Outcome(None, reason)
 
@@ -150,6 +137,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
         isinstance(error, RuntimeError) and any(word in str(error) for word in words)
     )
-
-
-__all__ = ["Outcome", "activation_memory", "count_peak_memory", "if_it_fits", "is_out_of_memory", "peak_memory"]

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from ..theory.layers import attention_layers, evaluating
+from ..theory.layers import attention_layers, evaluating, mask_of
+from .attention_maps import maps_over_tokens
 
 
 class LayerRedundancy(NamedTuple):
@@ -33,14 +34,11 @@ class LayerRedundancy(NamedTuple):
 
 def head_redundancy(model: nn.Module, batches: Iterable[Mapping[str, torch.Tensor]]) -> list[LayerRedundancy]:
     """
-    Compares the heads of every layer of a model on real inputs.
+    Compares the heads of every layer of a model on real inputs: one `LayerRedundancy` for each layer.
 
     Args:
         model: with layers of `PrimalDualAttention`; it runs in evaluation mode and is left as it was.
-        batches: its keyword arguments, batch by batch; `labels` are not needed.
-
-    Returns:
-        One `LayerRedundancy` for each layer.
+        batches: its keyword arguments, batch by batch.
 
     Raises:
         ValueError: the model has no such layer, a single head, or heads whose sampling is a learned convolution, or
@@ -67,49 +65,10 @@ def mean_redundancy(layers: list[LayerRedundancy]) -> dict[str, float]:
     return {name: sum(each[name] for each in means) / len(means) for name in means[0]}
 
 
-def maps_over_tokens(
-    attention: nn.Module,
-    maps: torch.Tensor | tuple[torch.Tensor, ...],
-    mask: torch.Tensor | None = None,
-    grid_size: tuple[int, int] | None = None,
-) -> torch.Tensor:
-    """
-    A layer's maps brought to one length: the weight of a pooled key is spread evenly over the valid tokens of its
-    window, or given to the one token that its sampling chose, so that every row is over all tokens and sums to 1.
-
-    Args:
-        attention: the layer of `PrimalDualAttention`.
-        maps: what it returned with `output_attentions=True`.
-        mask: real tokens, `(batch, tokens)`.
-        grid_size: the grid of patches, where it is not the configuration's.
-
-    Returns:
-        `torch.Tensor` of shape `(batch, heads, tokens, tokens)`.
-
-    Raises:
-        ValueError: points are made by a learned convolution, which mixes a window with weights of any sign.
-    """
-    if isinstance(maps, torch.Tensor):
-        maps = maps.unbind(dim=1)
-    if "downsampled" not in attention.config.choices.training_set:
-        return torch.stack(tuple(maps), dim=1)
-    if attention.config.sampling == "conv":
-        raise ValueError("`sampling='conv'` learns how a window is mixed: its keys' weights are of no single tokens.")
-    batch, tokens, _ = maps[0].shape
-    mask = None if mask is None or bool(mask.all()) else mask.bool()
-    # Points are averages of tokens: of unit vectors for tokens they are the shares that each token has in them.
-    unit = torch.eye(tokens, dtype=maps[0].dtype, device=maps[0].device).expand(batch, -1, -1)
-    spread: dict[int, torch.Tensor] = {}
-    for group in attention.training_set(unit, mask, grid_size):
-        points, _ = group.pool(unit)
-        spread |= {head: maps[head] @ points for head in group.heads}
-    return torch.stack([spread[head] for head in range(attention.num_heads)], dim=1)
-
-
 class _Sums:
     """What one layer's batches add up to."""
 
-    def __init__(self, heads: int, head_dim: int) -> None:
+    def __init__(self, heads: int, head_dim: int):
         self.heads, self.head_dim, self.tokens = heads, head_dim, 0
         self.output_distance, self.map_distance, self.cosine = torch.zeros(3, heads, heads, dtype=torch.float64)
         self.mean = torch.zeros(heads * head_dim, dtype=torch.float64)
@@ -119,7 +78,7 @@ class _Sums:
         self.outputs = args[0]
 
     def add(self, layer, args, kwargs, returned) -> None:
-        mask = args[1] if len(args) > 1 else kwargs.get("attention_mask")
+        mask = mask_of(args, kwargs)
         outputs = self.outputs.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
         maps = maps_over_tokens(layer, returned[1], mask, kwargs.get("grid_size"))
         kept = (outputs.new_ones(outputs.shape[0], outputs.shape[2]) if mask is None else mask).bool()
@@ -127,8 +86,10 @@ class _Sums:
         # Real tokens of all rows side by side, `(heads, tokens, ...)`; a row at a time, for the maps are long.
         for output, weights, real in zip(outputs, maps, kept, strict=True):
             output, weights = (states[:, real].to("cpu", torch.float64) for states in (output, weights))
-            self.output_distance += _distances(output)
-            self.map_distance += _distances(weights)
+            # Head by head, to bound memory.
+            for head in range(self.heads):
+                self.output_distance[head] += (output - output[head]).norm(dim=-1).sum(dim=-1)
+                self.map_distance[head] += (weights - weights[head]).norm(dim=-1).sum(dim=-1)
             unit = nn.functional.normalize(output, dim=-1)
             self.cosine += torch.einsum("ind,jnd->ij", unit, unit)
             flat = output.transpose(0, 1).flatten(1)
@@ -145,11 +106,3 @@ class _Sums:
         return LayerRedundancy(
             self.output_distance / self.tokens, self.map_distance / self.tokens, self.cosine / self.tokens, cka
         )
-
-
-def _distances(states: torch.Tensor) -> torch.Tensor:
-    """Sums over the tokens of the heads' distances, of `(heads, tokens, channels)`: head by head, to bound memory."""
-    return torch.stack([(states - head).norm(dim=-1).sum(dim=-1) for head in states])
-
-
-__all__ = ["LayerRedundancy", "head_redundancy", "maps_over_tokens", "mean_redundancy"]

@@ -17,16 +17,8 @@ IDENTITY = ("model", "attention", "baseline", "attn_implementation", "width", "t
 
 def save_results(folder: str | Path, name: str, results: dict[str, Any]) -> Path:
     """
-    Writes figures with the hardware and the versions that they were measured with, and their `rows`, if they have any,
-    as a CSV table beside them.
-
-    Args:
-        folder (`str` or `Path`): made if there is none.
-        name (`str`): what was measured; processor or accelerator and torch's version follow it in the file's name.
-        results (`dict`): settings and figures, as JSON holds them.
-
-    Returns:
-        The JSON file; the table has its name and the ending `.csv`.
+    Writes figures with the hardware and the versions that they were measured with into a folder, which is made if
+    there is none, as `NAME-MACHINE-torch-VERSION.json`, and their `rows`, if there are any, as a CSV table too.
     """
     results = results | environment()
     machine = results["hardware"]["accelerator"] or results["hardware"]["processor"]
@@ -35,7 +27,12 @@ def save_results(folder: str | Path, name: str, results: dict[str, Any]) -> Path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if results.get("rows"):
-        _write_table(path.with_suffix(".csv"), results["rows"])
+        cells = [flat(row) for row in results["rows"]]
+        with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
+            columns = dict.fromkeys(key for row in cells for key in row)
+            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(cells)
     return path
 
 
@@ -44,11 +41,6 @@ def compare(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """
     The ratios of two files that `save_results` wrote, row by row.
-
-    Args:
-        file_a: what is divided by.
-        file_b: what is divided.
-        allow_other_versions: compare files of other hardware or versions all the same.
 
     Returns:
         The rows that both files have, each with what it is about and for every figure that both have the ratio of b to
@@ -95,19 +87,5 @@ def _by_identity(results: dict[str, Any], file: str | Path) -> dict[tuple, dict[
 
 
 def _ratios(a: dict[str, Any], b: dict[str, Any]) -> dict[str, float | None]:
-    figures = [
-        key for key in a if key not in IDENTITY and all(isinstance(row.get(key), int | float) for row in (a, b))
-    ]
-    return {key: b[key] / a[key] if a[key] else None for key in figures}
-
-
-def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
-    cells = [flat(row) for row in rows]
-    columns = list(dict.fromkeys(key for row in cells for key in row))
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(cells)
-
-
-__all__ = ["IDENTITY", "compare", "flat", "save_results"]
+    figures = [key for key in a if key not in IDENTITY and isinstance(a[key], int | float)]
+    return {key: b[key] / a[key] if a[key] else None for key in figures if isinstance(b.get(key), int | float)}

@@ -1,6 +1,7 @@
 """Raw series in, standardized and padded batches with their mask out."""
 
 import inspect
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -58,18 +59,18 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             raise ValueError(f"`missing_values` must be 'error' or 'mean', got {missing_values!r}.")
         if (mean is None) != (std is None):
             raise ValueError("`mean` and `std` go together; give both or neither.")
-        if mean is not None and not len(mean) == len(std) == feature_size:
-            raise ValueError(
-                f"`mean` and `std` must hold one entry for each of the {feature_size} channels, got {len(mean)} and "
-                f"{len(std)}."
-            )
-        if std is not None and not all(0 < deviation < np.inf for deviation in std):
-            raise ValueError(f"`std` must be positive and finite, got {list(std)}.")
-        if mean is not None and not np.isfinite(mean).all():
-            raise ValueError(f"`mean` must be finite, got {list(mean)}.")
-        self.mean = None if mean is None else [float(value) for value in mean]
-        self.std = None if std is None else [float(value) for value in std]
-        self.missing_values = missing_values
+        if mean is not None:
+            mean, std = [float(value) for value in mean], [float(value) for value in std]
+            if not len(mean) == len(std) == feature_size:
+                raise ValueError(
+                    f"`mean` and `std` must hold one entry for each of the {feature_size} channels, got {len(mean)} "
+                    f"and {len(std)}."
+                )
+            if not np.isfinite(mean).all():
+                raise ValueError(f"`mean` must be finite, got {mean}.")
+            if not all(0 < deviation < np.inf for deviation in std):
+                raise ValueError(f"`std` must be positive and finite, got {std}.")
+        self.mean, self.std, self.missing_values = mean, std, missing_values
 
     @classmethod
     def _fields(cls) -> list[str]:
@@ -82,13 +83,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     @classmethod
     def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs):
-        """
-        What preprocessor_config.json holds that is no field here stays an attribute, as other programs write their own
-        into it.
-
-        Raises:
-            TypeError: for a keyword or an entry that is nearly a field.
-        """
+        """Entries of other programs stay as attributes; one that is nearly a field is refused."""
         foreign = {name: value for name, value in feature_extractor_dict.items() if not cls._knows(name)}
         refuse_near_misses(cls, (*foreign, *kwargs), cls._knows, cls._fields())
         known = {name: value for name, value in feature_extractor_dict.items() if name not in foreign}
@@ -111,12 +106,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             ValueError: for no series at all, a series of another shape, an infinite value, a channel that has no
                 value at all, or whose deviation is infinite.
         """
-        checked = [self._check_series(values, index) for index, values in enumerate(series)]
-        if not checked:
-            raise ValueError("`series` must hold at least one series, got none.")
-        for index, values in enumerate(checked):
-            self._check_finite(values, index)
-        steps = np.concatenate(checked)
+        steps = np.concatenate(self._checked(series, "series", may_miss=True))
         empty = np.flatnonzero(np.isnan(steps).all(axis=0))
         if len(empty):
             raise ValueError(f"`series` must have a value in every channel, got none in channels {empty.tolist()}.")
@@ -129,22 +119,12 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         self.mean, self.std = mean.tolist(), np.where(std > 0, std, 1.0).tolist()
         return self
 
-    def __call__(
-        self,
-        past_values,
-        padding: bool | str = True,
-        max_length: int | None = None,
-        truncation: bool = False,
-        pad_to_multiple_of: int | None = None,
-        return_attention_mask: bool | None = None,
-        return_tensors: str | None = None,
-    ) -> BatchFeature:
+    def __call__(self, past_values, **kwargs) -> BatchFeature:
         """
         Args:
             past_values: one series, an array of shape `(time, channels)`, or a list or an array of several, `(batch,
                 time, channels)`; univariate ones may leave the channels out.
-            padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: as for
-                `SequenceFeatureExtractor.pad`.
+            kwargs: those of [`~PrimalDualTimeSeriesFeatureExtractor.pad`].
 
         Returns:
             `BatchFeature` with `past_values` of shape `(batch, time, channels)`, float32, and `attention_mask` of
@@ -155,30 +135,36 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
                 infinite, or missing while `missing_values="error"`; it names the series and the step.
         """
         batch = [past_values] if self.is_single(past_values) else past_values
-        batch = [self._check_series(series, index) for index, series in enumerate(batch)]
-        if not batch:
-            raise ValueError("`past_values` must hold at least one series, got none.")
-        batch = self._standardize(batch)
-        if padding in (True, "longest") and not truncation and pad_to_multiple_of is None:
-            return self._pad_to_longest(batch, return_attention_mask, return_tensors)
-        return self.pad(
-            BatchFeature({"past_values": batch}),
-            padding=padding,
-            max_length=max_length,
-            truncation=truncation,
-            pad_to_multiple_of=pad_to_multiple_of,
-            return_attention_mask=return_attention_mask,
-            return_tensors=return_tensors,
-        )
+        batch = self._checked(batch, "past_values", may_miss=self.missing_values == "mean")
+        # All series at once: one call for each would take longer than its arithmetic.
+        values = np.concatenate(batch)
+        missing = np.isnan(values)
+        if self.mean is not None:
+            values = (values - np.asarray(self.mean)) / np.asarray(self.std)
+        # Standardized, the training mean is zero.
+        with np.errstate(over="ignore"):
+            values = np.where(missing, 0.0, values).astype(np.float32)
+        standardized = np.split(values, np.cumsum([len(series) for series in batch])[:-1])
+        return self.pad({"past_values": standardized}, **kwargs)
 
-    def pad(self, processed_features, *args, return_tensors: str | None = None, **kwargs) -> BatchFeature:
+    def pad(
+        self,
+        processed_features,
+        padding: bool | str = True,
+        max_length: int | None = None,
+        truncation: bool = False,
+        pad_to_multiple_of: int | None = None,
+        return_attention_mask: bool | None = None,
+        return_tensors: str | None = None,
+    ) -> BatchFeature:
         """
         Pads what `__call__` has standardized already: what `DataCollatorWithPadding` and so Trainer asks for.
 
         Args:
             processed_features: a list of dictionaries, or a dictionary of lists, with `past_values` of shape `(time,
                 channels)`, where univariate ones may leave the channels out; other entries, such as labels, pass.
-            args, return_tensors, kwargs: as for `SequenceFeatureExtractor.pad`.
+            padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: as for
+                `SequenceFeatureExtractor.pad`, which takes ten times as long.
 
         Returns:
             As `__call__`, with the other entries.
@@ -190,23 +176,33 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         if isinstance(processed_features, list | tuple):
             names = processed_features[0] if processed_features else ()
             processed_features = {name: [features[name] for features in processed_features] for name in names}
-        # transformers finds no length of a number inside of a tensor, as labels are.
-        features = {
-            name: [value.tolist() if hasattr(value, "tolist") and name != "past_values" else value for value in values]
-            for name, values in processed_features.items()
-        }
-        series = [self._check_series(values, index) for index, values in enumerate(features.get("past_values", ()))]
-        if not series:
-            raise ValueError("`past_values` must hold at least one series, got none.")
-        for index, values in enumerate(series):
-            self._check_finite(values, index, missing=True)
-        # transformers pads a series of one channel without the channels' axis, which is put back after it.
-        univariate = self.feature_size == 1
-        features["past_values"] = [values[:, 0] if univariate else values for values in series]
-        padded = super().pad(BatchFeature(features), *args, **kwargs)
-        values = [np.asarray(series, dtype=np.float32) for series in padded["past_values"]]
-        padded["past_values"] = [series[:, None] for series in values] if univariate else values
-        return BatchFeature(dict(padded), tensor_type=return_tensors)
+        features = dict(processed_features)
+        series = self._checked(features.pop("past_values", ()), "past_values", may_miss=False)
+        masks = features.pop("attention_mask", None) or [np.ones(len(values)) for values in series]
+        if truncation and max_length is None:
+            raise ValueError("`max_length` must be given with `truncation`, got None.")
+        multiple = pad_to_multiple_of or 1
+        if max_length is not None:
+            max_length = math.ceil(max_length / multiple) * multiple
+        if truncation:
+            series, masks = [values[:max_length] for values in series], [mask[:max_length] for mask in masks]
+        strategy = self._get_padding_strategies(padding, max_length)
+        if strategy == "do_not_pad":
+            padded = [values.astype(np.float32) for values in series]
+            mask = [np.asarray(mask, np.int32) for mask in masks]
+        else:
+            length = math.ceil(max(map(len, series)) / multiple) * multiple
+            if strategy == "max_length":
+                length = max(length, max_length)
+            padded = np.full((len(series), length, self.feature_size), self.padding_value, np.float32)
+            mask = np.zeros((len(series), length), np.int32)
+            for row, values in enumerate(series):
+                steps = slice(length - len(values), None) if self.padding_side == "left" else slice(len(values))
+                padded[row, steps], mask[row, steps] = values, masks[row]
+        features["past_values"] = padded
+        if return_attention_mask if return_attention_mask is not None else self.return_attention_mask:
+            features["attention_mask"] = mask
+        return BatchFeature(features, tensor_type=return_tensors)
 
     def is_single(self, past_values) -> bool:
         """Whether this is one series; else it is several of them, or none at all."""
@@ -220,7 +216,24 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         is_column = depth == 2 and self.feature_size == 1 and all(len(step) == 1 for step in past_values)
         return len(past_values) > 0 and (depth == 1 or is_column or (depth == 2 and self.feature_size > 1))
 
-    def _check_series(self, series, index: int) -> np.ndarray:
+    def _checked(self, series: Iterable, name: str, may_miss: bool) -> list[np.ndarray]:
+        """The series as arrays `(time, channels)`, one at least, their values finite or, if they may be, missing."""
+        checked = [self._as_array(values, index) for index, values in enumerate(series)]
+        if not checked:
+            raise ValueError(f"`{name}` must hold at least one series, got none.")
+        # All at once: one call for each would take longer.
+        if np.isfinite(np.concatenate(checked)).all():
+            return checked
+        for index, values in enumerate(checked):
+            wrong = np.isinf(values) if may_miss else ~np.isfinite(values)
+            for step in np.flatnonzero(wrong.any(axis=1)):
+                message = f"Series {index} must be finite, got {values[step].tolist()} at step {step}"
+                if np.isnan(values[step]).any():
+                    message += "; clean a missing value (NaN), or set `missing_values='mean'`"
+                raise ValueError(f"{message}.")
+        return checked
+
+    def _as_array(self, series, index: int) -> np.ndarray:
         """A series as `(time, channels)`, in float64: near a large offset float32 has no room for the values."""
         if isinstance(series, np.ma.MaskedArray):
             # What is masked is missing.
@@ -242,57 +255,6 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
                 f"channels, got {values.shape}."
             )
         return values
-
-    def _check_finite(self, values: np.ndarray, index: int, missing: bool = False) -> None:
-        wrong = ~np.isfinite(values) if missing else np.isinf(values)
-        if wrong.any():
-            step = int(np.flatnonzero(wrong.any(axis=1))[0])
-            raise ValueError(f"Series {index} must be finite, got {values[step].tolist()} at step {step}.")
-
-    def _standardize(self, batch: list[np.ndarray]) -> list[np.ndarray]:
-        # All series at once: one call for each would take longer than its arithmetic.
-        values = np.concatenate(batch)
-        if not np.isfinite(values).all():
-            self._check_values(batch)
-        missing = np.isnan(values)
-        if self.mean is not None:
-            values = (values - np.asarray(self.mean)) / np.asarray(self.std)
-        # Standardized, the training mean is zero.
-        with np.errstate(over="ignore"):
-            values = np.where(missing, 0.0, values).astype(np.float32)
-        standardized = np.split(values, np.cumsum([len(series) for series in batch])[:-1])
-        if not np.isfinite(values).all():
-            for index, series in enumerate(standardized):
-                self._check_finite(series, index)
-        return standardized
-
-    def _check_values(self, batch: list[np.ndarray]) -> None:
-        for index, values in enumerate(batch):
-            self._check_finite(values, index)
-            missing = np.isnan(values)
-            if missing.any() and self.missing_values == "error":
-                step = int(np.flatnonzero(missing.any(axis=1))[0])
-                raise ValueError(
-                    f"Series {index} has a missing value (NaN) at step {step}; clean it, or set "
-                    "`missing_values='mean'`."
-                )
-
-    def _pad_to_longest(
-        self, batch: list[np.ndarray], return_attention_mask: bool | None, return_tensors: str | None
-    ) -> BatchFeature:
-        """What `pad` does by default, in one pass over the batch."""
-        lengths = np.array([len(series) for series in batch])
-        real = np.arange(lengths.max()) < lengths[:, None]
-        if self.padding_side == "left":
-            real = real[:, ::-1]
-        values = np.full((*real.shape, self.feature_size), self.padding_value, np.float32)
-        values[real] = np.concatenate(batch)
-        features = {"past_values": values}
-        if return_attention_mask if return_attention_mask is not None else self.return_attention_mask:
-            features["attention_mask"] = real.astype(np.int32)
-        if return_tensors is None:
-            features = {name: list(rows) for name, rows in features.items()}
-        return BatchFeature(features, tensor_type=return_tensors)
 
 
 PrimalDualTimeSeriesFeatureExtractor.register_for_auto_class("AutoFeatureExtractor")

@@ -28,11 +28,15 @@ def recomputed_in_backward(function: Callable, *states: torch.Tensor, saves: boo
         graph, which decides for itself what it computes twice, and under transforms of `torch.func`, which know no
         saved tensors.
     """
-    plain = not saves or torch.compiler.is_compiling() or not torch.is_grad_enabled()
-    # The length is looked at last: in an exported graph it would be fixed by that.
-    if plain or states[0].shape[1] < LONG or not _are_allowed():
+    if not saves or not is_long(states[0]) or not _are_allowed():
         return function(*states)
     return checkpoint(function, *states, use_reentrant=False)
+
+
+def is_long(states: torch.Tensor) -> bool:
+    """Whether states of shape `(batch, tokens, ...)` are long enough to save memory on, and a backward comes."""
+    # The length is looked at last: in an exported graph it would be fixed by that.
+    return not torch.compiler.is_compiling() and torch.is_grad_enabled() and states.shape[1] >= LONG
 
 
 def _are_allowed() -> bool:
@@ -44,4 +48,4 @@ def _are_allowed() -> bool:
         return False
 
 
-__all__ = ["LONG", "recomputed_in_backward"]
+__all__ = ["LONG", "is_long", "recomputed_in_backward"]

@@ -24,14 +24,14 @@ class TimeSeriesClassificationPipeline(Pipeline):
     _load_tokenizer = False
 
     def __call__(self, series, **kwargs):
-        if isinstance(series, list | tuple) or hasattr(series, "ndim"):
-            if not len(series):
-                raise ValueError("`series` must hold at least one series, got none.")
-            # One series by itself, several as a list: what a pipeline tells apart by.
-            single = self.feature_extractor.is_single(series)
-            answers = super().__call__([series] if single else list(series), **kwargs)
-            return answers[0] if single else answers
-        return super().__call__(series, **kwargs)
+        if not isinstance(series, list | tuple) and not hasattr(series, "ndim"):
+            # A generator or a data set.
+            return super().__call__(series, **kwargs)
+        if not len(series):
+            raise ValueError("`series` must hold at least one series, got none.")
+        if self.feature_extractor.is_single(series):
+            return super().__call__([series], **kwargs)[0]
+        return super().__call__(list(series), **kwargs)
 
     def _sanitize_parameters(self, top_k: int | None = None, function_to_apply: str | None = None):
         if top_k is not None and not (isinstance(top_k, int) and top_k >= 1):

@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from .downsampling_primal_dual import WindowOrder, pool_tokens, window_order
 from .head_groups_primal_dual import HeadGroups
+from .memory_primal_dual import is_long
 from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
@@ -66,6 +67,11 @@ def check_mask(
         rows = (~mask.any(dim=1)).nonzero().flatten().tolist()
         raise ValueError(f"`{name}` must keep at least one token in every row, got only padding in rows {rows}.")
     return mask
+
+
+def _made(points: tuple[torch.Tensor, torch.Tensor | None], hidden_states: torch.Tensor):
+    """Points that were made before."""
+    return points
 
 
 class AllTokens(nn.Module):
@@ -147,6 +153,9 @@ class DownsampledTokens(nn.Module):
         groups = []
         for heads, amount in zip(self.groups.heads, self.groups.amounts, strict=True):
             pool = partial(self._pool, mask=mask, amount=amount, grid_size=grid_size)
+            if not is_long(hidden_states):
+                # At once, since the backward has no need of it.
+                pool = partial(_made, pool(hidden_states))
             is_pooled = amount > 1 or not self.by_scale
             groups.append(HeadGroup(heads, pool, is_pooled, *self._pattern_of(amount, grid_size, hidden_states)))
         return groups

@@ -1,14 +1,13 @@
 """The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what becomes of queries and keys."""
 
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import nn
 from transformers import initialization as init
 
-from .memory_primal_dual import recomputed_in_backward
+from .memory_primal_dual import is_long
 
 if TYPE_CHECKING:
     from .configuration_primal_dual import PrimalDualConfig
@@ -178,28 +177,18 @@ def fold_batch_norm(
     """
     if not scaling and isinstance(beta, float) and beta == 0:
         return query, key
-    if not scaling:
-        return (query - beta * token_statistics(key, mask, with_variance=False)[0]).to(query.dtype), key
-    fold = partial(_fold_keys, mask=mask, power=float(scaling), eps=eps)
-    # The statistics keep the keys in float32: worth it where those are wider than the keys.
-    folded, mean, factor = recomputed_in_backward(fold, key, saves=key.dtype.itemsize < 4)
-    return torch.addcmul(-beta * mean * factor, query, factor).to(query.dtype), folded
-
-
-def _fold_keys(
-    key: torch.Tensor, mask: torch.Tensor | None, power: float, eps: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """
-    Centred keys by their deviation, the mean, and the factor for the queries as a constant.
-
-    Only the product of both sides matters. What a constant moves from one side to the other has no gradient, and so
-    the queries need not be kept for that of the factor: it comes through the keys alone.
-    """
-    mean, variance, centred = token_statistics(key, mask)
-    factor = (variance + eps) ** (-power / 2)
-    constant = factor.detach()
+    mean, variance, centred = token_statistics(key, mask, with_variance=bool(scaling))
+    if variance is None:
+        return (query - beta * mean).to(query.dtype), key
+    factor = of_queries = (variance + eps) ** (-float(scaling) / 2)
+    if is_long(key):
+        # Only the product of both sides matters. What a constant moves from one side to the other has no gradient, so
+        # that the queries need not be kept for that of the factor: it comes through the keys alone.
+        of_queries = factor.detach()
+        factor = factor * (factor / of_queries)
+    query = torch.addcmul(-beta * mean * of_queries, query, of_queries).to(query.dtype)
     # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
-    return _without_padding(centred * (factor * (factor / constant)), mask).to(key.dtype), mean, constant
+    return query, _without_padding(centred * factor, mask).to(key.dtype)
 
 
 class Filters(nn.Module):

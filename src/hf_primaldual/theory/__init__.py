@@ -5,18 +5,16 @@ from .dual_variables import DualVariables, dual_variables
 from .feature_maps import ExponentialFeatureMap, elu_feature_map, feature_map_kernel
 from .plots import plot_dual_variables
 from .regression import (
-    ConverseTargets,
     PrimalDualRegression,
     RegressionSolution,
     batch_normalization,
     support_vector_expansion,
     values_to_targets,
 )
-from .solvers import ConvergenceError
+from .solver import ConvergenceError
 
 __all__ = [
     "ConvergenceError",
-    "ConverseTargets",
     "DualVariables",
     "ExponentialFeatureMap",
     "PrimalDualRegression",

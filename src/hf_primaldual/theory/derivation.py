@@ -33,9 +33,6 @@ class PrimalLayer:
 
         Your own transforms are registered under `file.Class`, and travel with the checkpoints of the models that use
         them.
-
-        Raises:
-            ValueError: when another class has been registered under the same name.
         """
         names = [each if isinstance(each, str) else _register(each) for each in self.transforms]
         return {"kernel": self.kernel, "transforms": names, "training_set": self.training_set}
@@ -45,14 +42,8 @@ def derive_attention(
     primal: PrimalLayer, config: PrimalDualConfig | None = None, layer_idx: int | None = None
 ) -> PrimalDualAttention:
     """
-    The support vector expansion of a primal layer (Theorem 1), as a layer to train.
-
-    Args:
-        primal: the three choices.
-        config: width, heads and everything else; its own three choices are replaced.
-
-    Raises:
-        ValueError: when the choices make no sense together.
+    The support vector expansion of a primal layer (Theorem 1), as a layer to train. `config` is of width, heads and
+    everything else; its own three choices are replaced.
     """
     config = PrimalDualConfig() if config is None else copy.deepcopy(config)
     for name, value in primal.fields().items():
@@ -68,11 +59,9 @@ def _register(transform: type[nn.Module]) -> str:
 
         module = Path(getattr(__main__, "__file__", "notebook.py")).stem
     name = f"{module}.{transform.__name__}"
-    if transform in TRANSFORMS.values():
-        return next(known for known, value in TRANSFORMS.items() if value is transform)
+    for known, value in TRANSFORMS.items():
+        if value is transform:
+            return known
     if EXTENSIONS.setdefault(name, transform) is not transform:
         raise ValueError(f"`transforms` has another class named {name!r} already; rename the class or its file.")
     return name
-
-
-__all__ = ["PrimalLayer", "derive_attention"]

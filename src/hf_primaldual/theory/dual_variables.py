@@ -9,7 +9,7 @@ from torch import nn
 
 from ..modeling.kernels_primal_dual import feature_map
 from .feature_maps import Kernel, feature_map_kernel, log_kernel
-from .layers import attention_layers, evaluating
+from .layers import attention_layers, evaluating, mask_of
 from .regression import log_squared_weight_norm
 
 
@@ -24,10 +24,8 @@ class DualVariables:
     Attributes:
         layer (`int`): place among the model's attention layers.
         kernel (`str`): `"softmax"` or `"linear"`.
-        queries (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): T(q), zero at padded tokens.
-        query_mask (`torch.BoolTensor` of shape `(batch, tokens)`): true for real tokens.
-        keys (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`): T(k).
-        values (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`): v.
+        queries, query_mask: T(q) `(batch, heads, tokens, head_dim)`, zero where `(batch, tokens)` is false: padding.
+        keys, values (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`): T(k) and v.
         mask (`torch.BoolTensor` of shape `(batch, heads, keys)`): true for the keys that the head was fitted on.
         log_normalizers (`torch.Tensor` of shape `(batch, heads, keys)`): log h(k_j), -inf where masked.
         log_squared_weight_norms (`torch.Tensor` of shape `(batch, heads)`): log ||W||_F^2.
@@ -78,9 +76,6 @@ class DualVariables:
 
         Training a model does not solve its regressions with a tube, so no coefficient is exactly zero and the
         tolerance decides.
-
-        Raises:
-            ValueError: when `tolerance` is not at least 0 and below 1.
         """
         if not 0 <= tolerance < 1:
             raise ValueError(f"`tolerance` must be at least 0 and below 1, got {tolerance}.")
@@ -92,8 +87,7 @@ def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[D
     The dual variables of a model's attention layers on given inputs: alpha_j - alpha~_j = v_j h(k_j) with
     h(k_j) = sum_l K(T(k_j), T(k_l)) over the keys that the head was fitted on (paper, section 2, Theorem 1).
 
-    The model runs once, in evaluation mode and in its own precision; what follows is float64. Memory is that of one
-    head's N x N kernel matrix.
+    The model runs once, in evaluation mode and in its own precision; what follows is float64.
 
     Args:
         model (`nn.Module`): a model with layers of `PrimalDualAttention`.
@@ -101,11 +95,7 @@ def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[D
         layer (`int`, *optional*): which attention layer, counted from 0; by default all of them.
 
     Returns:
-        One `DualVariables` for each layer asked for.
-
-    Raises:
-        ValueError: when the model has no such layer, its kernel is not known, or its training set is sparse: there
-            each query has a regression of its own.
+        One `DualVariables` for each layer asked for. Sparse layers, where each query has a regression, are refused.
     """
     attentions = attention_layers(model)
     if layer is not None and not 0 <= layer < len(attentions):
@@ -140,7 +130,7 @@ def _recording(attentions: Iterable[nn.Module], hooks: list):
     token_masks = {}
 
     def note_mask(attention, args, kwargs):
-        token_masks[attention] = args[1] if len(args) > 1 else kwargs.get("attention_mask")
+        token_masks[attention] = mask_of(args, kwargs)
 
     def note_call(attention, query, key, value, mask, **kwargs):
         calls[attention].append((query, key, value, mask, token_masks[attention]))

@@ -31,9 +31,6 @@ class ExponentialFeatureMap:
     Args:
         dim (`int`): D, the width of the inputs.
         degree (`int`): M, the highest |n| that is kept.
-
-    Raises:
-        ValueError: when an argument is too small, or the features are more than a million.
     """
 
     def __init__(self, dim: int, degree: int):
@@ -69,7 +66,8 @@ class ExponentialFeatureMap:
         comes on top.
         """
         z = log_kernel("softmax", as_matrix("x", x, columns=self.dim), as_matrix("y", y, columns=self.dim))
-        return z.abs() ** (self.degree + 1) / math.factorial(self.degree + 1) * z.clamp(min=0).exp()
+        order = self.degree + 1
+        return (order * z.abs().log() - math.lgamma(order + 1) + z.clamp(min=0)).exp()
 
 
 def elu_feature_map(x: torch.Tensor) -> torch.Tensor:
@@ -91,11 +89,8 @@ def feature_map_kernel(feature_map: Callable[[torch.Tensor], torch.Tensor]) -> K
 def log_kernel(kernel: Kernel, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """
     log K(x_i, y_j) of shape `(N, M)`, -inf where the kernel is zero, for x `(N, D)` and y `(M, D)`; in this space the
-    large logits of a trained layer do not overflow.
-
-    Raises:
-        ValueError: For another name than `"softmax"` (exp(x . y / sqrt(D))) and `"linear"` (that of elu(x) + 1), or a
-            function that goes negative, is not finite or returns another shape.
+    large logits of a trained layer do not overflow. `"softmax"` is exp(x . y / sqrt(D)), `"linear"` that of
+    `elu_feature_map`.
     """
     if kernel == "softmax":
         return x @ y.T / x.shape[-1] ** 0.5

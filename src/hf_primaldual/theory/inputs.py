@@ -4,13 +4,7 @@ import torch
 
 
 def as_matrix(name: str, values, rows: int | None = None, columns: int | None = None) -> torch.Tensor:
-    """
-    An array or tensor as a float64 matrix on the CPU.
-
-    Raises:
-        ValueError: when it has no rows or columns, other numbers of them than asked for, or a value that is not
-            finite.
-    """
+    """An array or tensor as a finite float64 matrix on the CPU, with the `rows` and `columns` asked for."""
     matrix = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     shape = tuple(matrix.shape)
     wanted = f"({rows or 'rows'}, {columns or 'columns'})"

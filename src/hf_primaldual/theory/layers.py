@@ -8,12 +8,7 @@ from torch import nn
 
 
 def attention_layers(model: nn.Module) -> list[nn.Module]:
-    """
-    The layers of `PrimalDualAttention` of a model, in its order.
-
-    Raises:
-        ValueError: The model has none.
-    """
+    """The layers of `PrimalDualAttention` of a model, in its order; a `ValueError` where it has none."""
     # By name: a checkpoint loaded with `trust_remote_code` brings its own class.
     layers = [module for module in model.modules() if type(module).__name__ == "PrimalDualAttention"]
     if not layers:
@@ -35,3 +30,8 @@ def evaluating(model: nn.Module) -> Iterator[list]:
             hook.remove()
         for module, mode in training.items():
             module.training = mode
+
+
+def mask_of(args: tuple, kwargs: dict) -> torch.Tensor | None:
+    """The `attention_mask` that a hook sees an attention layer called with."""
+    return args[1] if len(args) > 1 else kwargs.get("attention_mask")

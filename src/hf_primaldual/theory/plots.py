@@ -21,10 +21,6 @@ def plot_dual_variables(result: DualVariables | list[DualVariables], path: str |
 
     Returns:
         The `matplotlib.figure.Figure`. It draws without a display, and is no part of pyplot.
-
-    Raises:
-        ImportError: When matplotlib is not installed.
-        ValueError: When there is nothing to draw, or no such row.
     """
     try:
         from matplotlib.colors import LogNorm

@@ -50,14 +50,13 @@ a small gap says little of the values where K is ill-conditioned or a coefficien
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from .feature_maps import Kernel, log_kernel
 from .inputs import as_matrix, check_range
-from .solvers import SOLVERS, DualProblem
+from .solver import DualProblem
 
 # From the keys (N, D) to the map T, which then takes keys and queries alike.
 Transform = Callable[[torch.Tensor], Callable[[torch.Tensor], torch.Tensor]]
@@ -73,13 +72,6 @@ def batch_normalization(beta: float = 1.0, scaling: bool = True, eps: float = 1e
         return lambda x: (x - beta * mean) / deviation
 
     return from_keys
-
-
-class ConverseTargets(NamedTuple):
-    """Targets `(N, outputs)` and the least C with which given values solve their regression."""
-
-    targets: torch.Tensor
-    least_C: float
 
 
 def support_vector_expansion(
@@ -98,9 +90,6 @@ def support_vector_expansion(
 
     Returns:
         Tensor of shape `(queries, outputs)`, float64.
-
-    Raises:
-        ValueError: When shapes do not fit, a value is not finite, or a query has no key with a positive kernel.
     """
     keys = as_matrix("keys", keys)
     queries = as_matrix("queries", queries, columns=keys.shape[1])
@@ -123,10 +112,10 @@ def support_vector_expansion(
 
 def values_to_targets(
     keys, values, kernel: Kernel = "softmax", epsilon: float = 0.0, transform: Transform | None = None
-) -> ConverseTargets:
+) -> tuple[torch.Tensor, float]:
     """
-    The converse of Theorem 1: y = (attention of the keys on themselves applied to V) + epsilon sign(V), and the least
-    C = max |h(k_j) v_j(d)|, make V the solution of the regression. Derivation in this module's docstring.
+    The converse of Theorem 1: the targets y = (attention of the keys on themselves applied to V) + epsilon sign(V)
+    and the least C = max |h(k_j) v_j(d)| that make V the solution of the regression (see the top of this file).
 
     Arguments are those of `support_vector_expansion`; `epsilon`, half the width of the tube, may not be negative.
     """
@@ -136,7 +125,7 @@ def values_to_targets(
     targets = support_vector_expansion(keys, keys, values, kernel, transform) + epsilon * values.sign()
     points = _fitted(transform, keys)(keys)
     normalizers = log_kernel(kernel, points, points).logsumexp(dim=1).exp()
-    return ConverseTargets(targets, (normalizers.unsqueeze(1) * values).abs().max().item())
+    return targets, (normalizers.unsqueeze(1) * values).abs().max().item()
 
 
 def log_squared_weight_norm(log_gram: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
@@ -153,17 +142,9 @@ def log_squared_weight_norm(log_gram: torch.Tensor, values: torch.Tensor) -> tor
 @dataclass(frozen=True, eq=False)
 class RegressionSolution:
     """
-    A solved regression on N keys.
-
-    Attributes:
-        coefficients (`torch.Tensor` of shape `(N, outputs)`): alpha - alpha~.
-        values (`torch.Tensor` of shape `(N, outputs)`): v_j = (alpha_j - alpha~_j) / h(k_j).
-        log_normalizers (`torch.Tensor` of shape `(N,)`): log h(k_j).
-        primal_value, dual_value (`float`): of the objectives, summed over the outputs.
-        relative_gap (`float`): the largest (primal - dual) / primal of an output.
-        iterations (`int`): of the solver.
-        keys, targets (`torch.Tensor` of shape `(N, D)` and `(N, outputs)`): what was fitted.
-        regression (`PrimalDualRegression`): how.
+    A solved regression on N keys: `coefficients` alpha - alpha~ and `values` v_j = (alpha_j - alpha~_j) / h(k_j) of
+    shape `(N, outputs)`, `log_normalizers` log h(k_j), values of the objectives, summed over the outputs, the largest
+    `relative_gap` (primal - dual) / primal of an output, and what was fitted how.
     """
 
     coefficients: torch.Tensor
@@ -223,19 +204,14 @@ class PrimalDualRegression:
         C (`float`): price of leaving the tube.
         epsilon (`float`): half the width of the tube.
         transform (*optional*): T, as `batch_normalization()` returns it: from the keys to a map of keys and queries.
-        solver (`str`): `"scipy"` for L-BFGS-B, or `"coordinate_descent"`.
         tolerance (`float`): largest relative duality gap of an output.
-        max_iterations (`int`): of L-BFGS-B for each output, or sweeps of coordinate descent.
-
-    Raises:
-        ValueError: when an argument is out of range.
+        max_iterations (`int`): of L-BFGS-B for each output.
     """
 
     kernel: Kernel = "softmax"
     C: float = 1.0
     epsilon: float = 0.1
     transform: Transform | None = None
-    solver: str = "scipy"
     tolerance: float = 1e-10
     max_iterations: int = 10_000
 
@@ -244,19 +220,11 @@ class PrimalDualRegression:
         check_range("epsilon", self.epsilon, least=0, allowed=True)
         check_range("tolerance", self.tolerance, least=0, allowed=False)
         check_range("max_iterations", self.max_iterations, least=1, allowed=True)
-        if self.solver not in SOLVERS:
-            raise ValueError(f"`solver` must be one of {', '.join(SOLVERS)}, got {self.solver!r}.")
 
     def fit(self, keys, targets) -> RegressionSolution:
         """
-        Solves the dual.
-
-        Args:
-            keys (array of shape `(N, D)`), targets (array of shape `(N, outputs)`).
-
-        Raises:
-            ConvergenceError: when the duality gap stays above `tolerance`; it names the gap and the iterations.
-            ValueError: when shapes do not fit, a value is not finite, or the kernel of a key with itself is zero.
+        Solves the dual for keys of shape `(N, D)` and targets of shape `(N, outputs)`; a `ConvergenceError` names the
+        duality gap where it stays above `tolerance`.
         """
         keys = as_matrix("keys", keys).detach()
         targets = as_matrix("targets", targets, rows=len(keys)).detach()
@@ -277,7 +245,7 @@ class PrimalDualRegression:
             C=self.C,
             epsilon=self.epsilon,
         )
-        u, iterations, relative_gap = SOLVERS[self.solver](problem, self.tolerance, self.max_iterations)
+        u, iterations, relative_gap = problem.solve(self.tolerance, self.max_iterations)
         primal, dual = (float(value.sum()) for value in problem.primal_and_dual(u))
         # Both from u = s a and s = sqrt(K) / h, so that neither is lost where h is large.
         u = torch.from_numpy(np.ascontiguousarray(u))
