@@ -181,7 +181,7 @@ def fold_batch_norm(
     if variance is None:
         return (query - beta * mean).to(query.dtype), key
     factor = of_queries = (variance + eps) ** (-float(scaling) / 2)
-    if is_long(key):
+    if is_long(query):
         # Only the product of both sides matters. What a constant moves from one side to the other has no gradient, so
         # that the queries need not be kept for that of the factor: it comes through the keys alone.
         of_queries = factor.detach()
