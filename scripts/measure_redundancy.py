@@ -19,15 +19,15 @@ from torch.utils.data import DataLoader
 from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.measure import head_redundancy, mean_redundancy, save_results
 from hf_primaldual.measure.plots import plot_redundancy, write_pictures
-from hf_primaldual.training.arguments import (
+from hf_primaldual.training.comparison import train_run
+from hf_primaldual.training.runs import claim_output_folder
+from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.time_series import (
     SeriesDataArguments,
     SeriesModelArguments,
     SeriesTrainingArguments,
-    parse_arguments,
+    series_task,
 )
-from hf_primaldual.training.comparison import train_run
-from hf_primaldual.training.runs import claim_output_folder
-from hf_primaldual.training.time_series import series_task
 
 BATCH = 16
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from sources import IMAGE_SOURCES
 
-from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.images import (
     ImageDataArguments,
@@ -20,6 +19,7 @@ from hf_primaldual.training.images import (
     ImageTrainingArguments,
     image_task,
 )
+from hf_primaldual.training.settings import parse_arguments
 
 
 def main(argv: list[str] | None = None) -> Path:

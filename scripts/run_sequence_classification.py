@@ -13,8 +13,8 @@ from pathlib import Path
 
 from sources import TEXT_SOURCES
 
-from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
 
 

@@ -10,14 +10,14 @@ self-contained checkpoint of the best with its results and its card.
 import sys
 from pathlib import Path
 
-from hf_primaldual.training.arguments import (
+from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.time_series import (
     SeriesDataArguments,
     SeriesModelArguments,
     SeriesTrainingArguments,
-    parse_arguments,
+    series_task,
 )
-from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.time_series import series_task
 
 
 def main(argv: list[str] | None = None) -> Path:

@@ -27,8 +27,8 @@ from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.measure import environment
-from hf_primaldual.training.arguments import parse_arguments
 from hf_primaldual.training.runs import command_line, compare, summarize
+from hf_primaldual.training.settings import parse_arguments
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conversion.md"
 ARM_NAMES = {

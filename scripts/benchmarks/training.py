@@ -26,23 +26,23 @@ from sources import IMAGE_SOURCES, TEXT_SOURCES
 from transformers import HfArgumentParser, PreTrainedConfig, TrainerCallback
 
 from hf_primaldual.measure import save_results
-from hf_primaldual.training.arguments import (
-    ComparisonArguments,
-    SeriesDataArguments,
-    SeriesModelArguments,
-    SeriesTrainingArguments,
-    parse_arguments,
-)
-from hf_primaldual.training.comparison import build_trainer
+from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.images import (
     ImageDataArguments,
     ImageModelArguments,
     ImageTrainingArguments,
     image_task,
 )
+from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.task import Task
 from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
-from hf_primaldual.training.time_series import series_task
+from hf_primaldual.training.time_series import (
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    series_task,
+)
+from hf_primaldual.training.trainer import build_trainer
 
 ROOT = Path(__file__).parents[2]
 # Steps that are not counted: memory is being allocated, and DDP sorts its buckets.

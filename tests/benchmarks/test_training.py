@@ -6,8 +6,12 @@ import time
 import pytest
 from training import WARMUP, measure_training
 
-from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
-from hf_primaldual.training.time_series import series_task
+from hf_primaldual.training.time_series import (
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    series_task,
+)
 
 WAIT = 0.02
 

@@ -15,12 +15,6 @@ from sklearn.datasets import load_digits
 from transformers import pipeline
 from transformers.image_utils import load_image
 
-from hf_primaldual.training.arguments import (
-    SeriesDataArguments,
-    SeriesModelArguments,
-    SeriesTrainingArguments,
-    parse_arguments,
-)
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.images import (
     ImageDataArguments,
@@ -28,8 +22,15 @@ from hf_primaldual.training.images import (
     ImageTrainingArguments,
     image_task,
 )
+from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, text_task
-from hf_primaldual.training.time_series import prepare_series, series_task
+from hf_primaldual.training.time_series import (
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    prepare_series,
+    series_task,
+)
 
 SERIES = (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments)
 

@@ -21,16 +21,16 @@ from hf_primaldual.hub.checks import check, check_arrived, check_file, check_loa
 from hf_primaldual.hub.publish import publish, stage
 from hf_primaldual.hub.results import TASKS, load_results, save_results
 from hf_primaldual.modeling.annealing_primal_dual import ARRIVED, Annealing
-from hf_primaldual.training.arguments import (
+from hf_primaldual.training.comparison import run_comparison
+from hf_primaldual.training.runs import claim_output_folder
+from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
+from hf_primaldual.training.time_series import (
     SeriesDataArguments,
     SeriesModelArguments,
     SeriesTrainingArguments,
-    parse_arguments,
+    series_task,
 )
-from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.runs import claim_output_folder
-from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
-from hf_primaldual.training.time_series import series_task
 from tests.hub.checkpoints import checkpoint, contents, published, ready_checkpoint
 from tests.hub.loopback.client import Client
 from tests.hub.loopback.server import LoopbackHub

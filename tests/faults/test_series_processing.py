@@ -7,8 +7,7 @@ from transformers import DataCollatorWithPadding, Trainer, TrainingArguments
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor as FeatureExtractor
 from hf_primaldual import TimeSeriesClassificationPipeline
-from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments
-from hf_primaldual.training.time_series import series_task
+from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, series_task
 from tests.modeling.series import CHANNELS, small_model
 
 rng = np.random.default_rng(0)

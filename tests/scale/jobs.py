@@ -1,7 +1,6 @@
 """What one process and two processes both do on real series, so that what they find can be compared."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +8,10 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import set_seed
 
-from hf_primaldual.training.arguments import ComparisonArguments, SeriesDataArguments, SeriesModelArguments
-from hf_primaldual.training.metrics import compute_accuracy_and_loss
+from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.task import EXAMPLE_ID
-from hf_primaldual.training.time_series import SeriesTask, series_task
-from hf_primaldual.training.trainer import ComparisonTrainer
+from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTask, series_task
+from hf_primaldual.training.trainer import ComparisonTrainer, compute_accuracy_and_loss
 
 # Odd, so that neither the batch of a process nor the set is a round number.
 BATCH_OF_ONE, BATCH_OF_EACH = 10, 5
@@ -41,16 +39,11 @@ def make_model(task: SeriesTask, fields: dict[str, Any]):
     return task.model_class(task.config(**fields))
 
 
-@dataclass
-class Unlabelled:
-    """A collator that takes the label of every third series away."""
-
-    collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = self.collate(examples)
-        unlabelled = torch.tensor([int(example[EXAMPLE_ID]) % 3 == 0 for example in examples])
-        return {**batch, "labels": batch["labels"].masked_fill(unlabelled, -100)}
+def partly_labelled(collate, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch without the label of every third series."""
+    batch = collate(examples)
+    unlabelled = torch.tensor([int(example[EXAMPLE_ID]) % 3 == 0 for example in examples])
+    return {**batch, "labels": batch["labels"].masked_fill(unlabelled, -100)}
 
 
 class RecordingTrainer(ComparisonTrainer):
@@ -84,28 +77,17 @@ def make_trainer(
     task: SeriesTask, model, folder: Path, batch: int, train=None, unlabelled: bool = False, **arguments
 ) -> RecordingTrainer:
     """A trainer of plain SGD on a CPU: Adam would blow the rounding of gradients near zero up to whole steps."""
-    settings = {
-        "max_steps": 3,
-        "use_cpu": True,
-        "per_device_train_batch_size": batch,
-        "per_device_eval_batch_size": batch,
-        "optim": "sgd",
-        "learning_rate": 0.02,
-        "max_grad_norm": 1.0,
-        "logging_strategy": "steps",
-        "logging_steps": 1,
-        "eval_strategy": "no",
-        "save_strategy": "no",
-        "load_best_model_at_end": False,
-        "disable_tqdm": True,
-    }
+    settings = {"max_steps": 3, "use_cpu": True, "optim": "sgd", "learning_rate": 0.02, "max_grad_norm": 1.0}
+    settings |= {"per_device_train_batch_size": batch, "per_device_eval_batch_size": batch, "disable_tqdm": True}
+    settings |= {"logging_strategy": "steps", "logging_steps": 1}
+    settings |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
     return RecordingTrainer(
         model=model,
         args=ComparisonArguments(str(folder), **(settings | arguments)),
         train_dataset=task.splits["train"] if train is None else train,
         eval_dataset=task.splits["test"],
         data_collator=task.collate,
-        train_collate=Unlabelled(task.collate) if unlabelled else None,
+        train_collate=partial(partly_labelled, task.collate) if unlabelled else None,
         processing_class=task.processor,
         compute_metrics=compute_accuracy_and_loss,
     )

@@ -16,7 +16,7 @@ from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
-from hf_primaldual.training.arguments import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
+from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
 
 from .launch import ROOT
 

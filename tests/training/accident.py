@@ -20,20 +20,9 @@ from pathlib import Path
 
 from transformers import Trainer, TrainerState
 
-from hf_primaldual.training.arguments import (
-    SeriesDataArguments,
-    SeriesModelArguments,
-    SeriesTrainingArguments,
-    parse_arguments,
-)
-from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.time_series import series_task
+from tests.scripts import load_script
 
-
-def compare(flags: list[str]) -> Path:
-    """What the script for time series does."""
-    arguments = parse_arguments(SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments, argv=flags)
-    return run_comparison(series_task(*arguments[:2]), *arguments[1:], flags)
+compare = load_script("run_time_series_classification").main
 
 
 def have_accident(kind: str, count: int, flags: list[str], log: Path) -> int:
@@ -51,11 +40,11 @@ def _work(kind: str, count: int, flags: list[str], log: Path) -> None:
     with open(log, "a") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    prepare(kind, count, flags)
+    _prepare(kind, count, flags)
     compare(flags)
 
 
-def prepare(kind: str, count: int, flags: list[str]) -> None:
+def _prepare(kind: str, count: int, flags: list[str]) -> None:
     """Lets the accident happen at its time."""
     counter = itertools.count(1)
 
@@ -95,6 +84,5 @@ def prepare(kind: str, count: int, flags: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    kind, count, *flags = sys.argv[1:]
-    prepare(kind, int(count), flags)
-    compare(flags)
+    _prepare(sys.argv[1], int(sys.argv[2]), sys.argv[3:])
+    compare(sys.argv[3:])

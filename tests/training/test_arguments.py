@@ -2,12 +2,8 @@
 
 import pytest
 
-from hf_primaldual.training.arguments import (
-    SeriesDataArguments,
-    SeriesModelArguments,
-    SeriesTrainingArguments,
-    parse_arguments,
-)
+from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
 
 
 def parsed(*flags):

@@ -5,13 +5,9 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from hf_primaldual.training.augmentation import (
-    Augmentation,
-    AugmentationArguments,
-    RepeatedSampler,
-    random_shift,
-    soft_target_cross_entropy,
-)
+from hf_primaldual.training.augmentation import Augmentation, AugmentationArguments, random_shift
+from hf_primaldual.training.losses import soft_target_cross_entropy
+from hf_primaldual.training.samplers import RepeatedSampler
 
 
 @pytest.fixture(autouse=True)
@@ -121,7 +117,8 @@ def test_the_loss_of_soft_targets_is_that_of_torch_and_counts_as_trainer_does():
 
 @pytest.mark.parametrize("processes", [1, 4])
 def test_repeated_images_are_dealt_to_the_processes(processes):
-    sampler = RepeatedSampler(range(120), repeats=3, batch_size=5, processes=processes, seed=1)
+    clock = torch.zeros(2, dtype=torch.int64)
+    sampler = RepeatedSampler(range(120), repeats=3, batch_size=5, processes=processes, clock=clock)
     order = list(sampler)
     assert len(order) == len(sampler) == 120
     assert np.bincount(np.bincount(order, minlength=120)).tolist() == [80, 0, 0, 40]

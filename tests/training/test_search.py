@@ -6,7 +6,8 @@ import pytest
 import yaml
 from transformers import Trainer
 
-from hf_primaldual.training.arguments import SeriesModelArguments, parse_arguments
+from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.time_series import SeriesModelArguments
 
 from .accident import compare
 

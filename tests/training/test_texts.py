@@ -1,6 +1,7 @@
 """Sequence classification from flags to a checkpoint that loads, on generated expressions and small files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,20 +10,12 @@ import run_sequence_classification as script
 import torch
 from datasets import Dataset
 from sources import TEXT_SOURCES
-from transformers import (
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
-    ByT5Tokenizer,
-    pipeline,
-    set_seed,
-)
+from transformers import AutoModelForSequenceClassification, ByT5Tokenizer, pipeline, set_seed
 
 from hf_primaldual import PrimalDualTextForDocumentMatching
-from hf_primaldual.data import LISTOPS_LITE, load_listops
 from hf_primaldual.data.files import digest
-from hf_primaldual.training.arguments import parse_arguments
-from hf_primaldual.training.comparison import build_trainer
 from hf_primaldual.training.samplers import LengthSampler
+from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.text_sources import listops_tokenizer
 from hf_primaldual.training.texts import (
     TextDataArguments,
@@ -31,6 +24,7 @@ from hf_primaldual.training.texts import (
     TextTrainingArguments,
     text_task,
 )
+from hf_primaldual.training.trainer import build_trainer
 
 CONFIGS = Path(script.__file__).parent / "configs"
 RECIPES = [*sorted(CONFIGS.glob("lra_*.yaml")), CONFIGS / "listops_lite.yaml", CONFIGS / "newsgroups_1024.yaml"]
@@ -55,26 +49,6 @@ def prepare(args: TextTrainingArguments | None = None, **data) -> TextTask:
 
 def flags(**settings) -> list[str]:
     return [flag for name, value in settings.items() for flag in (f"--{name}", str(value))]
-
-
-def test_a_checkpoint_of_listops_reads_expressions(tmp_path):
-    sizes = flags(train_size=120, validation_size=40, test_size=40)
-    folder = script.main(["--task", "listops-lite", *sizes, *QUICK, *SMALL, "--output_dir", str(tmp_path / "out")])
-    results = json.loads((folder / "results.json").read_text())
-    assert results["task"] == "text-classification"
-    assert [results["dataset"][name] for name in ("train", "validation", "test")] == [120, 40, 40]
-    splits = load_listops(LISTOPS_LITE, (120, 40, 40))
-    test, most_frequent = splits["test"], np.bincount(splits["train"]["labels"]).argmax()
-    assert results["dataset"]["majority_share"] == np.mean(np.array(test["labels"]) == most_frequent)
-
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert tokenizer("[MAX 4 3 ]")["input_ids"] == [2, 10, 9, 5]
-    with pytest.raises(Exception, match="WordLevel error"):
-        tokenizer("[MAX 4 12 ]")
-    texts = [" ".join(tokenizer.convert_ids_to_tokens(row)) for row in test["input_ids"]]
-    found = pipeline("text-classification", model=str(folder))(texts, batch_size=8)
-    accuracy = np.mean([int(found["label"]) == label for found, label in zip(found, test["labels"], strict=True)])
-    assert accuracy == pytest.approx(next(run for run in results["runs"] if run["released"])["test_accuracy"])
 
 
 def test_a_checkpoint_of_pairs_matches_documents(files, tmp_path):
@@ -119,8 +93,7 @@ def test_chosen_newsgroups(tmp_path):
         (tmp_path / f"20newsgroups-{split}.tab").write_text("Category\tText\nd\tstring\nclass\t\n" + content)
     of_folder = {"task": "newsgroups", "data_folder": str(tmp_path)}
     task = prepare(**of_folder, classes=["sci.space", "rec.autos"], validation_share=0.2)
-    assert task.class_names == ["sci.space", "rec.autos"]
-    assert task.sizes == {"train": 16, "validation": 4, "test": 20}
+    assert (task.class_names, task.sizes) == (["sci.space", "rec.autos"], {"train": 16, "validation": 4, "test": 20})
     row = task.splits["test"][0]
     assert (ByT5Tokenizer().decode(row["input_ids"], skip_special_tokens=True), row["labels"]) == ("text number 0", 1)
     with pytest.raises(ValueError, match=r"`classes` must be of rec\.autos, sci\.med, sci\.space, got sci\.x"):
@@ -129,23 +102,32 @@ def test_chosen_newsgroups(tmp_path):
         prepare(**of_folder, classes=["sci.med"])
 
 
-def test_images_are_sequences_of_grey_values():
-    task = prepare(task="pathfinder", train_size=4, validation_size=2, test_size=2)
+@pytest.mark.parametrize(
+    ("task", "vocabulary", "pad_token_id", "classes", "unknown"),
+    [("listops-lite", 16, 0, 10, "[MAX 4 12 ]"), ("pathfinder", 256, None, 2, "0 256")],
+)
+def test_tasks_of_tokens_read_what_a_text_writes(task, vocabulary, pad_token_id, classes, unknown):
+    task = prepare(task=task, train_size=20, validation_size=10, test_size=20)
     config = task.config("softmax")
-    assert (config.vocab_size, config.pad_token_id, config.num_labels) == (256, None, 2)
-    row = task.splits["test"][0]["input_ids"]
-    written = " ".join(map(str, row))
-    assert task.processor(written)["input_ids"] == row.tolist()
-    assert set(task.collate([task.splits["train"][index] for index in range(4)])) == {"input_ids", "labels"}
+    assert (config.vocab_size, config.pad_token_id, config.num_labels) == (vocabulary, pad_token_id, classes)
+    masks = {"attention_mask"} if pad_token_id == 0 else set()
+    assert set(task.collate(list(task.splits["train"]))) == {"input_ids", "labels"} | masks
+    ids = task.splits["test"][0]["input_ids"].tolist()
+    written = " ".join(task.processor.convert_ids_to_tokens(ids))
+    assert task.processor(written)["input_ids"] == ids
+    with pytest.raises(Exception, match="WordLevel error"):
+        task.processor(unknown)
     classify = pipeline("text-classification", model=task.model_class(config), tokenizer=task.processor)
-    assert classify(written)[0]["label"] in ("different", "same")
+    assert classify(written)[0]["label"] in task.class_names
+    most_frequent = np.bincount(task.splits["train"]["labels"]).argmax()
+    assert task.source["majority_share"] == np.mean(task.splits["test"]["labels"] == most_frequent)
 
 
 def test_a_tokenizer_of_ones_own(tmp_path):
     listops_tokenizer().save_pretrained(tmp_path / "tokenizer")
-    (tmp_path / "train.csv").write_text("text,label\n" + '"[MAX 4 3 ]",4\n"[MIN 4 3 ]",3\n' * 10)
-    path = str(tmp_path / "train.csv")
-    task = prepare(train_file=path, test_file=path, tokenizer=str(tmp_path / "tokenizer"))
+    path = tmp_path / "train.csv"
+    path.write_text("text,label\n" + '"[MAX 4 3 ]",4\n"[MIN 4 3 ]",3\n' * 10)
+    task = prepare(train_file=str(path), test_file=str(path), tokenizer=str(tmp_path / "tokenizer"))
     assert task.splits["test"][0]["input_ids"].tolist() == [2, 10, 9, 5]
     assert task.config("softmax").vocab_size == 16
 
@@ -164,16 +146,17 @@ def test_measuring_repeats_examples():
 def test_a_digest_is_that_of_the_content():
     rows = {"text": ["a", "bc"], "input_ids": [[1], [2, 3]], "labels": [0, 1]}
     whole = Dataset.from_dict(rows)
-    assert digest(whole) == digest(Dataset.from_dict(rows))
-    assert digest(whole.select([1, 0])) != digest(whole)
-    for changed in ({"text": ["ab", "c"]}, {"input_ids": [[1, 2], [3]]}, {"labels": [1, 0]}):
-        assert digest(Dataset.from_dict({**rows, **changed})) != digest(whole)
+    changes = ({"text": ["ab", "c"]}, {"input_ids": [[1, 2], [3]]})
+    others = [whole.select([1, 0]), *(Dataset.from_dict({**rows, **changed}) for changed in changes)]
+    digests = {digest(data) for data in (whole, *others)}
+    assert (digest(Dataset.from_dict(rows)), len(digests)) == (digest(whole), 4)
 
 
 def test_batches_of_like_length(tmp_path):
     lengths = np.random.default_rng(0).integers(10, 100, 5003)
+    data = Dataset.from_dict({"length": lengths})
     torch.manual_seed(3)
-    sampler = LengthSampler(lengths, batch=16)
+    sampler = LengthSampler(data, batch=16)
     first = list(sampler)
     assert (list(sampler), sorted(first)) == (first, list(range(5003)))
     batches = lengths[first[:4992]].reshape(-1, 16)
@@ -184,23 +167,21 @@ def test_batches_of_like_length(tmp_path):
     sampler.set_epoch(1)
     assert list(sampler) != first
     torch.manual_seed(4)
-    assert list(LengthSampler(lengths, batch=16)) != first
-
-    args = TextTrainingArguments(str(tmp_path), per_device_train_batch_size=4, gradient_accumulation_steps=2)
-    sizes = {"train_size": 20, "validation_size": 2, "test_size": 2}
-    task = prepare(args, task="listops-lite", **sizes)
-    assert task.train_sampler(task.splits["train"]).batch == 8
-    # Where lengths do not differ, or it is not asked for, the usual order is.
-    assert prepare(args, task="pathfinder", **sizes).train_sampler is None
-    args.group_by_length = False
-    assert prepare(args, task="listops-lite", **sizes).train_sampler is None
+    assert list(LengthSampler(data, batch=16)) != first
 
 
 def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path):
-    # In the second of three epochs of five steps.
+    # In the second of three epochs of five steps, in which batches are of like length.
     every = {"save_strategy": "steps", "save_steps": 7, "eval_strategy": "no", "load_best_model_at_end": False}
-    args = TextTrainingArguments(str(tmp_path), per_device_train_batch_size=4, num_train_epochs=3, **every)
-    task = prepare(args, task="listops-lite", train_size=20, validation_size=10, test_size=10)
+    args = TextTrainingArguments(
+        str(tmp_path), per_device_train_batch_size=2, gradient_accumulation_steps=2, num_train_epochs=3, **every
+    )
+    sizes = {"train_size": 20, "validation_size": 10, "test_size": 10}
+    task = prepare(args, task="listops-lite", **sizes)
+    assert task.train_sampler(task.splits["train"]).batch == 4
+    # Where lengths do not differ, or it is not asked for, the usual order is.
+    assert prepare(args, task="pathfinder", **sizes).train_sampler is None
+    assert prepare(replace(args, group_by_length=False), task="listops-lite", **sizes).train_sampler is None
 
     def train(folder, checkpoint=None):
         set_seed(0)
@@ -222,26 +203,18 @@ def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path)
         ({"task": "retrieval"}, "`data_folder` must name Long Range Arena's `tsv_data`"),
         ({"task": "listops-lite", "tokenizer": "x"}, "`tokenizer` must be left out for listops-lite"),
         ({"task": "listops-lite", "max_tokens": 20}, r"`max_tokens` must be at least \d+, as no example may be cut"),
-        (
-            {"train_file": "x.csv", "validation_file": "x.txt"},
-            r"files must all end in one of \.csv, .*, got \.csv, \.txt",
-        ),
+        ({"train_file": "x.csv", "validation_file": "x.txt"}, r"files must all end in one of .*, got \.csv, \.txt"),
     ],
 )
 def test_settings_that_cannot_be(settings, message):
-    sizes = {"train_size": 40, "validation_size": 20, "test_size": 20}
     with pytest.raises(ValueError, match=message):
-        prepare(**settings, **(sizes if settings.get("task") == "listops-lite" else {}))
+        prepare(**settings, train_size=40, validation_size=20, test_size=20)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_recipes_are_settings_of_the_script(path):
-    data_args, model_args, args = parse_arguments(
-        TextDataArguments, TextModelArguments, TextTrainingArguments, argv=[str(path)]
-    )
+    types = (TextDataArguments, TextModelArguments, TextTrainingArguments)
+    data_args, model_args, args = parse_arguments(*types, argv=[str(path)])
     assert data_args.task
     assert {"softmax", "bn", "bn+sh"} <= set(model_args.names)
-    assert args.seeds == [0, 1, 2, 3, 4]
-    for name in model_args.names:
-        fields = model_args.config_fields(name)
-        assert (fields["hidden_size"], fields["num_attention_heads"]) == (64, 2)
+    assert (args.seeds, model_args.hidden_size, model_args.num_attention_heads) == ([0, 1, 2, 3, 4], 64, 2)

@@ -3,13 +3,16 @@
 import errno
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
+from transformers import EvalPrediction
 
 from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.runs import last_checkpoint
-from hf_primaldual.training.trainer import ComparisonTrainer
+from hf_primaldual.training.trainer import ComparisonTrainer, compute_accuracy_and_loss
 
 
 class Line(nn.Module):
@@ -135,3 +138,15 @@ def test_a_failed_save_leaves_nothing_and_is_called_a_full_disk_only_if_it_is_on
         with pytest.raises(OSError, match=expected):
             line_trainer(tmp_path).train()
         assert list(tmp_path.iterdir()) == []
+
+
+def test_accuracy_and_loss_are_means_over_all_examples():
+    generator = np.random.default_rng(0)
+    logits, labels = generator.normal(size=(57, 4)).astype(np.float32), generator.integers(0, 4, 57)
+    probabilities = np.exp(logits.astype(np.float64))
+    loss = log_loss(labels, probabilities / probabilities.sum(1, keepdims=True), labels=range(4))
+    # Some models have other outputs behind the logits.
+    for predictions in (logits, (logits, np.zeros(1))):
+        found = compute_accuracy_and_loss(EvalPrediction(predictions, labels))
+        expected = {"accuracy": accuracy_score(labels, logits.argmax(1)), "loss": loss}
+        assert found == pytest.approx(expected, rel=1e-5)

@@ -4,33 +4,28 @@ The data side of DeiT's recipe (Touvron et al., 2021), with kornia's operations.
 Everything is drawn from torch's global random state: equal seeds give equal images.
 """
 
-from collections.abc import Iterator, Sized
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from kornia import augmentation as kornia
-from kornia.augmentation.auto import RandAugment
 from torch.nn import functional as F
-from torch.utils.data import Sampler
+from transformers.hf_argparser import HfArg
+
+from .settings import refuse_below_one
 
 
 @dataclass
 class AugmentationArguments:
     """What is done to training images; by default nothing. `imagenet_deit_tiny.yaml` has DeiT's values."""
 
-    crop_scale: list[float] | None = field(
-        default=None, metadata={"help": "Random resized crop of this share of the area, such as 0.08 1."}
-    )
-    random_shift: int = field(default=0, metadata={"help": "Shift by up to so many pixels each way; black comes in."})
-    horizontal_flip: float = field(default=0.0, metadata={"help": "Probability of a flip."})
-    rand_augment: list[int] | None = field(
-        default=None, metadata={"help": "kornia's RandAugment: operations an image, and their strength of 1 to 29."}
-    )
-    random_erasing: float = field(default=0.0, metadata={"help": "Probability of a rectangle of noise."})
-    mixup: float = field(default=0.0, metadata={"help": "Mixup's alpha; 0 for none."})
-    cutmix: float = field(default=0.0, metadata={"help": "CutMix's alpha; 0 for none."})
-    mixup_switch: float = field(default=0.5, metadata={"help": "Share of batches with CutMix, where both are on."})
-    repeated_augmentation: int = field(default=1, metadata={"help": "How often an image is drawn, each time anew."})
+    crop_scale: list[float] | None = HfArg(default=None, help="Crop of this share of the area, such as 0.08 1.")
+    random_shift: int = HfArg(default=0, help="Shift by up to so many pixels each way; black comes in.")
+    horizontal_flip: float = HfArg(default=0.0, help="Probability of a flip.")
+    rand_augment: list[int] | None = HfArg(default=None, help="RandAugment's operations, and strength of 1 to 29.")
+    random_erasing: float = HfArg(default=0.0, help="Probability of a rectangle of noise.")
+    mixup: float = HfArg(default=0.0, help="Mixup's alpha; 0 for none.")
+    cutmix: float = HfArg(default=0.0, help="CutMix's alpha; 0 for none.")
+    mixup_switch: float = HfArg(default=0.5, help="Share of batches with CutMix, where both are on.")
+    repeated_augmentation: int = HfArg(default=1, help="How often an image is drawn, each time anew.")
 
     def __post_init__(self):
         for name in ("horizontal_flip", "random_erasing", "mixup_switch"):
@@ -49,8 +44,7 @@ class AugmentationArguments:
             )
         if self.random_shift < 0:
             raise ValueError(f"`random_shift` must be a number of pixels, at least 0, got {self.random_shift}.")
-        if self.repeated_augmentation < 1:
-            raise ValueError(f"`repeated_augmentation` must be at least 1, got {self.repeated_augmentation}.")
+        refuse_below_one(self, "repeated_augmentation")
 
     @property
     def mixes(self) -> bool:
@@ -60,18 +54,19 @@ class AugmentationArguments:
 
 class Augmentation:
     """
-    What `args` say is done to the images of a training batch.
-
-    Args:
-        args (`AugmentationArguments`): the settings.
-        size (`int`): height and width of the images that the model sees.
-        classes (`int`): number of classes.
-        mean, std (`list[float]`): of each channel; erased rectangles get noise of these moments.
+    What `args` say is done to the images of a training batch: `size` high and wide, of so many `classes`. Erased
+    rectangles get noise of the `mean` and `std` of each channel.
     """
 
     def __init__(self, args: AugmentationArguments, size: int, classes: int, mean: list[float], std: list[float]):
         self.args, self.size, self.classes = args, size, classes
         self._mean, self._std = (torch.tensor(moment)[:, None, None] for moment in (mean, std))
+        if not (args.crop_scale or args.horizontal_flip or args.rand_augment or args.random_erasing):
+            return
+        # Slow to import.
+        from kornia import augmentation as kornia
+        from kornia.augmentation.auto import RandAugment
+
         self._crop = kornia.RandomResizedCrop((size, size), tuple(args.crop_scale or (1, 1)))
         self._flip = kornia.RandomHorizontalFlip(p=args.horizontal_flip)
         self._rand_augment = RandAugment(*args.rand_augment) if args.rand_augment else None
@@ -86,19 +81,14 @@ class Augmentation:
 
     def __call__(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """
-        Args:
-            images (`torch.Tensor` of shape `(batch, channels, size, size)`): values from 0 to 1.
-            labels (`torch.Tensor` of shape `(batch,)`): class indices.
-
-        Returns:
-            `tuple`: Images of the same shape, and the labels, or where images are mixed the probabilities
-            `(batch, classes)`.
+        Images (batch, channels, size, size) of values from 0 to 1, and class indices (batch,), which become
+        probabilities (batch, classes) where images are mixed.
         """
         if self.args.random_shift:
             images = random_shift(images, self.args.random_shift)
         if self.args.horizontal_flip:
             images = self._flip(images)
-        if self._rand_augment:
+        if self.args.rand_augment:
             # One by one: kornia draws the operations once for a batch.
             images = torch.cat([self._rand_augment(image[None]) for image in images]).clamp(0, 1)
         if self.args.random_erasing:
@@ -108,6 +98,8 @@ class Augmentation:
 
     def _mix(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Mixup or CutMix, one share for the batch."""
+        from kornia import augmentation as kornia
+
         args, settings = self.args, {"data_keys": ["input", "class"], "same_on_batch": True}
         cuts = torch.rand(()) < (args.mixup_switch if args.mixup and args.cutmix else float(args.cutmix > 0))
         if cuts:
@@ -132,78 +124,3 @@ def random_shift(images: torch.Tensor, pixels: int) -> torch.Tensor:
     # Indices around the channels put those last.
     shifted = padded[torch.arange(batch)[:, None, None], :, rows[:, :, None], columns[:, None]]
     return shifted.movedim(-1, 1).contiguous()
-
-
-class RepeatedSampler(Sampler[int]):
-    """
-    DeiT's repeated augmentation: in an epoch a third of the images (for 3 `repeats`), each drawn 3 times.
-
-    The copies of an image go to different processes where there are several: among the batches that the processes
-    take at the same time, process p gets the places p, p + processes, ... of the repeated order, as in DeiT. Every
-    process makes the whole order; Accelerate hands out the batches. Order and length depend on the seed and the epoch
-    alone.
-
-    Args:
-        data: the training set.
-        repeats: how often an image is drawn.
-        batch_size: of one process.
-        processes: how many there are.
-        seed: by default torch's initial seed, which `set_seed` sets.
-        clock: (2,), where the seed and the epoch are written for others to see.
-    """
-
-    def __init__(
-        self,
-        data: Sized,
-        repeats: int,
-        batch_size: int = 1,
-        processes: int = 1,
-        seed: int | None = None,
-        clock: torch.Tensor | None = None,
-    ):
-        self.data, self.repeats, self.batch_size, self.processes = data, repeats, batch_size, processes
-        self.seed = (torch.initial_seed() if seed is None else seed) % 2**32
-        self.clock = torch.zeros(2, dtype=torch.int64) if clock is None else clock
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """The next order is that of `epoch`; Trainer calls it."""
-        self.epoch = epoch
-        self.clock.copy_(torch.tensor([self.seed, epoch]))
-
-    def __len__(self) -> int:
-        return len(self.data)
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed + self.epoch)
-        order = torch.randperm(len(self.data), generator=generator).repeat_interleave(self.repeats)[: len(self)]
-        for together in order.split(self.batch_size * self.processes):
-            for process in range(self.processes):
-                yield from together[process :: self.processes].tolist()
-
-
-def soft_target_cross_entropy(
-    outputs, labels: torch.Tensor, num_items_in_batch=None, label_smoothing: float = 0.0
-) -> torch.Tensor:
-    """
-    Trainer's `compute_loss_func` for class indices `(batch,)` and for probabilities `(batch, classes)`.
-
-    Args:
-        outputs: with `logits` of shape `(batch, classes)`.
-        num_items_in_batch: the number of entries of all `labels` of a step, as Trainer counts them, those of a
-            gradient accumulation and of other processes included; by default those at hand.
-        label_smoothing: share of a label that is spread over all classes.
-    """
-    if num_items_in_batch is None:
-        return F.cross_entropy(outputs.logits, labels, label_smoothing=label_smoothing)
-    examples = num_items_in_batch / (labels.shape[1] if labels.ndim == 2 else 1)
-    return F.cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=label_smoothing) / examples
-
-
-__all__ = [
-    "Augmentation",
-    "AugmentationArguments",
-    "RepeatedSampler",
-    "random_shift",
-    "soft_target_cross_entropy",
-]

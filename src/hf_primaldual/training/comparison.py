@@ -52,36 +52,27 @@ def run_comparison(
     Killed in a step or while it saves, it goes on with `args.resume_from_checkpoint`: finished runs are kept, the one
     that was running starts from its last whole checkpoint and ends as if nothing had happened.
 
-    Args:
-        argv: the command's arguments, for the record; by default those of this process.
-
-    Returns:
-        The folder of the checkpoint, in processes but the first the output folder; with `args.search` the file of
-        settings that was found.
-
-    Raises:
-        FileExistsError: when the output folder holds another run.
-        ValueError: when a run is resumed with other settings.
-        FloatingPointError, OSError: see `ComparisonTrainer`.
+    `argv`, the command's arguments, are for the record. Returns the folder of the checkpoint, in processes but the
+    first the output folder; with `args.search` the file of settings that was found.
     """
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     output = Path(args.output_dir)
     configs = {name: task.config(name) for name in model_args.names}
     run_args = {name: replace(args, **model_args.training_fields(name)) for name in configs}
-    settings = _settings(task, model_args, args, configs)
-    command = command_line(argv)
-    _check(task, configs, model_args.baseline, args, {"command": command, **settings})
+    command, settings = command_line(argv), _settings(task, model_args, args, configs)
+    record = {"command": command, **settings}
+    _check(task, configs, args, record)
 
     if args.should_save:
-        _claim(output, {"command": command, **settings}, args)
+        _claim(output, record, args)
         # The bars for files written in no time would only come between those of the runs.
         disable_progress_bar()
     PartialState().wait_for_everyone()
     if args.search:
         return search_settings(task, model_args, args, output)
-    folder = _finished(output) if args.resume_from_checkpoint else None
-    if folder is not None:
+    if args.resume_from_checkpoint and not own_runs(output) and (finished := [*output.glob("*/results.json")]):
+        folder = finished[0].parent
         print(f"nothing is left to do: {folder}")
     else:
         if args.should_save:
@@ -121,13 +112,13 @@ def run_comparison(
     return folder
 
 
-def _check(task: Task, configs: Configs, baseline: str, args: ComparisonArguments, shown: dict[str, Any]) -> None:
+def _check(task: Task, configs: Configs, args: ComparisonArguments, record: dict[str, Any]) -> None:
     """Refuses before the first step what would fail later."""
     with torch.device("meta"):
         for config in configs.values():
             task.model_class(config)
     for tokens in args.efficiency_tokens:
-        task.measured(configs[baseline], tokens)
+        task.measured(next(iter(configs.values())), tokens)
     if args.push_to_hub:
         if "/" not in (args.hub_model_id or ""):
             raise ValueError(f"`push_to_hub` needs `hub_model_id`, an owner/name, got {args.hub_model_id!r}.")
@@ -135,16 +126,20 @@ def _check(task: Task, configs: Configs, baseline: str, args: ComparisonArgument
             raise ValueError(
                 "`push_to_hub` needs `model_license`, such as apache-2.0: a licence is stated, not guessed."
             )
-        shown = without_places({**shown, "data": task.source})
+        shown = without_places({**record, "data": task.source})
         check_text("the card of these settings", json.dumps(shown, ensure_ascii=False))
     if args.results_dir is not None:
-        kept = Path(args.results_dir, f"{task.source['name'].lower()}.json")
+        kept = _kept(task, args)
         picture = kept.with_suffix(".png")
-        other = picture if picture.exists() and not kept.exists() else None
         if kept.exists() and '"schema"' not in kept.read_text(encoding="utf-8"):
-            other = kept
-        if other is not None:
-            raise FileExistsError(f"`results_dir`: {other} is not of results of this package; move it.")
+            raise FileExistsError(f"`results_dir`: {kept} is not of results of this package; move it.")
+        if picture.exists() and not kept.exists():
+            raise FileExistsError(f"`results_dir`: {picture} is not of results of this package; move it.")
+
+
+def _kept(task: Task, args: ComparisonArguments) -> Path:
+    """The copy of the results."""
+    return Path(args.results_dir, f"{task.source['name'].lower()}.json")
 
 
 def _settings(
@@ -196,24 +191,15 @@ def _claim(output: Path, settings: dict[str, Any], args: ComparisonArguments) ->
         )
 
 
-def _finished(output: Path) -> Path | None:
-    """The checkpoint of a comparison that ended."""
-    results = None if own_runs(output) else next(output.glob("*/results.json"), None)
-    return results and results.parent
-
-
 def train_run(
     task: Task, config: PreTrainedConfig, args: ComparisonArguments, seed: int, folder: Path
 ) -> dict[str, Any]:
     """
-    Trains one model, keeps the best epoch on validation, then reads the test set once.
+    Trains one model, keeps the best epoch on validation, then reads the test set once. Returns the run's entry for
+    `results.json`, and its `history` of losses and accuracies.
 
-    Args:
-        folder: of this run: Trainer's checkpoints, and at the end `run.json` and the weights in `model`. A run that it
-            holds already is not trained again.
-
-    Returns:
-        The run's entry for `results.json`, and its `history` of losses and accuracies.
+    `folder` gets Trainer's checkpoints, and at the end `run.json` and the weights in `model`. A run that it holds
+    already is not trained again.
     """
     record = folder / "run.json"
     if record.exists():
@@ -257,10 +243,8 @@ def train_run(
 def _best_epoch(trainer: ComparisonTrainer) -> float:
     """The epoch whose weights the model now has: the best on validation, or the last if none was to be chosen."""
     state = trainer.state
-    evaluations = [entry for entry in state.log_history if f"eval_{trainer.args.metric_for_best_model}" in entry]
-    if state.best_metric is None or not evaluations:
-        return state.epoch
-    return next(entry["epoch"] for entry in evaluations if entry["step"] == state.best_global_step)
+    step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
+    return next((entry["epoch"] for entry in state.log_history if entry["step"] == step), state.epoch)
 
 
 def _history(trainer: ComparisonTrainer) -> list[dict[str, float]]:
@@ -295,15 +279,12 @@ def _write(
         plot_learning_curves(runs, tuple(results["summary"]), curves)
         folder = save_checkpoint(output / results["model_name"], model, task.processor, results, [curves])
     if args.results_dir is not None:
-        kept = Path(args.results_dir)
-        kept.mkdir(parents=True, exist_ok=True)
-        save_results(results, kept / f"{task.source['name'].lower()}.json")
-        shutil.copyfile(folder / _CURVES, kept / f"{task.source['name'].lower()}.png")
+        kept = _kept(task, args)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        save_results(results, kept)
+        shutil.copyfile(folder / _CURVES, kept.with_suffix(".png"))
     clear_runs(output)
     print(format_table(results))
     print(f"\ncheckpoint: {folder}\ncard:       {folder / 'README.md'}, with how to load it")
     print(f"results:    {folder / 'results.json'}")
     return folder
-
-
-__all__ = ["run_comparison", "train_run"]

@@ -1,7 +1,7 @@
 """Images as a task: their settings, their preparation, and the vision transformer that learns them."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,18 @@ import torch
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Pillow
 from transformers import BaseImageProcessor, ViTImageProcessorPil
+from transformers.hf_argparser import HfArg
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
 from hf_primaldual.data import decode_image, load_images
 from hf_primaldual.data.splits import cut_validation, draw
 
-from .arguments import AttentionArguments, ComparisonArguments, refuse_below_one
-from .augmentation import Augmentation, AugmentationArguments, RepeatedSampler, soft_target_cross_entropy
-from .distillation import distillation_loss
+from .arguments import AttentionArguments, ComparisonArguments
+from .augmentation import Augmentation, AugmentationArguments
+from .losses import DistillationLoss, soft_target_cross_entropy
+from .samplers import RepeatedSampler
+from .settings import refuse_below_one
 from .task import EXAMPLE_ID, Task, with_ids
 
 # Up to this many pixels a side, images are decoded once and kept as raw bytes: decoding would take longer than a step.
@@ -32,30 +35,17 @@ _CHANNELS = 3
 class ImageDataArguments(AugmentationArguments):
     """Which images are trained on, and what is done to them."""
 
-    dataset: str = field(
-        default="digits",
-        metadata={"help": "digits, fashion-mnist, a folder of images or of parquet files, or an id of the Hub."},
-    )
-    data_folder: str | None = field(
-        default=None,
-        metadata={"help": "Folder of Fashion-MNIST's files. Default: in Debian's package, see `make data`."},
-    )
-    name: str | None = field(default=None, metadata={"help": "Name in results and card. Default: of the data set."})
-    streaming: bool = field(
-        default=False, metadata={"help": "Read while training, without a cache; needs --max_steps."}
-    )
-    shuffle_buffer: int = field(default=10_000, metadata={"help": "Images among which a stream draws the next."})
-    test_split: str = field(default="test", metadata={"help": "test, or validation as for ImageNet."})
-    image_column: str | None = field(default=None, metadata={"help": "Column of images, if it is not clear."})
-    label_column: str | None = field(default=None, metadata={"help": "Column of classes, if it is not clear."})
-    revision: str | None = field(default=None, metadata={"help": "Revision of a data set of the Hub."})
-    validation_share: float = field(
-        default=0.1,
-        metadata={"help": "Share of the training set, cut out by class, where there is no validation set."},
-    )
-    train_examples: int | None = field(
-        default=None, metadata={"help": "Use so many training images, validation included; drawn once, by class."}
-    )
+    dataset: str = HfArg(default="digits", help="digits, fashion-mnist, a folder of images or parquet, or a Hub id.")
+    data_folder: str | None = HfArg(default=None, help="Folder of Fashion-MNIST's files. Default: see `make data`.")
+    name: str | None = HfArg(default=None, help="Name in results and card. Default: of the data set.")
+    streaming: bool = HfArg(default=False, help="Read while training, without a cache; needs --max_steps.")
+    shuffle_buffer: int = HfArg(default=10_000, help="Images among which a stream draws the next.")
+    test_split: str = HfArg(default="test", help="test, or validation as for ImageNet.")
+    image_column: str | None = HfArg(default=None, help="Column of images, if it is not clear.")
+    label_column: str | None = HfArg(default=None, help="Column of classes, if it is not clear.")
+    revision: str | None = HfArg(default=None, help="Revision of a data set of the Hub.")
+    validation_share: float = HfArg(default=0.1, help="Share of the training set that is cut out by class.")
+    train_examples: int | None = HfArg(default=None, help="Draw so many training images, validation included.")
 
     def __post_init__(self):
         super().__post_init__()
@@ -69,21 +59,19 @@ class ImageDataArguments(AugmentationArguments):
 class ImageModelArguments(AttentionArguments):
     """The vision transformer, by default DeiT-tiny."""
 
-    image_size: int = field(default=224, metadata={"help": "Height and width the images are brought to."})
-    patch_size: int = field(default=16, metadata={"help": "Height and width of a patch."})
-    num_channels: int = field(
-        default=3, metadata={"help": "3: grey images are read as colour, as pipelines of transformers hand them over."}
-    )
-    hidden_size: int = field(default=192, metadata={"help": "Width."})
-    num_hidden_layers: int = field(default=12, metadata={"help": "Layers."})
-    num_attention_heads: int = field(default=3, metadata={"help": "Heads."})
-    intermediate_size: int = field(default=768, metadata={"help": "Width inside the feed-forward blocks."})
-    dropout: float = field(default=0.0, metadata={"help": "Dropout of attention maps and sublayers."})
-    drop_path_rate: float = field(default=0.0, metadata={"help": "Stochastic depth of the last layer."})
-    pooling: str = field(default="cls", metadata={"help": "Input of the classifier, cls or mean."})
-    distillation_token: bool = field(default=False, metadata={"help": "DeiT's second token."})
-    distillation_head: bool = field(default=False, metadata={"help": "A classifier of that token too."})
-    initializer_range: float = field(default=0.02, metadata={"help": "Deviation of the initial weights."})
+    image_size: int = HfArg(default=224, help="Height and width the images are brought to.")
+    patch_size: int = HfArg(default=16, help="Height and width of a patch.")
+    num_channels: int = HfArg(default=3, help="3: grey images are read as colour, as by pipelines of transformers.")
+    hidden_size: int = HfArg(default=192, help="Width.")
+    num_hidden_layers: int = HfArg(default=12, help="Layers.")
+    num_attention_heads: int = HfArg(default=3, help="Heads.")
+    intermediate_size: int = HfArg(default=768, help="Width inside the feed-forward blocks.")
+    dropout: float = HfArg(default=0.0, help="Dropout of attention maps and sublayers.")
+    drop_path_rate: float = HfArg(default=0.0, help="Stochastic depth of the last layer.")
+    pooling: str = HfArg(default="cls", help="Input of the classifier, cls or mean.")
+    distillation_token: bool = HfArg(default=False, help="DeiT's second token.")
+    distillation_head: bool = HfArg(default=False, help="A classifier of that token too.")
+    initializer_range: float = HfArg(default=0.02, help="Deviation of the initial weights.")
 
     def __post_init__(self):
         super().__post_init__()
@@ -99,21 +87,17 @@ class ImageModelArguments(AttentionArguments):
 class ImageTrainingArguments(ComparisonArguments):
     """The optimizer of DeiT; the rest of its recipe is in `imagenet_deit_tiny.yaml`."""
 
-    output_dir: str = field(default="outputs/images", metadata={"help": "Folder of this run and no other."})
-    learning_rate: float = field(default=5e-4, metadata={"help": "Peak learning rate."})
-    weight_decay: float = field(default=0.05, metadata={"help": "AdamW's weight decay."})
-    max_grad_norm: float = field(default=1.0, metadata={"help": "Gradients are clipped to this norm; 0 for not."})
-    per_device_train_batch_size: int = field(default=128, metadata={"help": "Images per step."})
-    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Images per evaluation step."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
-    efficiency_tokens: list[int] = field(
-        default_factory=list,
-        metadata={"help": "Patches, square numbers, at which cost is measured beside the data's."},
+    output_dir: str = HfArg(default="outputs/images", help="Folder of this run and no other.")
+    learning_rate: float = HfArg(default=5e-4, help="Peak learning rate.")
+    weight_decay: float = HfArg(default=0.05, help="AdamW's weight decay.")
+    max_grad_norm: float = HfArg(default=1.0, help="Gradients are clipped to this norm; 0 for not.")
+    per_device_train_batch_size: int = HfArg(default=128, help="Images per step.")
+    per_device_eval_batch_size: int = HfArg(default=256, help="Images per evaluation step.")
+    lr_scheduler_type: str = HfArg(default="cosine", help="Schedule of the learning rate.")
+    efficiency_tokens: list[int] = HfArg(
+        default_factory=list, help="Patches, square numbers, at which cost is measured beside the data's."
     )
-    teacher: str | None = field(
-        default=None,
-        metadata={"help": "A classifier to distil from, a folder or an id of the Hub; into `distillation_head`."},
-    )
+    teacher: str | None = HfArg(default=None, help="Folder or Hub id of a classifier to distil.")
 
 
 @dataclass
@@ -145,7 +129,12 @@ class ImageCollator:
 
     def _batch(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
         labels = torch.tensor([int(example["labels"]) for example in examples])
-        images = self._images(examples)
+        if "pixels" in examples[0]:
+            joined = bytearray(b"".join(example["pixels"] for example in examples))
+            shape = (len(examples), _CHANNELS, self.size, self.size)
+            images = torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
+        else:
+            images = torch.stack([self._image(example["image"]) for example in examples])
         if self.augmentation:
             images, labels = self.augmentation(images, labels)
         mean, std = (
@@ -153,20 +142,11 @@ class ImageCollator:
         )
         return {"pixel_values": (images - mean) / std, "labels": labels}
 
-    def _images(self, examples: list[dict[str, Any]]) -> torch.Tensor:
-        """(batch, 3, size, size), values from 0 to 1."""
-        if "pixels" in examples[0]:
-            joined = bytearray(b"".join(example["pixels"] for example in examples))
-            shape = (len(examples), _CHANNELS, self.size, self.size)
-            return torch.frombuffer(joined, dtype=torch.uint8).view(shape) / 255
-        images, crops = [], self.augmentation is not None and self.augmentation.args.crop_scale is not None
-        for example in examples:
-            image = decode_image(example["image"])
-            if not crops:
-                image = image.resize((self.size, self.size), self.processor.resample)
-            pixels = torch.from_numpy(_channels_first(image)) / 255
-            images.append(self.augmentation.crop(pixels) if crops else pixels)
-        return torch.stack(images)
+    def _image(self, encoded: dict[str, Any]) -> torch.Tensor:
+        """(3, size, size), values from 0 to 1."""
+        if self.augmentation is not None and self.augmentation.args.crop_scale is not None:
+            return self.augmentation.crop(torch.from_numpy(_channels_first(decode_image(encoded))) / 255)
+        return torch.from_numpy(_resized(encoded, self.size, self.processor.resample)) / 255
 
 
 class ImageTask(Task):
@@ -206,18 +186,13 @@ def image_task(
     deviation of the training images; larger ones and streams are decoded in the collator, and normalized by
     ImageNet's.
 
-    Args:
-        sources: more data sets than `SOURCES`, by the names that `--dataset` has for them.
-
-    Raises:
-        FileNotFoundError, ValueError: see `load_images`, `cut_validation`, `draw` and `decode_image`; and for a stream
-            without `max_steps`, or a teacher without a head to teach.
+    `sources` are more data sets than the digits, by the names that `--dataset` has for them.
     """
     if data_args.streaming and args.max_steps <= 0:
         raise ValueError("`streaming` needs `max_steps`: a stream does not tell how many images an epoch has.")
     if args.teacher is not None and not model_args.distillation_head:
         raise ValueError("`teacher` teaches a head of its own: set `distillation_token` and `distillation_head`.")
-    splits, source = _load(data_args, {**SOURCES, **(sources or {})})
+    splits, source = _load(data_args, {"digits": _digits, **(sources or {})})
     if data_args.train_examples is not None:
         official = len(splits["train"])
         splits["train"] = draw(splits["train"], data_args.train_examples)
@@ -257,7 +232,7 @@ def image_task(
         )
     compute_loss, smoothing = None, args.label_smoothing_factor
     if args.teacher is not None:
-        compute_loss = distillation_loss(args.teacher, len(class_names), processor, smoothing)
+        compute_loss = DistillationLoss(args.teacher, len(class_names), processor, smoothing)
     elif data_args.mixes:
         compute_loss = partial(soft_target_cross_entropy, label_smoothing=smoothing)
     settings = {name: getattr(data_args, name) for name in AugmentationArguments.__dataclass_fields__}
@@ -265,7 +240,6 @@ def image_task(
     patches = (size // model_args.patch_size) ** 2
     return ImageTask(
         splits=splits,
-        class_names=class_names,
         source={**source, "channels": _CHANNELS, "image_size": [size, size]},
         processor=processor,
         collate=collate,
@@ -312,27 +286,21 @@ def _digits(args: ImageDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
     return DatasetDict(cut), source
 
 
-SOURCES: dict[str, Loader] = {"digits": _digits}
-
-
 def _packed(split: Dataset, size: int, resample: int) -> Dataset:
     """The split with a column `pixels`, the bytes of (3, size, size), in place of the images."""
     features = Features({"pixels": Value("binary"), "labels": split.features["labels"]})
-    kept = split.select_columns(["image", "labels"])
-    return kept.map(
-        _pixels,
-        fn_kwargs={"size": size, "resample": resample},
-        remove_columns=["image"],
-        features=features,
-        desc="decoding",
-    )
+    arguments = {"size": size, "resample": resample}
+    images = split.select_columns(["image", "labels"])
+    return images.map(_pixels, fn_kwargs=arguments, remove_columns="image", features=features, desc="decoding")
 
 
 def _pixels(row: dict[str, Any], size: int, resample: int) -> dict[str, bytes]:
-    image = decode_image(row["image"])
-    if image.size != (size, size):
-        image = image.resize((size, size), resample)
-    return {"pixels": _channels_first(image).tobytes()}
+    return {"pixels": _resized(row["image"], size, resample).tobytes()}
+
+
+def _resized(encoded: dict[str, Any], size: int, resample: int) -> np.ndarray:
+    """(3, size, size)"""
+    return _channels_first(decode_image(encoded).resize((size, size), resample))
 
 
 def _channels_first(image: Pillow.Image) -> np.ndarray:
@@ -347,14 +315,3 @@ def _moments(train: Dataset) -> tuple[list[float], list[float]]:
     std = pixels.std((0, 2))
     # A channel that is the same everywhere is only centred.
     return pixels.mean((0, 2)).tolist(), np.where(std > 0, std, 1.0).tolist()
-
-
-__all__ = [
-    "SOURCES",
-    "ImageCollator",
-    "ImageDataArguments",
-    "ImageModelArguments",
-    "ImageTask",
-    "ImageTrainingArguments",
-    "image_task",
-]

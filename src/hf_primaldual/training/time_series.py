@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -9,24 +10,60 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Array2D, DatasetDict
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor, PrimalDualTimeSeriesForSequenceClassification
 from hf_primaldual.data import describe_source, load_uea
 from hf_primaldual.data.splits import column_of, cut_validation, problem, with_classes
 
-from .arguments import SeriesDataArguments, SeriesModelArguments
+from .arguments import AttentionArguments, ComparisonArguments
+from .settings import refuse_below_one
 from .task import Task, with_ids
 
 
 @dataclass
-class SeriesCollator:
-    """Standardizes, pads and stacks examples of a `past_values` and a `labels` column into a batch for the model."""
+class SeriesDataArguments:
+    """Which series are trained on."""
 
-    feature_extractor: PrimalDualTimeSeriesFeatureExtractor
+    dataset: str = HfArg(default="JapaneseVowels", help="Name of the task in the UEA archive.")
+    data_folder: str | None = HfArg(default=None, help="Folder of .ts files. Default: in the installed aeon wheel.")
+    validation_share: float = HfArg(default=0.2, help="Share of the training set that is cut out by class.")
+    max_steps_per_series: int | None = HfArg(default=None, help="Positions. Default: those of the longest series.")
+    missing_values: str = HfArg(default="error", help="error, or mean: the channel's training mean.")
 
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = self.feature_extractor([example["past_values"] for example in examples], return_tensors="pt")
-        return {**batch, "labels": torch.tensor([int(example["labels"]) for example in examples])}
+    def __post_init__(self):
+        refuse_below_one(self, "max_steps_per_series")
+        if self.missing_values not in ("error", "mean"):
+            raise ValueError(f"`missing_values` must be error or mean, got {self.missing_values!r}.")
+
+
+@dataclass
+class SeriesModelArguments(AttentionArguments):
+    """The model of a series: its attentions, and the encoder of the paper's smaller UEA set-up."""
+
+    hidden_size: int = HfArg(default=64, help="Width.")
+    num_hidden_layers: int = HfArg(default=3, help="Layers.")
+    num_attention_heads: int = HfArg(default=8, help="Heads.")
+    intermediate_size: int = HfArg(default=256, help="Width inside the feed-forward blocks.")
+    dropout: float = HfArg(default=0.1, help="Dropout of attention maps, sublayers and classifier.")
+    norm_type: str = HfArg(default="batch", help="Norm between sublayers, batch or layer.")
+    norm_position: str = HfArg(default="post", help="Norm after (post) or before (pre) a sublayer.")
+    pooling: str = HfArg(default="flatten", help="Input of the classifier, flatten or mean.")
+    initializer_range: float = HfArg(default=0.02, help="Deviation of the initial weights.")
+
+
+@dataclass
+class SeriesTrainingArguments(ComparisonArguments):
+    """The paper's UEA settings as defaults."""
+
+    output_dir: str = HfArg(default="outputs/time-series", help="Folder of this run and no other.")
+    optimizer: str = HfArg(default="radam", help="radam, the paper's; or trainer, for that of --optim.")
+    learning_rate: float = HfArg(default=1e-3, help="Peak learning rate.")
+    max_grad_norm: float = HfArg(default=4.0, help="Gradients are clipped to this norm.")
+    num_train_epochs: float = HfArg(default=40, help="Epochs of each run.")
+    per_device_train_batch_size: int = HfArg(default=16, help="Series per step.")
+    per_device_eval_batch_size: int = HfArg(default=128, help="Series per evaluation step.")
+    lr_scheduler_type: str = HfArg(default="cosine", help="Schedule of the learning rate.")
 
 
 class SeriesTask(Task):
@@ -47,12 +84,7 @@ class SeriesTask(Task):
 
 
 def series_task(data_args: SeriesDataArguments, model_args: SeriesModelArguments) -> SeriesTask:
-    """
-    The task that the arguments name: its series, and a feature extractor fitted on the training set.
-
-    Raises:
-        ModuleNotFoundError, FileNotFoundError, ValueError: see `load_uea` and `prepare_series`.
-    """
+    """The task that the arguments name: its series, and a feature extractor fitted on the training set."""
     splits = load_uea(data_args.dataset, data_args.data_folder)
     return prepare_series(
         splits,
@@ -75,20 +107,8 @@ def prepare_series(
     where: Mapping[str, str] | None = None,
 ) -> SeriesTask:
     """
-    The task of series that have a test set.
-
-    Args:
-        splits: `train`, `test` and, or else it is cut out of `train`, `validation`, of `past_values`, lists (time,
-            channels), and `labels`, a `ClassLabel`.
-        source: what `results.json` keeps of the data; see `Task`.
-        max_steps_per_series: positions of the model; by default the longest series.
-        validation_share: see `cut_validation`.
-        missing_values: `"error"`, or `"mean"`, the training mean of the channel.
-        where: what errors call a split.
-
-    Raises:
-        ValueError: for series of any split that have no step, other channels, infinite values, or missing ones with
-            `"error"`; and see `with_classes` and `cut_validation`.
+    The task of series: `splits` are `train`, `test` and, or else it is cut out of `train`, `validation`, of
+    `past_values`, lists (time, channels), and `labels`, a `ClassLabel`. `where` is what errors call a split.
     """
     columns = {name: column_of(split, "past_values") for name, split in splits.items()}
     channels = next((len(steps[0]) for steps in columns["train"] if steps.is_valid and len(steps)), 1)
@@ -96,8 +116,8 @@ def prepare_series(
     for name, column in columns.items():
         problems += _problems(column, channels, missing_values, (where or {}).get(name, f"the {name} set"))
     splits = with_classes(splits, where=where, problems=problems)
-    counts = [pc.min_max(pc.list_value_length(column)).as_py() for column in columns.values()]
-    lengths = (min(count["min"] for count in counts), max(count["max"] for count in counts))
+    counts = np.concatenate([pc.list_value_length(column).to_numpy() for column in columns.values()])
+    lengths = (int(counts.min()), int(counts.max()))
     positions = max_steps_per_series or lengths[1]
     if positions < lengths[1]:
         raise ValueError(f"`max_steps_per_series` must be at least {lengths[1]}, the longest series, got {positions}.")
@@ -116,15 +136,19 @@ def prepare_series(
     feature_extractor.fit(example["past_values"] for example in splits["train"])
     return SeriesTask(
         splits=splits,
-        class_names=splits["train"].features["labels"].names,
         source={**source, "channels": channels, "length": list(lengths)},
         processor=feature_extractor,
-        collate=SeriesCollator(feature_extractor),
+        collate=partial(_collate, feature_extractor),
         lengths=lengths,
         model_args=model_args,
         data_fields={"num_channels": channels, "max_position_embeddings": positions},
         settings=settings,
     )
+
+
+def _collate(feature_extractor: PrimalDualTimeSeriesFeatureExtractor, examples: list[dict]) -> dict[str, torch.Tensor]:
+    batch = feature_extractor([example["past_values"] for example in examples], return_tensors="pt")
+    return {**batch, "labels": torch.tensor([int(example["labels"]) for example in examples])}
 
 
 def _with_nans(values: list[list[float | None]]) -> dict[str, np.ndarray]:
@@ -140,15 +164,12 @@ def _problems(column: pa.Array, channels: int, missing_values: str, where: str) 
     # Which series a step and a value are of.
     of_step = np.repeat(np.arange(len(column)), lengths)
     of_value = np.repeat(of_step, widths)
-    total = len(column)
-    problems = problem(where, np.flatnonzero(lengths == 0), total, "series have no step")
-    other = np.unique(of_step[widths != channels])
-    problems += problem(where, other, total, f"series are not of {channels} channels, as the first is")
-    infinite = np.unique(of_value[np.isinf(values)])
-    problems += problem(where, infinite, total, "series have infinite values")
-    missing = np.unique(of_value[np.isnan(values)]) if missing_values == "error" else ()
-    hint = "series have missing values, which `--missing_values mean` makes the training mean,"
-    return problems + problem(where, missing, total, hint)
-
-
-__all__ = ["SeriesCollator", "SeriesTask", "prepare_series", "series_task"]
+    found = {
+        "series have no step": np.flatnonzero(lengths == 0),
+        f"series are not of {channels} channels, as the first is": np.unique(of_step[widths != channels]),
+        "series have infinite values": np.unique(of_value[np.isinf(values)]),
+    }
+    if missing_values == "error":
+        hint = "series have missing values, which `--missing_values mean` makes the training mean,"
+        found[hint] = np.unique(of_value[np.isnan(values)])
+    return [text for what, rows in found.items() for text in problem(where, rows, len(column), what)]

@@ -14,15 +14,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
-from transformers import PreTrainedConfig, PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+from transformers import EvalPrediction, PreTrainedConfig, Trainer, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from .arguments import ComparisonArguments
-from .callbacks import RunProgress
-from .metrics import compute_accuracy_and_loss
 from .task import EXAMPLE_ID, Task
 
-AVERAGE_FILE = "average.safetensors"
+_AVERAGE_FILE = "average.safetensors"
 # A write failed for want of space if less than this is left. A file system keeps some blocks back.
 _FULL = 2**20
 
@@ -53,16 +52,30 @@ def build_trainer(
     )
     trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     if not args.disable_tqdm:
-        trainer.add_callback(RunProgress(f"{config.attention}, seed {seed}"))
+        trainer.add_callback(_RunProgress())
     return trainer
 
 
-class WithIds:
-    """
-    A collator that keeps the `example_id` of each example beside its batch, as a list under `example_ids`.
+def compute_accuracy(prediction: EvalPrediction) -> dict[str, float]:
+    """What Trainer's `compute_metrics` takes: logits (examples, classes), which may have others behind, and labels."""
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    return {"accuracy": float((logits.argmax(-1) == prediction.label_ids).mean())}
 
-    Examples without one, as those of an evaluation, pass as they are.
+
+def compute_accuracy_and_loss(prediction: EvalPrediction) -> dict[str, float]:
     """
+    As `compute_accuracy`, with the mean cross-entropy over all examples as `loss`, in the place of Trainer's.
+
+    Trainer's own is a mean over batches: several processes fill the last ones up with examples that it counts again.
+    """
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    logits, labels = torch.as_tensor(logits), torch.as_tensor(prediction.label_ids)
+    loss = torch.nn.functional.cross_entropy(logits.float(), labels.long()).item()
+    return {**compute_accuracy(prediction), "loss": loss}
+
+
+class _WithIds:
+    """A collator that keeps the `example_id` of each example, where there is one, beside its batch."""
 
     def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]):
         self.collate = collate
@@ -79,10 +92,13 @@ class ComparisonTrainer(Trainer):
     hold what came of it. Its checkpoints count once they have `trainer_state.json`, which is written last.
 
     Args:
-        args: `ComparisonArguments`. With its `ema_decay` an exponential average of the weights is kept, updated after
-            every step; evaluations and what is loaded at the end are its weights. Checkpoints hold both.
-        train_collate: the collator of the training set where it augments; by default the one of all sets.
-        train_sampler: makes the sampler of a training set that is drawn otherwise than once in random order.
+        args (`ComparisonArguments`):
+            With its `ema_decay` an exponential average of the weights is kept, updated after every step; evaluations
+            and what is loaded at the end are its weights. Checkpoints hold both.
+        train_collate (`Callable`):
+            The collator of the training set where it augments; by default the one of all sets.
+        train_sampler (`Callable`):
+            Makes the sampler of a training set that is drawn otherwise than once in random order.
 
     Raises:
         FloatingPointError: from `train`, at a loss that is not finite.
@@ -97,7 +113,7 @@ class ComparisonTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        self._train_collate = WithIds(train_collate or self.data_collator)
+        self._train_collate = _WithIds(train_collate or self.data_collator)
         self._train_sampler = train_sampler
         self._logged_at = 0.0
         self.average = None
@@ -127,13 +143,12 @@ class ComparisonTrainer(Trainer):
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         """One step; see the class for what it raises."""
-        ids = inputs.pop("example_ids", None)
+        ids = inputs.pop("example_ids", "unknown")
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            examples = "unknown ids" if ids is None else f"the ids {ids}"
             raise FloatingPointError(
                 f"the loss is {loss.item()} at step {self.state.global_step + 1} of process "
-                f"{self.args.process_index}, on the training examples of {examples}; look at them, lower "
+                f"{self.args.process_index}, on the training examples with the ids {ids}; look at them, lower "
                 f"`learning_rate`, now {self._get_learning_rate():g}, or `max_grad_norm`, now "
                 f"{self.args.max_grad_norm:g}. The last whole checkpoint is kept in {self.args.output_dir}."
             )
@@ -179,16 +194,16 @@ class ComparisonTrainer(Trainer):
                 f"{folder} and start again with --resume_from_checkpoint",
             ) from error
 
-    def save_model(self, output_dir=None, _internal_call=False) -> None:
-        """Trainer's; a checkpoint holds the averaged weights too."""
-        super().save_model(output_dir, _internal_call)
-        if _internal_call and self.average is not None and self.args.should_save:
-            save_file(self.average.state_dict(), Path(output_dir) / AVERAGE_FILE)
-
     def _save_rng_state(self, output_dir) -> None:
         super()._save_rng_state(output_dir)
         # Each process has written its part before the first writes `trainer_state.json`.
         self.accelerator.wait_for_everyone()
+
+    def save_model(self, output_dir=None, _internal_call=False) -> None:
+        """Trainer's; a checkpoint holds the averaged weights too."""
+        super().save_model(output_dir, _internal_call)
+        if _internal_call and self.average is not None and self.args.should_save:
+            save_file(self.average.state_dict(), Path(output_dir) / _AVERAGE_FILE)
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -200,7 +215,7 @@ class ComparisonTrainer(Trainer):
 
     def _load_average(self, checkpoint: str) -> None:
         if self.average is not None:
-            self.average.load_state_dict(load_file(Path(checkpoint) / AVERAGE_FILE))
+            self.average.load_state_dict(load_file(Path(checkpoint) / _AVERAGE_FILE))
 
     def begin_average(self) -> None:
         """Starts averaging from the weights that the model has."""
@@ -242,4 +257,16 @@ class _UpdateAverage(TrainerCallback):
         self.trainer.average.update_parameters(self.trainer.model)
 
 
-__all__ = ["AVERAGE_FILE", "ComparisonTrainer", "WithIds", "build_trainer"]
+class _RunProgress(ProgressCallback):
+    """One bar for each run, with its name and the last figures at its end, instead of a printed line per epoch."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.training_bar is not None:
+            self.training_bar.set_description(args.run_name)
+            # Of training, of the evaluation after it, and what Trainer adds at the end.
+            figures = {name: value for entry in state.log_history[-3:] for name, value in entry.items()}
+            shown = ("loss", "eval_loss", "eval_accuracy")
+            self.training_bar.set_postfix({name: figures[name] for name in shown if name in figures})
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """Evaluations are short: no bar of their own."""

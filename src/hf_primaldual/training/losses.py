@@ -1,13 +1,29 @@
-"""DeiT's hard distillation: the second head of a vision transformer learns the classes that a teacher sees."""
+"""Losses of images: targets that are probabilities, and DeiT's hard distillation."""
 
 from os import PathLike
 
 import torch
 from torch.nn import functional as F
-from transformers import AutoImageProcessor, AutoModelForImageClassification, BaseImageProcessor, PreTrainedModel
+from transformers import AutoImageProcessor, AutoModelForImageClassification, BaseImageProcessor
 from transformers.modeling_outputs import ImageClassifierOutput
 
-from .augmentation import soft_target_cross_entropy
+
+def soft_target_cross_entropy(
+    outputs, labels: torch.Tensor, num_items_in_batch=None, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """
+    Trainer's `compute_loss_func` for class indices `(batch,)` and for probabilities `(batch, classes)`.
+
+    Args:
+        outputs: with `logits` of shape `(batch, classes)`.
+        num_items_in_batch: the number of entries of all `labels` of a step, as Trainer counts them, those of a
+            gradient accumulation and of other processes included; by default those at hand.
+        label_smoothing: share of a label that is spread over all classes.
+    """
+    if num_items_in_batch is None:
+        return F.cross_entropy(outputs.logits, labels, label_smoothing=label_smoothing)
+    examples = num_items_in_batch / (labels.shape[1] if labels.ndim == 2 else 1)
+    return F.cross_entropy(outputs.logits, labels, reduction="sum", label_smoothing=label_smoothing) / examples
 
 
 class DistillationLoss:
@@ -15,29 +31,24 @@ class DistillationLoss:
     Half the loss of the classes' head on the labels, half that of the distillation head on the teacher's classes.
 
     `ComparisonTrainer` shows it every batch before the model sees it. In evaluation it is the loss of the average of
-    both heads on the labels.
-
-    Args:
-        teacher: a classifier of the same classes, on images of the student's size.
-        teacher_processor, student_processor: their `image_mean` and `image_std` say how to go from one normalization
-            to the other.
-        label_smoothing: share of a label that is spread over all classes.
+    both heads on the labels. The `teacher` is a folder or an id of the Hub, a classifier of images of the student's
+    size; `image_mean` and `image_std` of both processors say how to go from one normalization to the other.
     """
 
     def __init__(
-        self,
-        teacher: PreTrainedModel,
-        teacher_processor: BaseImageProcessor,
-        student_processor: BaseImageProcessor,
-        label_smoothing: float = 0.0,
+        self, teacher: str | PathLike, classes: int, student_processor: BaseImageProcessor, label_smoothing: float
     ):
-        self.teacher = teacher.eval().requires_grad_(False)
-        moments = [
+        self.teacher = AutoModelForImageClassification.from_pretrained(teacher).eval().requires_grad_(False)
+        if self.teacher.config.num_labels != classes:
+            raise ValueError(
+                f"`teacher` must tell the {classes} classes of the data apart, but {teacher} knows "
+                f"{self.teacher.config.num_labels}."
+            )
+        student_mean, student_std, teacher_mean, teacher_std = (
             torch.tensor(moment)[:, None, None]
-            for processor in (student_processor, teacher_processor)
+            for processor in (student_processor, AutoImageProcessor.from_pretrained(teacher))
             for moment in (processor.image_mean, processor.image_std)
-        ]
-        student_mean, student_std, teacher_mean, teacher_std = moments
+        )
         self._scale, self._shift = student_std / teacher_std, (student_mean - teacher_mean) / teacher_std
         self._label_smoothing, self._classes = label_smoothing, None
 
@@ -60,25 +71,3 @@ class DistillationLoss:
         own, other = (ImageClassifierOutput(logits=x) for x in (outputs.cls_logits, outputs.distillation_logits))
         loss = soft_target_cross_entropy(own, labels, num_items_in_batch, self._label_smoothing)
         return (loss + soft_target_cross_entropy(other, taught, num_items_in_batch)) / 2
-
-
-def distillation_loss(
-    teacher: str | PathLike, classes: int, student_processor: BaseImageProcessor, label_smoothing: float = 0.0
-) -> DistillationLoss:
-    """
-    The loss with a teacher of the Hub or of a folder, its image processor beside it.
-
-    Raises:
-        OSError: there is no such model.
-        ValueError: the teacher has another number of classes.
-    """
-    model = AutoModelForImageClassification.from_pretrained(teacher)
-    if model.config.num_labels != classes:
-        raise ValueError(
-            f"`teacher` must tell the {classes} classes of the data apart, but {teacher} knows "
-            f"{model.config.num_labels}."
-        )
-    return DistillationLoss(model, AutoImageProcessor.from_pretrained(teacher), student_processor, label_smoothing)
-
-
-__all__ = ["DistillationLoss", "distillation_loss"]
