@@ -58,9 +58,11 @@ def build(card: Path, output: Path, tolerance: float) -> Path:
 
 
 def command(recorded: str, output: Path) -> list[str]:
-    """The recorded command with this interpreter, which resumes and writes into `output`: the last of a flag counts."""
-    places = ["--output_dir", str(output), "--results_dir", str(output / "kept")]
-    return [sys.executable, *shlex.split(recorded)[1:], *places, "--resume_from_checkpoint", "true", "--overwrite", "false"]
+    """The recorded command with this interpreter, which resumes and writes into `output`."""
+    # The last of a flag counts.
+    own = ["--output_dir", output, "--results_dir", output / "kept"]
+    own += ["--resume_from_checkpoint", "true", "--overwrite", "false"]
+    return [sys.executable, *shlex.split(recorded)[1:], *map(str, own)]
 
 
 def differences(committed: dict[str, Any], built: dict[str, Any], tolerance: float) -> list[str]:

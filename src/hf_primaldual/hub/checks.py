@@ -74,6 +74,8 @@ def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Pa
             hint = f"; {_WRITE_RECORD}" if name == RECORD else ""
             raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has{hint}")
     results, config = load_results(folder / "results.json"), _json(folder / "config.json")
+    if not config.get("auto_map"):
+        raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with")
     found = _check_names(folder, results)
     _check_record(folder, config)
     check_arrived(folder)

@@ -40,7 +40,7 @@ class Repository:
     refs: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self):
-        self.commit("refs/heads/main", {".gitattributes": File(b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n")})
+        self.commit("refs/heads/main", {".gitattributes": File(b"*.safetensors filter=lfs")})
 
     def commit(self, ref: str, files: dict[str, File]) -> str:
         oid = f"{len(self.commits) + 1:040x}"
@@ -57,7 +57,7 @@ class Repository:
 
 def from_xet(store: Path, sha256: str, size: int) -> File | None:
     """
-    A file that was pushed by Xet, whose chunks are put together. That hf_xet takes `local:///folder` as a content store
+    A file that was pushed by Xet, put together of its chunks. That hf_xet takes `local:///folder` as a content store
     is nowhere documented: where this fails with a newer hf_xet, the test Hub needs another store.
     """
     for shard in store.rglob("shards/*.mdb"):
