@@ -83,8 +83,8 @@ def test_an_upload_that_is_interrupted_is_not_seen_and_is_finished_by_running_it
     hub, client, xet = running
     folder, name = tmp_path / "model", "tester/pushed"
     client("upload", folder=write_model(folder, 0), repo_id=name)
-    faults = [Fault("POST", "/commit/", kind) for kind in (503, 403, "cut", "lost")]
-    faults += [Fault("GET", "xet-write-token", 403) if xet else Fault("PUT", "/lfs/", 500)]
+    faults = [Fault("/commit/", kind) for kind in (503, 403, "cut", "lost")]
+    faults += [Fault("xet-write-token", 403) if xet else Fault("PUT /lfs/", 500)]
     for seed, fault in enumerate(faults, 1):
         before, made = hub.content(name), len(hub.repositories[name].commits)
         local = contents(write_model(folder, seed))
@@ -104,9 +104,7 @@ def test_whoever_pushed_meanwhile_is_not_overwritten(running, tmp_path):
     upload = {"folder": write_model(tmp_path / "model", 0), "repo_id": "tester/raced"}
     client("upload", **upload)
     theirs = {"notes.md": File(b"theirs")}
-    hub.faults[:] = [
-        Fault("POST", "/preupload/", lambda: hub.repositories["tester/raced"].commit("refs/heads/main", theirs))
-    ]
+    hub.faults[:] = [Fault("/preupload/", lambda: hub.repositories["tester/raced"].commit("refs/heads/main", theirs))]
     write_model(upload["folder"], 1)
     with pytest.raises(ClientError, match="somebody else pushed to main"):
         client("upload", **upload)
@@ -120,7 +118,7 @@ def test_whoever_pushed_meanwhile_is_not_overwritten(running, tmp_path):
 def test_a_process_that_is_killed_while_it_commits_leaves_all_to_the_next_one(running, tmp_path):
     hub, client, _ = running
     upload = {"folder": write_model(tmp_path / "model", 0), "repo_id": "tester/killed"}
-    hub.faults[:] = [Fault("POST", "/commit/", "hold")]
+    hub.faults[:] = [Fault("/commit/", "hold")]
     with Client(hub.endpoint, tmp_path / "home", xet=False) as killed:
         killed.start("upload", **upload)
         while not hub.faults[0].seen:

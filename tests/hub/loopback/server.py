@@ -36,15 +36,14 @@ class Refused(Exception):
 @dataclass
 class Fault:
     """
-    An accident of the next request whose method and path match.
+    An accident of the next request with that in its method and path.
 
     `kind` is a status, which is the answer; `cut`, the connection is closed after a first piece of the body has come;
     `lost`, once the request has been carried out; `hold`, no answer comes while the client waits; or a function that
     is called first.
     """
 
-    method: str
-    path: str
+    request: str
     kind: int | str | Callable[[], None]
     seen: bool = False
 
@@ -105,8 +104,8 @@ class LoopbackHub:
             ("POST", "/api/validate-yaml", self._validate_yaml),
             ("POST", f"{model}/preupload/{{revision}}", self._preupload),
             ("POST", f"{model}/commit/{{revision}}", self._commit),
-            ("POST", f"{model}/branch/{{branch}}", self._branch),
-            ("POST", f"{model}/tag/{{revision}}", self._tag),
+            ("POST", f"{model}/branch/{{branch}}", self._ref),
+            ("POST", f"{model}/tag/{{revision}}", self._ref),
             ("GET", f"{model}/xet-write-token/{{revision}}", self._xet_token),
             ("GET", f"{model}/xet-read-token/{{revision}}", self._xet_token),
             ("GET", f"{model}/refs", self._refs),
@@ -127,33 +126,34 @@ class LoopbackHub:
         return [Route(path, self._recorded(handler), methods=[method]) for method, path, handler in table]
 
     def _recorded(self, handler):
+        """The handler of a request that is noted, and may meet with a fault."""
+
         async def answer(request: Request) -> Response:
             asked = f"{request.method} {request.url.path}"
             self.requests.append(asked)
-            fault = next(
-                (f for f in self.faults if not f.seen and f.method == request.method and f.path in asked), None
-            )
-            if fault is None:
-                found = await handler(request)
-                return found if isinstance(found, Response) else JSONResponse(found)
-            fault.seen = True
-            if isinstance(fault.kind, int):
+            if not _is_owner(request) and re.search("^(POST|DELETE)(?!.*paths-info)|xet-write", asked):
+                raise Refused(401, None, "you must use a write token to upload to a repository.")
+            waiting = (f for f in self.faults if not f.seen and f.request in asked)
+            if fault := next(waiting, None):
+                fault.seen = True
+            kind = fault and fault.kind
+            if isinstance(kind, int):
                 await request.body()
-                return Response("an injected fault", fault.kind, {"Retry-After": "0"})
-            if fault.kind == "cut":
-                await request.receive()
-            elif fault.kind == "hold":
+                return Response("an injected fault", kind, {"Retry-After": "0"})
+            if kind == "hold":
                 while (await request.receive())["type"] != "http.disconnect":
                     pass
+            if callable(kind):
+                kind()
+            if kind == "cut":
+                await request.receive()
             else:
-                if callable(fault.kind):
-                    fault.kind()
                 found = await handler(request)
-                if fault.kind != "lost":
-                    return JSONResponse(found)
-            # uvicorn's cycle of one request and its answer: nothing of ASGI closes a connection.
-            request.receive.__self__.transport.abort()
-            return Response()
+            if kind in ("cut", "lost"):
+                # uvicorn's cycle of one request and its answer: nothing of ASGI closes a connection.
+                request.receive.__self__.transport.abort()
+                return Response()
+            return found if isinstance(found, Response) else JSONResponse(found)
 
         return answer
 
@@ -161,24 +161,12 @@ class LoopbackHub:
         self.unknown.append(f"{request.method} {request.url.path}")
         return JSONResponse({"error": "the test Hub does not know this request"}, 501)
 
-    # Who asks, and for what.
-
-    def _may_write(self, request: Request) -> bool:
-        header = request.headers.get("authorization")
-        if header not in (None, f"Bearer {TOKEN}"):
-            raise Refused(401, None, "Invalid credentials in Authorization header")
-        return header is not None
-
-    def _writing(self, request: Request) -> None:
-        if not self._may_write(request):
-            raise Refused(401, None, "you must use a write token to upload to a repository.")
-
     def _found(self, request: Request) -> tuple[Repository, str]:
         """The repository that is asked for, and the id of the commit."""
         repository = self.repositories.get("{owner}/{name}".format(**request.path_params))
-        may_write = self._may_write(request)
-        if repository is None or (repository.private and not may_write):
-            raise Refused(404 if may_write else 401, "RepoNotFound", "Repository not found")
+        known = _is_owner(request)
+        if repository is None or (repository.private and not known):
+            raise Refused(404 if known else 401, "RepoNotFound", "Repository not found")
         # For a pull request the client then asks for a token to write with at the revision `None`.
         proposed = request.query_params.get("create_pr") == "1"
         revision = "main" if proposed else unquote(request.path_params.get("revision", "main"))
@@ -193,12 +181,11 @@ class LoopbackHub:
     # Repositories.
 
     async def _list(self, request: Request):
-        wanted, may_read = set(request.query_params.getlist("filter")), self._may_write(request)
+        wanted = set(request.query_params.getlist("filter"))
         seen = [_described(*named, named[1].resolve("main")) for named in self.repositories.items()]
-        return [model for model in seen if wanted <= {*model["tags"]} and (may_read or not model["private"])]
+        return [model for model in seen if wanted <= {*model["tags"]}]
 
     async def _create(self, request: Request):
-        self._writing(request)
         body = await request.json()
         name = f"{body.get('organization') or OWNER}/{body['name']}"
         url = f"{self.endpoint}/{name}"
@@ -208,7 +195,6 @@ class LoopbackHub:
         return {"url": url, "name": name, "id": name}
 
     async def _delete(self, request: Request):
-        self._writing(request)
         body = await request.json()
         self.repositories.pop(f"{body.get('organization') or OWNER}/{body['name']}", None)
         return Response("OK")
@@ -218,26 +204,18 @@ class LoopbackHub:
 
     async def _refs(self, request: Request):
         repository, _ = self._found(request)
-        listed = {"branches": [], "tags": [], "converts": []}
-        for kind, prefix in (("branches", "refs/heads/"), ("tags", "refs/tags/")):
-            for ref, oid in repository.refs.items():
-                if ref.startswith(prefix):
-                    listed[kind].append({"name": ref.removeprefix(prefix), "ref": ref, "targetCommit": oid})
-        return listed
 
-    async def _branch(self, request: Request):
-        self._writing(request)
-        (repository, oid), ref = self._found(request), f"refs/heads/{request.path_params['branch']}"
+        def listed(prefix: str) -> list[dict]:
+            names = {ref.removeprefix(prefix): ref for ref in repository.refs if ref.startswith(prefix)}
+            return [{"name": name, "ref": ref, "targetCommit": repository.refs[ref]} for name, ref in names.items()]
+
+        return {"branches": listed("refs/heads/"), "tags": listed("refs/tags/"), "converts": []}
+
+    async def _ref(self, request: Request):
+        (repository, oid), branch = self._found(request), request.path_params.get("branch")
+        ref = f"refs/heads/{branch}" if branch else f"refs/tags/{(await request.json())['tag']}"
         if ref in repository.refs:
             raise Refused(409, None, f"Reference already exists: {ref}")
-        repository.refs[ref] = oid
-        return Response(status_code=201)
-
-    async def _tag(self, request: Request):
-        self._writing(request)
-        (repository, oid), ref = self._found(request), f"refs/tags/{(await request.json())['tag']}"
-        if ref in repository.refs:
-            raise Refused(409, None, f"Tag already exists: {ref}")
         repository.refs[ref] = oid
         return Response(status_code=201)
 
@@ -247,7 +225,6 @@ class LoopbackHub:
         return {"errors": [], "warnings": []}
 
     async def _preupload(self, request: Request):
-        self._writing(request)
         repository, oid = self._found(request)
         there, answer = repository.commits[oid], []
         for file in (await request.json())["files"]:
@@ -258,15 +235,12 @@ class LoopbackHub:
         return {"files": answer}
 
     async def _xet_token(self, request: Request):
-        if "write" in request.url.path:
-            self._writing(request)
         self._found(request)
         answer = {"casUrl": f"local://{self.folder}", "accessToken": "none", "exp": LATER}
         names = ("X-Xet-Cas-Url", "X-Xet-Access-Token", "X-Xet-Token-Expiration")
         return JSONResponse(answer, headers=dict(zip(names, map(str, answer.values()), strict=True)))
 
     async def _lfs_batch(self, request: Request):
-        self._writing(request)
         objects = []
         for entry in (await request.json())["objects"]:
             actions = {"upload": {"href": f"{self.endpoint}/lfs/{entry['oid']}"}}
@@ -281,7 +255,6 @@ class LoopbackHub:
         return Response()
 
     async def _commit(self, request: Request):
-        self._writing(request)
         lines = [json.loads(line) for line in (await request.body()).splitlines()]
         for value in (line["value"] for line in lines if line["key"] == "lfsFile"):
             if value["oid"] not in self.large:
@@ -354,28 +327,32 @@ class LoopbackHub:
     # Collections.
 
     async def _collection(self, request: Request):
-        self._writing(request)
         body = await request.json()
         slug = f"{body['namespace']}/{re.sub('[^a-z0-9]+', '-', body['title'].lower())}-{0:024x}"
         about = {"slug": slug, "title": body["title"], "owner": {"name": body["namespace"]}, "lastUpdated": DATE}
-        about |= {"private": body["private"], "position": 0, "theme": "green", "upvotes": 0, "description": None}
-        self.collections[slug] = {**about, "items": []}
-        return self.collections[slug]
+        about |= {"private": body["private"], "position": 0, "theme": "green", "upvotes": 0, "items": []}
+        self.collections[slug] = about
+        return about
 
     async def _collected(self, request: Request):
         return self.collections["{owner}/{slug}".format(**request.path_params)]
 
     async def _uncollect(self, request: Request):
-        self._writing(request)
         del self.collections["{owner}/{slug}".format(**request.path_params)]
         return {"success": True}
 
     async def _collect(self, request: Request):
-        self._writing(request)
         collection, body = await self._collected(request), await request.json()
         note = {"text": body["note"], "html": body["note"]}
         collection["items"].append({"_id": f"{0:024x}", **body["item"], "position": 0, "note": note})
         return collection
+
+
+def _is_owner(request: Request) -> bool:
+    header = request.headers.get("authorization")
+    if header not in (None, f"Bearer {TOKEN}"):
+        raise Refused(401, None, "Invalid credentials in Authorization header")
+    return header is not None
 
 
 def _described(name: str, repository: Repository, oid: str) -> dict:
