@@ -92,6 +92,8 @@ def test_an_upload_that_is_interrupted_is_not_seen_and_is_finished_by_running_it
         try:
             client("upload", folder=folder, repo_id=name)
         except ClientError:
+            # By Xet the client itself sends a commit again whose answer was lost, and finds its own in the way.
+            assert not (xet and fault.kind == "lost")
             assert hub.content(name) == (local if fault.kind == "lost" else before), fault
         client("upload", folder=folder, repo_id=name)
         assert fault.seen, fault

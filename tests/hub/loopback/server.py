@@ -143,6 +143,7 @@ class LoopbackHub:
             if kind == "hold":
                 while (await request.receive())["type"] != "http.disconnect":
                     pass
+                return Response()
             if callable(kind):
                 kind()
             if kind == "cut":
