@@ -131,44 +131,26 @@ def test_the_card_says_what_was_measured():
         assert f"training took {words}, all runs of the table together" in render_card(results)
 
 
-@pytest.mark.parametrize(
-    ("entry", "sentence"),
-    [
-        (
-            comparison(0.01, 0.001, 0.002, 0.004),
-            "`bn+sh` beats `softmax` here: it is 1.00 points above it, more than noise explains (adjusted p = 0.004",
-        ),
-        (
-            comparison(-0.01, 0.001, 0.000001, 0.000002),
-            "`bn+sh` loses to `softmax` here: it is 1.00 points below it, more than noise explains (adjusted p < "
-            "0.0001, 2 pairs",
-        ),
-        (
-            comparison(0.01, 0.02, 0.03, 0.06),
-            "`bn+sh` neither beats `softmax` here nor loses to it: it is 1.00 points above it, a difference that "
-            "noise may explain (adjusted p = 0.06, 2 pairs of seeds).",
-        ),
-        (
-            comparison(0.0, 0.01, 1.0, 1.0),
-            "`bn+sh` neither beats `softmax` here nor loses to it: it is level with it (adjusted p = 1, 2",
-        ),
-        (
-            comparison(0.0, 0.0, None, None),
-            "neither beats `softmax` here nor loses to it: it is level with it on each of 2 seeds.",
-        ),
-        (
-            comparison(0.01, 0.0, None, None),
-            "`bn+sh` is 1.00 points above `softmax` here on each of 2 seeds alike: a difference without variance "
-            "cannot be tested",
-        ),
-        (
-            {**comparison(0.01, None, None, None), "pairs": 1},
-            "`bn+sh` is 1.00 points above `softmax` here, on too few seeds to tell",
-        ),
-    ],
-    ids=["better", "worse", "within noise", "no difference", "equal", "the same difference", "one seed"],
-)
-def test_the_verdict_follows_from_the_test(entry, sentence):
+NEITHER = "neither beats `softmax` here nor loses to it: it is"
+ALIKE = "on each of 2 seeds alike: a difference without variance cannot be tested"
+# Difference, its deviation, p and the adjusted p, pairs of seeds; and what the card says after the attention's name.
+VERDICTS = {
+    "better": (0.01, 0.001, 0.002, 0.004, 2, "beats `softmax` here: it is 1.00 points above it, more than noise"),
+    "worse": (-0.01, 0.001, 1e-6, 2e-6, 2, "loses to `softmax` here: it is 1.00 points below it, more than noise"),
+    "p": (0.01, 0.001, 0.002, 0.004, 2, "than noise explains (adjusted p = 0.004, 2 pairs of seeds)."),
+    "small p": (0.01, 0.001, 1e-6, 2e-6, 2, "than noise explains (adjusted p < 0.0001, 2 pairs of seeds)."),
+    "noise": (0.01, 0.02, 0.03, 0.06, 2, f"{NEITHER} 1.00 points above it, a difference that noise may explain (adj"),
+    "no difference": (0.0, 0.01, 1.0, 1.0, 2, f"{NEITHER} level with it (adjusted p = 1, 2"),
+    "equal": (0.0, 0.0, None, None, 2, f"{NEITHER} level with it on each of 2 seeds."),
+    "alike": (0.01, 0.0, None, None, 2, f"is 1.00 points above `softmax` here {ALIKE}"),
+    "one seed": (0.01, None, None, None, 1, "is 1.00 points above `softmax` here, on too few seeds to tell"),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_the_verdict_follows_from_the_test(name):
+    *figures, pairs, sentence = VERDICTS[name]
+    entry = {**comparison(*figures), "pairs": pairs}
     # A table of one attention, which names no other.
     results = table()
     results["attentions"], results["comparisons"]["bn+sh"] = ["bn+sh"], entry
