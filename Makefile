@@ -109,7 +109,7 @@ checkpoints: $(TIMESTAMP) data
 
 ## Other programs that read and write the Hub's protocol, against the test Hub; needs node and npm.
 test-hub: $(TIMESTAMP) .peers/.installed
-	HUB_PEERS=.peers $(BIN)/python -m pytest tests/hub -m hub_peers
+	HUB_PEERS=.peers $(BIN)/python -m pytest tests/hub -m hub_peers --numprocesses auto --dist loadfile
 
 .peers/.installed: Makefile
 	$(PYTHON) -m venv .peers/olah

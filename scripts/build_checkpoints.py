@@ -44,13 +44,7 @@ def main(argv: list[str] | None = None) -> list[Path]:
 
 
 def build(card: Path, output: Path, tolerance: float) -> Path:
-    """
-    One checkpoint, trained as its committed card says.
-
-    Raises:
-        subprocess.CalledProcessError: The training failed.
-        ValueError: It gave other accuracies, or the folder is not fit to be published.
-    """
+    """One checkpoint, trained as its committed card says; `ValueError` where it gave other accuracies."""
     committed = load_results(card / "results.json")
     subprocess.run(command(committed["command"], output), cwd=ROOT, check=True)
     (found,) = (ROOT / output).glob("*/results.json")
@@ -64,15 +58,11 @@ def build(card: Path, output: Path, tolerance: float) -> Path:
 
 
 def command(recorded: str, output: Path) -> list[str]:
-    """The recorded command with this interpreter, which resumes, writes into `output` and nowhere else."""
-    words = shlex.split(recorded)[1:]
-    kept, skip = [], False
-    for word, following in zip(words, [*words[1:], "--"], strict=True):
-        dropped = word in ("--overwrite", "--resume", "--resume_from_checkpoint", "--output_dir", "--results_dir")
-        if not dropped and not skip:
-            kept.append(word)
-        skip = dropped and not following.startswith("--")
-    return [sys.executable, *kept, "--output_dir", str(output), "--resume_from_checkpoint", "true"]
+    """The recorded command with this interpreter, which resumes and writes into `output`."""
+    # The last of a flag counts.
+    own = ["--output_dir", output, "--results_dir", output / "kept"]
+    own += ["--resume_from_checkpoint", "true", "--overwrite", "false"]
+    return [sys.executable, *shlex.split(recorded)[1:], *map(str, own)]
 
 
 def differences(committed: dict[str, Any], built: dict[str, Any], tolerance: float) -> list[str]:

@@ -29,43 +29,44 @@ COLUMNS = ("attention", "test accuracy, %", "difference, points", "p, adjusted",
 
 
 def render(results: Mapping[str, Any]) -> str:
-    """The section of one task: what was trained on, a row for each attention, and the settings that differ."""
+    """The section of one task: what was trained on, a row for each attention, and the command."""
     baseline, data, point = results["baseline"], results["dataset"], results["efficiency"][0]
-    seeds = results["summary"][baseline]["seeds"]
-    chance = f"; the largest class alone {percent(data['majority_share'], None)} %" if "majority_share" in data else ""
-    lines = [
-        f"## {data['name']}",
-        "",
+    chance = f"; the largest class alone {percent(data['majority_share'])} %" if "majority_share" in data else ""
+    about = (
         f"{data['source']}: {data['train']:,} to train on, {data['validation']:,} for validation, {data['test']:,} to "
-        f"test, {data['classes']} classes{chance}; {seeds} seeds. {results['hardware']['processor']}, "
-        f"{results['hardware']['threads']} thread(s), torch {results['versions']['torch']}. "
-        f"[Card](../model_cards/{results['model_name']}/README.md) of the released `{results['attention']}`.",
-        "",
-    ]
-    rows = []
-    for name in (baseline, *results["attentions"]):
-        summary = results["summary"][name]
-        cells = [f"`{name}`", percent(summary["test_accuracy_mean"], summary["test_accuracy_std"])]
-        if name == baseline:
-            cells += ["", "", "", "1", "1"]
-        else:
-            paired, ratios = results["comparisons"][name], point["ratios"][name]
-            p_value = paired["p_value_adjusted"]
-            verdict = "no" if not paired["significant"] else "better" if paired["difference_mean"] > 0 else "worse"
-            cells += [
+        f"test, {data['classes']} classes{chance}; {results['summary'][baseline]['seeds']} seeds. "
+        f"{results['hardware']['processor']}, {results['hardware']['threads']} thread(s), torch "
+        f"{results['versions']['torch']}. [Card](../model_cards/{results['model_name']}/README.md) of the released "
+        f"`{results['attention']}`."
+    )
+    rows = [[f"`{baseline}`", accuracy(results, baseline), "", "", "", "1", "1"]]
+    for name in results["attentions"]:
+        paired, ratios = results["comparisons"][name], point["ratios"][name]
+        p_value, better = paired["p_value_adjusted"], paired["difference_mean"] > 0
+        rows.append(
+            [
+                f"`{name}`",
+                accuracy(results, name),
                 percent(paired["difference_mean"], paired["difference_std"], "+"),
                 "no test" if p_value is None else f"{p_value:.3f}",
-                verdict,
+                ("better" if better else "worse") if paired["significant"] else "no",
                 f"{ratios['flops']:.2f}",
                 f"{ratios['train_step']:.2f}",
             ]
-        rows.append(cells)
-    return "\n".join([*lines, markdown_table(COLUMNS, rows), "", "```bash", results["command"], "```", ""])
+        )
+    command = f"```bash\n{results['command']}\n```\n"
+    return f"## {data['name']}\n\n{about}\n\n{markdown_table(COLUMNS, rows)}\n\n{command}"
 
 
-def percent(mean: float, deviation: float | None, sign: str = "") -> str:
+def percent(mean: float, deviation: float | None = None, sign: str = "") -> str:
     """A mean and its deviation in percent."""
     return f"{100 * mean:{sign}.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
+
+
+def accuracy(results: Mapping[str, Any], name: str) -> str:
+    """Of an attention on the test set."""
+    summary = results["summary"][name]
+    return percent(summary["test_accuracy_mean"], summary["test_accuracy_std"])
 
 
 def document() -> str:
@@ -86,11 +87,8 @@ def summary() -> str:
     names = list(dict.fromkeys(name for results in tables for name in (results["baseline"], *results["attentions"])))
     rows = []
     for results in tables:
-        cells = []
-        for name in names:
-            figures = results["summary"].get(name)
-            cell = "" if figures is None else percent(figures["test_accuracy_mean"], figures["test_accuracy_std"])
-            cells.append(marked(cell, results["comparisons"].get(name)))
+        paired, measured = results["comparisons"], results["summary"]
+        cells = [marked(accuracy(results, name), paired.get(name)) if name in measured else "" for name in names]
         rows.append([results["dataset"]["name"], *cells])
     return markdown_table(["task", *(f"`{name}`" for name in names)], rows)
 

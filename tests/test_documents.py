@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from hf_primaldual import (
@@ -39,6 +40,7 @@ def demo_folder(tmp_path, monkeypatch):
 def test_the_readmes_python_runs(demo_folder):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
     assert any(CHECKPOINT in block for block in blocks)
+    assert "trust_remote_code" not in blocks[0]
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
 
@@ -57,16 +59,12 @@ def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_
     assert (tmp_path / "whitened" / "whitening.py").exists()
 
 
-def test_the_readmes_commands_are_in_the_makefile():
+def test_commands_and_files_that_the_documents_name_exist():
     targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    documents = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md"))
-    named = set(re.findall(r"(?:`|^)make ([a-z-]+)", documents, flags=re.MULTILINE))
-    assert {"demo", "test"} <= named <= targets
-
-
-def test_files_that_the_documents_name_exist():
     for name in ("README.md", "CONTRIBUTING.md"):
         text = (ROOT / name).read_text(encoding="utf-8")
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.MULTILINE))
+        assert set() < named <= targets
         for path in re.findall(r"\b(?:scripts|src|tests)/[\w./-]*\w", text):
             assert (ROOT / path).exists(), f"{name} names {path}"
 
@@ -139,11 +137,6 @@ def test_row_37_the_readme_claims_no_more_than_was_measured():
             assert (f"*{mean:.2f} ± {deviation:.2f} (loss)*" in row) == lost, (path.stem, name)
 
 
-def test_the_first_block_of_the_readme_asks_for_no_trust():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "trust_remote_code" not in re.search(r"```python\n(.*?)```", text, flags=re.DOTALL)[1]
-
-
 def test_figures_in_the_readmes_sentences_are_those_of_the_results():
     results, readme = load_results(RESULTS / "training" / "japanesevowels.json"), words("README.md")
     paired, long = results["comparisons"]["bn+sh"], results["efficiency"][1]
@@ -167,36 +160,27 @@ def test_figures_in_the_readmes_sentences_are_those_of_the_results():
 def test_figures_in_the_sentences_on_scale_are_those_of_the_results():
     series, images = (the_result(f"training-{name}-*.json") for name in ("japanese-vowels", "fashion-mnist"))
     one, ratios = series["rows"][0], [f"{ratio['ratio']:.2f}" for ratio in series["ratios"]]
-    text = words("docs/scale.md")
-    assert (
-        f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s"
-        in text
-    )
-    assert f"{ratios[0]} times the throughput of one ({ratios[2]} if" in text
-    assert f"two threads {ratios[1]})" in text
-    shares = f"{100 * images['rows'][0]['data_share']:.1f} % and {images['ratios'][0]['ratio']:.2f}."
-    assert f"Fashion-MNIST with batch 64: {shares}" in text
+    text, share = words("docs/scale.md"), 100 * images["rows"][0]["data_share"]
+    for sentence in (
+        f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s",
+        f"{ratios[0]} times the throughput of one ({ratios[2]} if",
+        f"two threads {ratios[1]})",
+        f"Fashion-MNIST with batch 64: {share:.1f} % and {images['ratios'][0]['ratio']:.2f}.",
+    ):
+        assert sentence in text
 
 
 def test_figures_in_the_sentences_on_costs_are_those_of_the_results():
-    def of(pattern, attention, what, longest):
-        rows = [
-            row for row in the_result(pattern)["rows"] if row["attention"] == attention and row["tokens"] < longest
-        ]
-        return [row[what] for row in rows if row[what] is not None]
-
-    text, dense, sparse = words("docs/efficiency.md"), "figure-1-2-sdpa-*.json", "figure-3-4-sdpa-*.json"
-    memory = of(dense, "bn+sh", "memory", 2048)
-    assert f"takes {min(memory):.2f} to {max(memory):.2f} times the memory of fused softmax" in text
-    beyond = [value for value in of(dense, "bn+sh", "memory", 2**20) if value not in memory]
-    assert {f"{value:.2f}" for value in beyond} == {"0.92"}
+    dense, sparse = (
+        pd.DataFrame(the_result(f"figure-{number}-sdpa-*.json")["rows"]).query("attention == @name")
+        for number, name in (("1-2", "bn+sh"), ("3-4", "sparse-bn+sh"))
+    )
+    text, memory, times = words("docs/efficiency.md"), dense.dropna(subset="memory"), sparse.dropna(subset="time")
+    short, long = memory[memory.tokens < 2048].memory, memory[memory.tokens >= 2048].memory
+    assert f"takes {short.min():.2f} to {short.max():.2f} times the memory of fused softmax" in text
+    assert set(long.round(2)) == {0.92}
     assert "from there on 0.92" in text
-    times = of(sparse, "sparse-bn+sh", "time", 4096)
-    assert f"`sparse-bn+sh` takes {min(times):.2f} to {max(times):.2f} times its time" in text
-    narrow = [
-        row["memory"]
-        for row in the_result(sparse)["rows"]
-        if row["attention"] == "sparse-bn+sh" and row["width"] == 64
-    ]
+    times = times[times.tokens < 4096].time
+    assert f"`sparse-bn+sh` takes {times.min():.2f} to {times.max():.2f} times its time" in text
     assert "at width 64 more memory at every length" in text
-    assert min(narrow) > 1
+    assert sparse[sparse.width == 64].memory.min() > 1

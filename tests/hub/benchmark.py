@@ -23,7 +23,7 @@ from pathlib import Path
 from transformers import HfArgumentParser
 
 from hf_primaldual.measure.results import save_results
-from tests.hub.loopback.client import ROOT
+from tests.hub.loopback.client import ROOT, environment
 from tests.hub.loopback.server import LoopbackHub
 from tests.modeling.isolated import PREAMBLE
 
@@ -69,13 +69,11 @@ class BenchmarkArguments:
     output: str | None = field(default=None, metadata={"help": "Folder for the figures. Default: none are written."})
 
 
-def timed(command: list, environment: dict[str, str]) -> tuple[str, dict[str, float]]:
+def timed(command: list, settings: dict[str, str]) -> tuple[str, dict[str, float]]:
     """The last line that a process printed, and its seconds, those of the processes that it started included."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     with tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True
-        )
+        process = subprocess.Popen(command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=errors, text=True)
         with process:
             for line in process.stdout:
                 said, printed = line, time.perf_counter() - started
@@ -88,18 +86,14 @@ def timed(command: list, environment: dict[str, str]) -> tuple[str, dict[str, fl
 
 def one_round(folder: Path, xet: bool) -> dict[str, dict[str, float]]:
     """The seconds of each step, once, and the size of what was sent."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    environment |= {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "HF_HOME": str(folder / "trainer")}
-    said, _ = timed([sys.executable, "-c", BUILD, folder / "model"], environment)
+    said, _ = timed([sys.executable, "-c", BUILD, folder / "model"], environment(None, folder / "trainer", None))
     laps = json.loads(said)
     steps = {name: {"seconds": seconds} for name, seconds in laps.items()}
     steps["own work"] = {"seconds": sum(laps.values())}
     with LoopbackHub(folder / "hub") as hub:
-        environment |= {"HF_ENDPOINT": hub.endpoint, "HF_HUB_DISABLE_XET": str(int(not xet))}
-        publisher = environment | {"HF_TOKEN": "hf_test_write"}
         script = [sys.executable, ROOT / "scripts" / "publish.py", folder / "model", "tester/model"]
-        _, steps["publish"] = timed(script, publisher)
-        stranger = environment | {"HF_HOME": str(folder / "stranger")}
+        _, steps["publish"] = timed(script, environment(hub.endpoint, folder / "trainer", xet=xet))
+        stranger = environment(hub.endpoint, folder / "stranger", None, xet)
         said, steps["pull and predict"] = timed([sys.executable, "-I", "-c", PREAMBLE + PULL], stranger)
         assert len(json.loads(said)[0]) == 9, said
         assert hub.unknown == []

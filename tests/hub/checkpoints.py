@@ -1,12 +1,10 @@
-"""Small checkpoints, what of one is published, and who loads it from the Hub."""
+"""Small checkpoints, what of one is published, and the words of a person in its card."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import torch
+from huggingface_hub import ModelCard
 from transformers import ByT5Tokenizer, ViTImageProcessor
 
 from hf_primaldual import (
@@ -22,7 +20,6 @@ from hf_primaldual import (
 from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from tests.hub.tables import table
-from tests.modeling.isolated import PREAMBLE
 from tests.modeling.series import CHANNELS, small_model
 
 LONGEST = 64
@@ -43,14 +40,14 @@ def checkpoint(task: str):
     return model(config), ByT5Tokenizer()
 
 
-def ready_checkpoint(folder: Path, **fields) -> Path:
+def ready_checkpoint(folder: Path) -> Path:
     """An untrained series model with its extractor, record, results, plot and card, ready to be published."""
     results = table()
     results["dataset"]["channels"] = CHANNELS
     plot = folder.parent / "learning_curves.png"
     plot.write_bytes(b"a picture")
     extractor = PrimalDualTimeSeriesFeatureExtractor(CHANNELS).fit([torch.randn(9, CHANNELS).numpy()])
-    return save_checkpoint(folder, small_model(**fields), extractor, results, [plot])
+    return save_checkpoint(folder, small_model(), extractor, results, [plot])
 
 
 def contents(folder: str | Path) -> dict[str, bytes]:
@@ -67,33 +64,25 @@ def published(folder: Path, repo_id: str) -> dict[str, bytes]:
     }
 
 
-# Each line of the arguments: repository, options of `from_pretrained`, a record whose logits are expected, and a part
-# of the module's name, in which transformers keeps the commit of the code.
-LOAD = """
-import json
-import torch
-from safetensors.torch import load_file
-from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
-
-for repo_id, options, record, commit in json.loads(sys.argv[1]):
-    model = AutoModelForSequenceClassification.from_pretrained(repo_id, trust_remote_code=True, **options)
-    AutoFeatureExtractor.from_pretrained(repo_id, trust_remote_code=True, **options)
-    module = sys.modules[type(model).__module__]
-    assert f".{commit}." in module.__name__, (module.__name__, commit)
-    tensors = load_file(record)
-    expected = tensors.pop("logits")
-    with torch.no_grad():
-        logits = model(**{name.removeprefix("input."): tensor for name, tensor in tensors.items()}).logits
-    assert torch.equal(logits, expected), (repo_id, options)
-    print(getattr(module, "MARK", "none"))
-"""
+WORDS = "For teaching.\n\n- Not for diagnosis: 9 people \\1 {{ made }} these data.\n\n### A heading of mine\n"
 
 
-def load(steps: list, home: Path, **environment) -> list[str]:
-    """What `LOAD` prints, in a process that knows nothing of this package."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
-    own |= {"HF_HOME": str(home), "OMP_NUM_THREADS": str(torch.get_num_threads()), **environment}
-    arguments = [sys.executable, "-I", "-c", PREAMBLE + LOAD, json.dumps(steps, default=str)]
-    process = subprocess.run(arguments, env=own, capture_output=True, text=True, check=False)
-    assert process.returncode == 0, process.stderr[-3000:]
-    return process.stdout.split()
+def edited(folder: Path) -> str:
+    """The card after a person has written into it: all three sections, and the metadata."""
+    path = folder / "README.md"
+    card = path.read_text()
+    for default in ("Not stated.\n", "None.\n"):
+        card = card.replace(default, WORDS)
+    card = card.replace("---\n", "---\nlanguage: [de, en]\nthumbnail: a.png\n", 1)
+    card = card.replace("tags:\n", "tags:\n- my-tag\n").replace("datasets:\n", "datasets:\n- my/data\n")
+    path.write_text(card)
+    return card
+
+
+def assert_kept(card: str) -> None:
+    """All that `edited` wrote is in the card."""
+    assert card.count(WORDS) == 3
+    data = ModelCard(card).data
+    assert (data.language, data.thumbnail) == (["de", "en"], "a.png")
+    assert {"my-tag", "primal-dual-attention"} < set(data.tags)
+    assert set(data.datasets) == {"some/data", "my/data"}

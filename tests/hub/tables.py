@@ -2,10 +2,6 @@
 
 import copy
 
-from hf_primaldual.hub.results import TASKS
-
-__all__ = ["OPTIONAL", "TASKS", "changed", "comparison", "leaves", "table", "without"]
-
 DATASETS = {
     "time-series-classification": {"channels": 12, "length": [7, 29]},
     "text-classification": {"length": [40, 1024]},
@@ -13,7 +9,7 @@ DATASETS = {
     "document-matching": {"length": [100, 4000]},
 }
 # What a table may do without.
-OPTIONAL = (("plots",), ("search",), ("co2_eq_emissions",), ("dataset", "subset"), ("dataset", "hub_id"))
+OPTIONAL = [("plots",), ("search",), ("co2_eq_emissions",), ("dataset", "subset"), ("dataset", "hub_id")]
 # Attention, seed, accuracy on validation and on test.
 RUNS = [
     ("softmax", 21, 0.961, 0.972),
@@ -38,7 +34,7 @@ def table(task: str = "time-series-classification") -> dict:
     run = "attention seed validation_accuracy test_accuracy"
     summary = "test_accuracy_mean test_accuracy_std validation_accuracy_mean seeds validation_loss_mean"
     hardware = "processor cores threads memory_gib accelerator"
-    versions = "python torch transformers accelerate hf_primaldual revision"
+    versions = "python torch transformers hf_primaldual revision"
     return {
         "schema": 2,
         "command": "python scripts/run_time_series_classification.py --attentions bn bn+sh sh",
@@ -50,10 +46,8 @@ def table(task: str = "time-series-classification") -> dict:
         "attention": "bn+sh",
         "license": "apache-2.0",
         "dataset": {
-            "name": "SomeData",
-            "source": "UEA archive, shipped in aeon 1.6.0",
+            **named("name source licence", "SomeData", "UEA archive, shipped in aeon 1.6.0", "BSD-3-Clause"),
             "sha256": {"train": "ab" * 32, "test": "cd" * 32},
-            "licence": "BSD-3-Clause",
             **named("train validation test classes", 216, 54, 370, 9),
             **copy.deepcopy(DATASETS[task]),
             "hub_id": "some/data",
@@ -82,7 +76,7 @@ def table(task: str = "time-series-classification") -> dict:
         },
         "efficiency": [point(29, 1.31, 1.2), point(1024, 0.52, 1.001)],
         "hardware": named(hardware, "A Processor (x86_64)", 2, 3, 15.6, None),
-        "versions": named(versions, "3.11.7", "2.13.0", "5.24.0", None, "0.1.0", "0123abc-dirty"),
+        "versions": named(versions, "3.11.7", "2.13.0", "5.24.0", "0.1.0", "0123abc-dirty"),
     }
 
 

@@ -15,9 +15,10 @@ from transformers import AutoFeatureExtractor, AutoModelForSequenceClassificatio
 import hf_primaldual
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import RECORD
+from hf_primaldual.hub.results import TASKS
 from hf_primaldual.modeling.configuration_primal_dual import VERSION
 from tests.hub.checkpoints import LONGEST, checkpoint
-from tests.hub.tables import TASKS, table, without
+from tests.hub.tables import table, without
 
 TEXT = "A text that is longer than the model takes, which is 64 bytes, a few less than these."
 SAVED = sorted((Path(__file__).parent / "fixtures").glob("saved-by-*"))

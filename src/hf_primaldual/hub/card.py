@@ -3,16 +3,16 @@ Model cards, rendered from the results file of a run, but for what a person writ
 `OWN_WORDS`, and in the metadata further tags, data sets and keys, such as `language`. Rendering keeps it.
 """
 
-import functools
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
@@ -37,18 +37,16 @@ _PIPELINES = ("text-classification", "image-classification")
 
 
 def render_card(results: Mapping[str, Any], *cards: str) -> str:
-    """The model card of a results dictionary (`hub.results`), metadata included: same results, same text.
-
-    Args:
-        cards: Earlier cards, of which a person's own words and metadata are kept; of the last that has some.
+    """
+    The model card of a results dictionary (`hub.results`), metadata included: same results, same text. Of earlier
+    `cards` a person's own words and metadata are kept, of the last that has some.
 
     Raises:
         ValueError: The results do not follow the schema, or a section of own words in a card has lost a marker.
-        ImportError: jinja2 is not installed.
     """
     validate_results(results)
     metadata = _with_own(_metadata(results), [_split(card)[0] for card in cards])
-    text = _template().render(card_data=metadata.to_yaml(), **_view(results)).rstrip("\n") + "\n"
+    text = _TEMPLATE.render(card_data=metadata.to_yaml(), **_view(results)).rstrip("\n") + "\n"
 
     def keep(found: re.Match) -> str:
         section, words = found["section"], found["words"]
@@ -69,38 +67,24 @@ def render_card(results: Mapping[str, Any], *cards: str) -> str:
     return OWN_WORDS.sub(keep, text)
 
 
-@functools.cache
-def _template():
-    import jinja2
-
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined)
-    environment.filters |= {function.__name__.removeprefix("_"): function for function in _FORMATS}
-    return environment.from_string(files(__package__).joinpath("card_template.md").read_text(encoding="utf-8"))
-
-
 def check_card(results: Mapping[str, Any], card: str) -> None:
     """
-    Raises:
-        ValueError: A card says something else than its results, outside of the parts that are a person's own; the part
-            is named, and how to render it again.
+    Raises `ValueError` where a card says something else than its results, outside of the parts that are a person's
+    own; the part is named, and how to render it again.
     """
     (front, body), (wanted, wanted_body) = _split(card), _split(render_card(results, card))
-    section = None
-    for key in sorted({*front, *wanted}, key=str):
-        theirs, ours = front.get(key), wanted.get(key)
-        if key in _LISTS:
-            theirs, ours = sorted(map(str, _list(theirs))), sorted(map(str, _list(ours)))
-        if theirs != ours:
-            section = f"{key!r} in its metadata differs"
-    place = "the beginning"
-    for line, wanted_line in zip_longest(body.splitlines(), wanted_body.splitlines()):
-        if section is None and line != wanted_line:
-            section = f"in {place} it has {line!r} for {wanted_line!r}"
-        if line and line.startswith("#"):
+    for metadata in (front, wanted):
+        metadata.update((key, sorted(map(str, _list(metadata.get(key))))) for key in _LISTS)
+    differing = sorted(str(key) for key in {*front, *wanted} if front.get(key) != wanted.get(key))
+    wrong, place = f"{differing[0]!r} in its metadata differs" if differing else None, "the beginning"
+    for line, wanted_line in zip_longest(body.splitlines(), wanted_body.splitlines(), fillvalue=""):
+        if wrong is None and line != wanted_line:
+            wrong = f"in {place} it has {line!r} for {wanted_line!r}"
+        if line.startswith("#"):
             place = repr(line.lstrip("# "))
-    if section is not None:
+    if wrong is not None:
         raise ValueError(
-            f"README.md is not the card of its results.json: {section}; write the card again with "
+            f"README.md is not the card of its results.json: {wrong}; write the card again with "
             "`hf_primaldual.hub.card.write_card(folder)`. It keeps further tags, data sets and keys, and your own "
             "words between the comments `<!-- own words: ... -->` and `<!-- end of own words -->`"
         )
@@ -109,12 +93,7 @@ def check_card(results: Mapping[str, Any], card: str) -> None:
 def write_card(folder: str | os.PathLike) -> Path:
     """
     Renders a folder's `results.json` into its `README.md` and returns its path. What a person wrote into the sections
-    for it, or added to the metadata of a card that is there already, is kept.
-
-    Raises:
-        FileNotFoundError: There is no results file, or no plot that it names.
-        ValueError: The results do not follow the schema, or a section of own words has lost a marker; a card that is
-            there already is left as it was.
+    for it, or added to the metadata of a card that is there already, is kept. If anything fails, that card is left.
     """
     folder = Path(folder)
     results = load_results(folder / "results.json")
@@ -167,37 +146,41 @@ def _metadata(results: Mapping[str, Any]) -> ModelCardData:
         pipeline_tag=task if task in _PIPELINES else None,
         tags=[tag for tag in tags if tag not in _PIPELINES],
         model_name=results["model_name"],
-        eval_results=list(_metrics(results)),
+        eval_results=_metrics(results),
         co2_eq_emissions=results.get("co2_eq_emissions"),
     )
 
 
-def _metrics(results: Mapping[str, Any]) -> Iterator[EvalResult]:
+def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
     """What the released attention reached on the test set, and what it costs at each batch and length."""
-    attention, dataset = results["attention"], results["dataset"]
-    summary, released = results["summary"][attention], _released(results)
-
-    def metric(kind: str, name: str, value: float, split: str | None = None) -> EvalResult:
-        return EvalResult(
+    attention, dataset, released = results["attention"], results["dataset"], _released(results)
+    summary = results["summary"][attention]
+    mean, seed = f"mean over {summary['seeds']} seeds", f"these weights, seed {released['seed']}"
+    figures = [
+        ("accuracy", f"Test accuracy, {mean}", summary["test_accuracy_mean"]),
+        ("accuracy", f"Test accuracy, {seed}", released["test_accuracy"]),
+    ]
+    for point in results["efficiency"]:
+        cost, at = point[attention], f"batch {point['batch']}, {point['tokens']} tokens"
+        figures += [
+            ("parameters", f"Parameters, {at}", cost["parameters"]),
+            ("flops", f"Forward FLOPs, {at}", cost["forward_flops"]),
+            ("memory", f"Peak memory of a training step in bytes, {at}", cost["peak_memory_bytes"]),
+            ("latency", f"Median inference time in ms, {at}", cost["inference_ms"]["median"]),
+            ("latency", f"Median training step time in ms, {at}", cost["train_step_ms"]["median"]),
+        ]
+    return [
+        EvalResult(
             task_type=results["task"],
             dataset_type=dataset.get("hub_id", dataset["name"].lower()),
             dataset_name=dataset["name"],
-            dataset_split=split,
+            dataset_split="test" if kind == "accuracy" else None,
             metric_type=kind,
             metric_name=f"{name} (ours)",
             metric_value=value,
         )
-
-    mean, seed = f"mean over {summary['seeds']} seeds", f"these weights, seed {released['seed']}"
-    yield metric("accuracy", f"Test accuracy, {mean}", summary["test_accuracy_mean"], "test")
-    yield metric("accuracy", f"Test accuracy, {seed}", released["test_accuracy"], "test")
-    for point in results["efficiency"]:
-        cost, at = point[attention], f"batch {point['batch']}, {point['tokens']} tokens"
-        yield metric("parameters", f"Parameters, {at}", cost["parameters"])
-        yield metric("flops", f"Forward FLOPs, {at}", cost["forward_flops"])
-        yield metric("memory", f"Peak memory of a training step in bytes, {at}", cost["peak_memory_bytes"])
-        yield metric("latency", f"Median inference time in ms, {at}", cost["inference_ms"]["median"])
-        yield metric("latency", f"Median training step time in ms, {at}", cost["train_step_ms"]["median"])
+        for kind, name, value in figures
+    ]
 
 
 def _view(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -296,5 +279,9 @@ def _scaled(count: float) -> str:
     return f"{count:.0f}"
 
 
-# What the template writes values with.
-_FORMATS = (_cell, _duration, _p_value, _pace, _percent, _quartiles, _scaled, _short)
+_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined)
+_ENVIRONMENT.filters |= {
+    function.__name__.removeprefix("_"): function
+    for function in (_cell, _duration, _p_value, _pace, _percent, _quartiles, _scaled, _short)
+}
+_TEMPLATE = _ENVIRONMENT.from_string(files(__package__).joinpath("card_template.md").read_text(encoding="utf-8"))

@@ -5,24 +5,23 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
+from transformers import PreTrainedModel
+
+import hf_primaldual
 
 from .card import write_card
 from .checks import check_arrived, check_replaceable
 from .record import RECORD, draw_inputs
 from .results import save_results
 
-# Importing it takes seconds, which whoever only checks or publishes a folder need not wait for.
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 def save_checkpoint(
     folder: str | os.PathLike,
-    model: "PreTrainedModel",
+    model: PreTrainedModel,
     processor: Any,
     results: Mapping[str, Any],
     plots: Sequence[str | os.PathLike] = (),
@@ -88,27 +87,16 @@ def _replace(folder: Path, by: Path) -> None:
 
 
 def write_record(folder: str | os.PathLike) -> Path:
-    """
-    Writes `RECORD` of a checkpoint folder anew, with inputs that are drawn, and returns its path. The checkpoint is
-    loaded by the classes of this package.
-
-    Raises:
-        OSError, ValueError: The checkpoint cannot be loaded.
-    """
-    import hf_primaldual
-
-    config = json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))
-    name = next(iter(config.get("architectures") or ()), None)
-    model_class = getattr(hf_primaldual, str(name), None)
-    if not hasattr(model_class, "from_pretrained"):
-        raise ValueError(f"'architectures' of {folder}/config.json must name a model of hf_primaldual, not {name!r}")
-    return _write_record(Path(folder), model_class.from_pretrained(folder))
+    """Writes `RECORD` of a checkpoint folder anew, with inputs that are drawn, and returns its path."""
+    config = _config(folder)
+    # Refuses what is no model of this package.
+    draw_inputs(config)
+    return _write_record(Path(folder), getattr(hf_primaldual, config["architectures"][0]).from_pretrained(folder))
 
 
 @torch.no_grad()
-def _write_record(folder: Path, model: "PreTrainedModel") -> Path:
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    inputs = {name: torch.from_numpy(array) for name, array in draw_inputs(config).items()}
+def _write_record(folder: Path, model: PreTrainedModel) -> Path:
+    inputs = {name: torch.from_numpy(array) for name, array in draw_inputs(_config(folder)).items()}
     training = model.training
     model.eval()
     logits = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits
@@ -118,4 +106,5 @@ def _write_record(folder: Path, model: "PreTrainedModel") -> Path:
     return folder / RECORD
 
 
-__all__ = ["save_checkpoint", "write_record"]
+def _config(folder: str | os.PathLike) -> dict[str, Any]:
+    return json.loads(Path(folder, "config.json").read_text(encoding="utf-8"))

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 from safetensors import safe_open
+from transformers.dynamic_module_utils import get_relative_import_files
 
 from .card import check_card
 from .record import RECORD, draw_inputs
 from .results import load_results
 
 REQUIRED = ("config.json", "README.md", "results.json", RECORD)
-# What else transformers writes beside a model: its weights, and its tokenizer or processor.
+# What else transformers writes beside a model: its weights, and its tokenizer or processor. No pickle is among it.
 EXPECTED = re.compile(
     r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|generation_config\.json"
     r"|preprocessor_config\.json|processor_config\.json|tokenizer(_config)?\.json|special_tokens_map\.json"
     r"|added_tokens\.json|vocab\.(txt|json)|merges\.txt|spiece\.model|LICENSE(\.txt)?"
 )
-PICKLES = (".bin", ".ckpt", ".joblib", ".npy", ".npz", ".pickle", ".pkl", ".pt", ".pth")
 BINARY = (".png", ".model")
 PRIVATE = {
     "an absolute path": re.compile(
@@ -42,10 +42,10 @@ PRIVATE = {
     ),
     "an e-mail address": re.compile(r"\b[\w.+-]+@[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,}\b"),
 }
-# What a JSON file calls a secret, be it as short as it may.
-_SECRETS = re.compile(
-    r"((hub|auth|access|use_auth|api|hf|hugging_?face|github|gitlab|wandb|bearer|refresh)_)?token|key|auth(orization)?"
-    r"|([\w-]+_)?(api_?key|access_key|secret|secret_key|private_key|password|passwd|credentials)",
+# A text that a JSON file calls a secret, be it as short as it may.
+_SECRET = re.compile(
+    r'"(((hub|auth|access|use_auth|api|hf|hugging_?face|github|gitlab|wandb|bearer|refresh)_)?token|key|auth(orization)?'
+    r'|([\w-]+_)?(api_?key|access_key|secret|secret_key|private_key|password|passwd|credentials))"\s*:\s*"[^"]',
     re.IGNORECASE,
 )
 # Of `annealing.millionths`: the model has become what it was to become.
@@ -73,8 +73,10 @@ def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Pa
         if not (folder / name).is_file():
             hint = f"; {_WRITE_RECORD}" if name == RECORD else ""
             raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has{hint}")
-    results, config, found = load_results(folder / "results.json"), _json(folder / "config.json"), _plain_files(folder)
-    _check_names(folder, found, results, config)
+    results, config = load_results(folder / "results.json"), _json(folder / "config.json")
+    if not config.get("auto_map"):
+        raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with")
+    found = _check_names(folder, results)
     _check_record(folder, config)
     check_arrived(folder)
     for path in found:
@@ -89,9 +91,6 @@ def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) ->
     """
     Loads a checkpoint with `trust_remote_code=True` in a process of its own (`python -I`, this package hidden, no
     network), and compares what it makes of the recorded inputs (`RECORD`).
-
-    Args:
-        trust_remote_code: As for `check`.
 
     Raises:
         ValueError: It does not load, or gives other logits; with the last line that the process wrote. Or it has code
@@ -125,10 +124,7 @@ def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) ->
 
 
 def check_text(name: str, text: str) -> None:
-    """
-    Raises:
-        ValueError: A text that is called `name` holds what must not become public (`PRIVATE`).
-    """
+    """Raises `ValueError` where a text that is called `name` holds what must not become public (`PRIVATE`)."""
     for what, pattern in PRIVATE.items():
         match = pattern.search(text)
         if match is not None:
@@ -138,31 +134,39 @@ def check_text(name: str, text: str) -> None:
             raise ValueError(f"{name} holds {what} in line {line}{shown}; it would be public")
 
 
+def check_file(path: Path) -> None:
+    """Raises `ValueError` where a file holds what must not become public, be it in the metadata of its tensors."""
+    if path.suffix == ".safetensors":
+        with safe_open(path, "np") as tensors:
+            text = json.dumps(tensors.metadata() or {})
+    elif path.suffix in BINARY:
+        # The texts in it: a picture may name its author, a tokenizer's model the file that it was trained on.
+        text = "\n".join(re.findall(r"[ -~]{16,}", path.read_bytes().decode("latin-1")))
+    else:
+        text = path.read_text(encoding="utf-8")
+    check_text(path.name, text)
+    if path.suffix == ".json" and (secret := _SECRET.search(text)):
+        raise ValueError(f"{path.name} holds a token as {secret[1]!r}; it would be public")
+
+
 def check_replaceable(folder: Path) -> None:
-    """
-    Raises:
-        FileExistsError: A folder holds what is no file of a checkpoint, and would be lost if one took its place.
-    """
-    config, results = (_json(folder / name) for name in ("config.json", "results.json"))
-    named = _names(folder, results, config)
-    for path in sorted(folder.iterdir()):
-        if path.name not in named and not EXPECTED.fullmatch(path.name):
-            raise FileExistsError(f"{folder} holds {path.name}, which is no file of a checkpoint; move it elsewhere")
+    """Raises `FileExistsError` where a folder holds what is no file of a checkpoint, and would be lost with it."""
+    for path in _strange(folder, _named(folder, _json(folder / "results.json"))):
+        raise FileExistsError(f"{folder} holds {path.name}, which is no file of a checkpoint; move it elsewhere")
 
 
 def check_arrived(folder: str | os.PathLike) -> None:
     """
-    Raises:
-        ValueError: A checkpoint is of a model that a training moves from softmax to its attention (`annealed` in
-            `config.json`), and its weights say that it has not arrived.
+    Raises `ValueError` where a checkpoint is of a model that a training moves from softmax to its attention
+    (`annealed` in `config.json`), and its weights say that it has not arrived.
     """
     folder = Path(folder)
     weights = sorted(folder.glob("model*.safetensors")) if _json(folder / "config.json").get("annealed") else []
     for path in weights:
         with safe_open(path, "np") as tensors:
-            progress = {name: tensors.get_tensor(name) for name in tensors.keys() if "annealing" in name}  # noqa: SIM118
-        for name, there in progress.items():
-            if name.endswith("annealing.millionths") and there < _ARRIVED:
+            for name in tensors.keys():  # noqa: SIM118
+                if not name.endswith("annealing.millionths") or (there := tensors.get_tensor(name)) >= _ARRIVED:
+                    continue
                 raise ValueError(
                     f"{folder} still is softmax to {100 * (1 - there / _ARRIVED):.4g} % ({name} is {there} of "
                     f"{_ARRIVED}), while its name says otherwise; move the model there with "
@@ -190,55 +194,43 @@ def _json(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _plain_files(folder: Path) -> list[Path]:
-    """What is in a folder, of which nothing is harmful to read."""
-    found = sorted(folder.iterdir())
+def _check_names(folder: Path, results: Mapping[str, Any]) -> list[Path]:
+    """The files of a folder, which are those of a checkpoint and no others."""
+    found, named = sorted(folder.iterdir()), _named(folder, results)
     for path in found:
-        if path.suffix in PICKLES:
-            raise ValueError(f"{path.name} may hold a pickle, which runs code when it is read; save it as safetensors")
-        if not path.is_file() or path.is_symlink():
+        if path.is_symlink() or not path.is_file():
             raise ValueError(f"{path.name} is no plain file; a checkpoint is one flat folder")
-    return found
-
-
-def _check_names(folder: Path, found: list[Path], results: Mapping[str, Any], config: Mapping[str, Any]) -> None:
-    if not config.get("auto_map"):
-        raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with")
-    named = _names(folder, results, config)
+    for path in _strange(folder, named):
+        raise ValueError(f"{path.name} is no file of a checkpoint; move it out of {folder}")
     for name in sorted(named):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} lacks {name}, which its results or its code name")
-    for path in found:
-        if path.name not in named and not EXPECTED.fullmatch(path.name):
-            raise ValueError(f"{path.name} is no file of a checkpoint; move it out of {folder}")
-    if not any(re.fullmatch(r"model.*\.safetensors", path.name) for path in found):
+    if not any(folder.glob("model*.safetensors")):
         raise FileNotFoundError(f"{folder} holds no weights, model.safetensors")
+    return found
 
 
-def _names(folder: Path, results: Mapping[str, Any], config: Mapping[str, Any]) -> set[str]:
-    """The files that a checkpoint must have, Python files that its configurations name and their imports included."""
-    classes = [*config.get("auto_map", {}).values()]
-    classes += [pipeline["impl"] for pipeline in config.get("custom_pipelines", {}).values()]
-    for name in ("preprocessor_config.json", "tokenizer_config.json"):
-        classes += [value for value in _json(folder / name).get("auto_map", {}).values() if isinstance(value, str)]
-    code = {value.rpartition("--")[2].partition(".")[0] for value in classes}
-    waiting = list(code)
-    while waiting:
-        path = folder / f"{waiting.pop()}.py"
-        text = path.read_text(encoding="utf-8") if path.is_file() else ""
-        # As transformers looks for what to download.
-        imported = set(re.findall(r"^\s*(?:from|import)\s+\.(\w+)", text, flags=re.MULTILINE)) - code
-        code |= imported
-        waiting += imported
-    return {*REQUIRED, *results.get("plots", ()), *(f"{name}.py" for name in code)}
+def _strange(folder: Path, named: set[str]) -> list[Path]:
+    """What a folder holds besides the files of a checkpoint."""
+    return [path for path in sorted(folder.iterdir()) if path.name not in named and not EXPECTED.fullmatch(path.name)]
+
+
+def _named(folder: Path, results: Mapping[str, Any]) -> set[str]:
+    """The files that a checkpoint must have: Python files that its configurations name, with what they import, too."""
+    classes = []
+    for config in map(_json, folder.glob("*config.json")):
+        classes += [value for value in config.get("auto_map", {}).values() if isinstance(value, str)]
+        classes += [pipeline["impl"] for pipeline in config.get("custom_pipelines", {}).values()]
+    code = {folder / f"{name.rpartition('--')[2].partition('.')[0]}.py" for name in classes}
+    code |= {Path(name) for path in code if path.is_file() for name in get_relative_import_files(path)}
+    return {*REQUIRED, *results.get("plots", ()), *(path.name for path in code)}
 
 
 def _check_record(folder: Path, config: Mapping[str, Any]) -> None:
     """The recorded inputs are those that the configuration gives, and no example of the data."""
     expected = {f"input.{name}": array for name, array in draw_inputs(config).items()}
     with safe_open(folder / RECORD, "np") as record:
-        names = set(record.keys())
-        same = names == {*expected, "logits"} and all(
+        same = set(record.keys()) == {*expected, "logits"} and all(
             np.array_equal(record.get_tensor(name), array) for name, array in expected.items()
         )
     if not same:
@@ -246,36 +238,6 @@ def _check_record(folder: Path, config: Mapping[str, Any]) -> None:
             f"{folder / RECORD} holds other inputs than those that are drawn from config.json: those of an older "
             f"version were examples of the data, which would be public; {_WRITE_RECORD}"
         )
-
-
-def check_file(path: Path) -> None:
-    """
-    Raises:
-        ValueError: A file of a checkpoint holds what must not become public, be it in the metadata of its tensors.
-    """
-    if path.suffix == ".safetensors":
-        with safe_open(path, "np") as tensors:
-            text = json.dumps(tensors.metadata() or {})
-    elif path.suffix in BINARY:
-        # The texts in it: a picture may name its author, a tokenizer's model the file that it was trained on.
-        text = "\n".join(re.findall(r"[ -~]{16,}", path.read_bytes().decode("latin-1")))
-    else:
-        text = path.read_text(encoding="utf-8")
-    check_text(path.name, text)
-    if path.suffix == ".json":
-        _check_secrets(path.name, json.loads(text))
-
-
-def _check_secrets(name: str, value: Any) -> None:
-    """No dictionary in a JSON file holds a text that its key calls a token or a password."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if _SECRETS.fullmatch(key) and isinstance(inner, str) and inner:
-                raise ValueError(f"{name} holds a token as {key!r}; it would be public")
-            _check_secrets(name, inner)
-    elif isinstance(value, list):
-        for inner in value:
-            _check_secrets(name, inner)
 
 
 def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None:
@@ -288,15 +250,3 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
         raise ValueError(
             "results.json: 'base_model' is missing: the checkpoint was converted from another, which the card names"
         )
-
-
-__all__ = [
-    "RECORD",
-    "check",
-    "check_arrived",
-    "check_file",
-    "check_loading",
-    "check_replaceable",
-    "check_text",
-    "without_places",
-]

@@ -28,9 +28,9 @@ def main(folder: str, record: str) -> None:
 
     config = read("config.json")
     architecture = next(iter(config.get("architectures") or ()), None)
-    autos = [auto for auto, name in config["auto_map"].items() if name.rpartition(".")[2] == architecture]
+    autos = [auto for auto, name in config.get("auto_map", {}).items() if name.rpartition(".")[2] == architecture]
     if not autos:
-        raise ValueError(f"'auto_map' of config.json names no class {architecture}")
+        raise ValueError(f"'auto_map' of config.json names no code to load {architecture} with")
     processors = ["AutoTokenizer"] if read("tokenizer_config.json") else []
     if found := read("preprocessor_config.json"):
         processors.append("AutoImageProcessor" if "image_processor_type" in found else "AutoFeatureExtractor")

@@ -8,15 +8,8 @@ _RULES = {"l": ":---", "r": "---:", "c": ":---:", "-": "---"}
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: str | None = None) -> str:
     """
-    A table of Markdown, without a newline at its end. In a cell, `|` is escaped and a newline becomes a space.
-
-    Args:
-        header: The names of the columns.
-        rows: For each row, as many cells as there are columns.
-        align: A letter for each column: `l`, `r`, `c`, or `-` for the reader's default, which all have without it.
-
-    Raises:
-        ValueError: A row, or `align`, has more or fewer columns than the header.
+    A table of Markdown, without a newline at its end. In a cell, `|` is escaped and a newline becomes a space. `align`
+    has a letter for each column: `l`, `r`, `c`, or `-` for the reader's default, which all have without it.
     """
     align = "-" * len(header) if align is None else align
     lines = []
@@ -32,10 +25,7 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]], align: 
 def replace_between(text: str, name: str, content: str) -> str:
     """
     The text with `content` between the comment `<!-- NAME -->` and the next one that begins with `end`, each on a line
-    of its own.
-
-    Raises:
-        ValueError: There is no such pair of comments, or more than one.
+    of its own; `ValueError` where there is no such pair, or more than one.
     """
     # No other comment between the two: where the closing one is lost, the next section must not be eaten.
     pattern = rf"(?<=<!-- {re.escape(name)} -->\n)((?!<!-- ).)*(?=<!-- end\b)"
@@ -43,6 +33,3 @@ def replace_between(text: str, name: str, content: str) -> str:
     if found != 1:
         raise ValueError(f"the text must have `<!-- {name} -->` and `<!-- end of {name} -->` once, it has {found}")
     return replaced
-
-
-__all__ = ["markdown_table", "replace_between"]

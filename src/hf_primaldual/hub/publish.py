@@ -65,88 +65,64 @@ def publish(
     token: str | None = None,
 ) -> Upload:
     """
-    Checks a checkpoint folder (`hub.checks.check`) and uploads it (`upload`, which explains the other arguments). On
-    the Hub, and not in the folder, results and card say the repository's address, which the card's examples load from.
-    Own words and metadata that somebody wrote into the card on the Hub stay, where the folder's card has none.
+    Checks a checkpoint folder (`hub.checks.check`) and uploads it by `HfApi.upload_folder`. On the Hub, and not in the
+    folder, results and card say the repository's address, which the card's examples load from. Own words and metadata
+    that somebody wrote into the card on the Hub stay, where the folder's card has none.
 
     Args:
         folder: What `hub.checkpoint.save_checkpoint` wrote.
-        message: Of the commit; by default the name of the folder.
-        trust_remote_code: As for `hub.checks.check`.
-
-    Returns:
-        What went, and its commit.
-
-    Raises:
-        FileNotFoundError, ValueError: The folder is not fit to be published; nothing was sent.
-        As `upload` does.
-    """
-    _check_arguments(repo_id, revision, pull_request, tag)
-    checked = check(folder, trust_remote_code)
-    with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
-        stage(checked, repo_id, Path(place), _card_there(repo_id, revision, token, dry_run))
-        return upload(
-            place,
-            repo_id,
-            private=private,
-            revision=revision,
-            pull_request=pull_request,
-            tag=tag,
-            message=message or f"{Path(folder).resolve().name}, checked by hf_primaldual",
-            dry_run=dry_run,
-            delete_others=delete_others,
-            token=token,
-        )
-
-
-def upload(
-    folder: str | os.PathLike,
-    repo_id: str,
-    *,
-    private: bool = False,
-    revision: str | None = None,
-    pull_request: bool = False,
-    tag: str | None = None,
-    message: str = "files of a checkpoint",
-    dry_run: bool = False,
-    delete_others: bool = False,
-    token: str | None = None,
-) -> Upload:
-    """
-    Uploads a folder as it is, unchecked, by `HfApi.upload_folder`. Large files travel before the commit and are seen
-    by nobody until it is made: an upload that was interrupted is run again, and sends what is missing. The client
-    makes one commit, but where the Hub refuses one of more than 20 files for minutes, several.
-
-    Args:
         repo_id: `owner/name`, created if there is none.
         private: Makes a new repository private; a public one that is there already is refused.
         revision: A branch, created from `main` where there is none; by default `main`.
         pull_request: Opens a pull request instead of committing.
         tag: A name for the commit, which no other may bear.
-        message: Of the commit.
+        message: Of the commit; by default the name of the folder.
         dry_run: Looks at the repository, and sends nothing.
         delete_others: Removes all files of the repository that the folder lacks. Without it they are kept, but for
             `model*.safetensors` and their index: weights of an earlier checkpoint, which could be loaded instead.
+        trust_remote_code: As for `hub.checks.check`.
         token: By default `HF_TOKEN`, or that of `hf auth login`.
 
     Raises:
-        ValueError: The arguments contradict each other, or what the repository is.
+        FileNotFoundError, ValueError: The folder is not fit to be published, the arguments contradict each other, or
+            what the repository is.
         huggingface_hub.errors.HfHubHTTPError: The Hub refused.
         RuntimeError: Somebody else pushed meanwhile.
     """
-    _check_arguments(repo_id, revision, pull_request, tag)
-    api, revision = HfApi(token=token), revision or "main"
-    patterns = ["*"] if delete_others else _REPLACED
-    files = tuple((path.name, path.stat().st_size) for path in sorted(Path(folder).iterdir()))
-    if dry_run:
-        try:
-            removed, kept, _ = _compare(api, repo_id, revision, folder, patterns)
-        except (RepositoryNotFoundError, RevisionNotFoundError):
-            return Upload(repo_id, files, unseen="there is none, or it cannot be read; it would be made")
-        except Exception as error:
-            # Whatever keeps the Hub from being asked is said in the answer.
-            return Upload(repo_id, files, unseen=str(error).strip().partition("\n")[0])
-        return Upload(repo_id, files, removed, kept)
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise ValueError(f"`repo_id` must be owner/name, got {repo_id!r}")
+    if pull_request and revision not in (None, "main"):
+        raise ValueError(f"`pull_request` goes to main; `revision` must be left out, got {revision!r}")
+    if pull_request and tag is not None:
+        raise ValueError(f"`tag` is for a commit, which a pull request is not yet; got {tag!r}")
+    checked, api, revision = check(folder, trust_remote_code), HfApi(token=token), revision or "main"
+    with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
+        stage(checked, repo_id, Path(place), _card_there(api, repo_id, revision, dry_run))
+        patterns = ["*"] if delete_others else _REPLACED
+        if dry_run:
+            return _look(api, Path(place), repo_id, revision, patterns)
+        message = message or f"{Path(folder).resolve().name}, checked by hf_primaldual"
+        options = {"private": private, "pull_request": pull_request, "tag": tag}
+        return upload(api, Path(place), repo_id, revision, patterns, message, **options)
+
+
+def upload(
+    api: HfApi,
+    folder: Path,
+    repo_id: str,
+    revision: str,
+    patterns: list[str],
+    message: str,
+    *,
+    private: bool = False,
+    pull_request: bool = False,
+    tag: str | None = None,
+) -> Upload:
+    """
+    Uploads a folder as it is, unchecked; what the repository holds besides goes if it is of the `patterns`. Large
+    files travel before the commit and are seen by nobody until it is made: an upload that was interrupted is run
+    again, and sends what is missing.
+    """
     api.create_repo(repo_id, private=private, exist_ok=True)
     if private and not api.model_info(repo_id).private:
         raise ValueError(f"`private`: {repo_id} is there and public; choose another name")
@@ -154,9 +130,10 @@ def upload(
         api.create_branch(repo_id, branch=revision, exist_ok=True)
     head = api.model_info(repo_id, revision=revision).sha
     removed, kept, same = _compare(api, repo_id, head, folder, patterns)
+    tagged = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id).tags}.get(tag)
     # An upload that ended and is run again finds its own tag.
-    if tag is not None and (at := _tagged(api, repo_id, tag)) and not (at == head and same):
-        raise ValueError(f"`tag`: {repo_id} has {tag!r} already, at {at}; choose another name")
+    if tagged is not None and not (tagged == head and same):
+        raise ValueError(f"`tag`: {repo_id} has {tag!r} already, at {tagged}; choose another name")
     try:
         commit = api.upload_folder(
             repo_id=repo_id,
@@ -173,18 +150,16 @@ def upload(
         if error.response.status_code != 412 or pull_request:
             raise
         # The client sends a commit again whose answer was lost: then it is its own that is in the way.
-        info = api.model_info(repo_id, revision=revision)
-        if not _compare(api, repo_id, info.sha, folder, patterns)[2]:
+        oid = api.model_info(repo_id, revision=revision).sha
+        url = f"{api.endpoint}/{repo_id}/commit/{oid}"
+        if not _compare(api, repo_id, oid, folder, patterns)[2]:
             raise RuntimeError(
                 f"somebody else pushed to {revision} of {repo_id} meanwhile; nothing of this push is to be seen "
                 "there. Look at what they did, then publish again"
             ) from error
-        oid, url = info.sha, f"{api.endpoint}/{repo_id}/commit/{info.sha}"
-    if tag is not None:
-        api.create_tag(repo_id, tag=tag, revision=oid, exist_ok=True)
-        if (at := _tagged(api, repo_id, tag)) != oid:
-            raise ValueError(f"`tag`: {repo_id} has {tag!r} already, at {at}; the upload went to {oid} without it")
-    return Upload(repo_id, files, removed, kept, commit=oid, url=url)
+    if tag is not None and tagged is None:
+        api.create_tag(repo_id, tag=tag, revision=oid)
+    return Upload(repo_id, _sizes(folder), removed, kept, commit=oid, url=url)
 
 
 def stage(checked: Sequence[Path], repo_id: str, place: Path, there: str = "") -> None:
@@ -205,10 +180,10 @@ def stage(checked: Sequence[Path], repo_id: str, place: Path, there: str = "") -
             shutil.copyfile(path, place / name)
 
 
-def _card_there(repo_id: str, revision: str | None, token: str | None, dry_run: bool) -> str:
+def _card_there(api: HfApi, repo_id: str, revision: str, dry_run: bool) -> str:
     """The card that a repository has, in which somebody may have written on the Hub; empty where it has none."""
     try:
-        path = HfApi(token=token).hf_hub_download(repo_id, "README.md", revision=revision)
+        path = api.hf_hub_download(repo_id, "README.md", revision=revision)
     except (RemoteEntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError):
         return ""
     except LocalEntryNotFoundError:
@@ -219,29 +194,29 @@ def _card_there(repo_id: str, revision: str | None, token: str | None, dry_run: 
     return Path(path).read_text(encoding="utf-8")
 
 
-def _check_arguments(repo_id: str, revision: str | None, pull_request: bool, tag: str | None) -> None:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-        raise ValueError(f"`repo_id` must be owner/name, got {repo_id!r}")
-    if pull_request and revision not in (None, "main"):
-        raise ValueError(f"`pull_request` goes to main; `revision` must be left out, got {revision!r}")
-    if pull_request and tag is not None:
-        raise ValueError(f"`tag` is for a commit, which a pull request is not yet; got {tag!r}")
+def _look(api: HfApi, folder: Path, repo_id: str, revision: str, patterns: list[str]) -> Upload:
+    """What an upload would do."""
+    try:
+        removed, kept, _ = _compare(api, repo_id, revision, folder, patterns)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        return Upload(repo_id, _sizes(folder), unseen="there is none, or it cannot be read; it would be made")
+    except Exception as error:
+        # Whatever keeps the Hub from being asked is said in the answer.
+        return Upload(repo_id, _sizes(folder), unseen=str(error).strip().partition("\n")[0])
+    return Upload(repo_id, _sizes(folder), removed, kept)
+
+
+def _sizes(folder: Path) -> tuple[tuple[str, int], ...]:
+    return tuple((path.name, path.stat().st_size) for path in sorted(folder.iterdir()))
 
 
 def _compare(
-    api: HfApi, repo_id: str, revision: str, folder: str | os.PathLike, patterns: Sequence[str]
+    api: HfApi, repo_id: str, revision: str, folder: Path, patterns: list[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Of what a revision holds besides, what is removed and what is kept; and whether an upload changes nothing."""
     found = api.verify_repo_checksums(repo_id, revision=revision, local_dir=folder)
     # What the Hub itself puts into a new repository stays.
     others = [name for name in found.missing_paths if name != ".gitattributes"]
-    removed = tuple(filter_repo_objects(others, allow_patterns=list(patterns)))
+    removed = tuple(filter_repo_objects(others, allow_patterns=patterns))
     kept = tuple(name for name in others if name not in removed)
     return removed, kept, not (removed or found.mismatches or found.extra_paths)
-
-
-def _tagged(api: HfApi, repo_id: str, tag: str) -> str | None:
-    return next((ref.target_commit for ref in api.list_repo_refs(repo_id).tags if ref.name == tag), None)
-
-
-__all__ = ["Upload", "publish", "stage", "upload"]

@@ -15,15 +15,9 @@ _SHARES, _PAIR_SHARES = (1.0, 0.6), (0.4, 0.8)
 def draw_inputs(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """
     Two synthetic inputs for the model of a configuration, the same whenever and wherever they are drawn. They follow
-    from `config.json` and from nothing else, so that no example of anybody's data can be among them.
-
-    Returns:
-        By the names of the model's arguments: token ids of the vocabulary and masks (2, tokens), with those of a
-        second text where documents are matched; standardized series (2, steps, channels), of mean 0 and deviation 1,
-        and their mask; or normalized pixels (2, channels, height, width).
-
-    Raises:
-        ValueError: The configuration is of no family of this package.
+    from `config.json` and from nothing else, so that no example of anybody's data can be among them. By the names of
+    the model's arguments: token ids and masks (2, tokens), with those of a second text where documents are matched;
+    series (2, steps, channels) of mean 0 and deviation 1, and their mask; or pixels (2, channels, height, width).
     """
     # The older generator's numbers are fixed for good, and those of `uniform` are the same on every processor.
     random = np.random.RandomState(0)
@@ -57,6 +51,3 @@ def _tokens(random: np.random.RandomState, config: Mapping[str, Any], mask: np.n
 def _mask(longest: int, shares: tuple[float, float]) -> np.ndarray:
     lengths = [max(1, round(share * longest)) for share in shares]
     return (np.arange(max(lengths)) < np.array(lengths)[:, None]).astype(np.int64)
-
-
-__all__ = ["RECORD", "draw_inputs"]

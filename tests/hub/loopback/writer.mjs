@@ -6,15 +6,14 @@ import { pathToFileURL } from "node:url";
 
 const [module, hubUrl, accessToken, name, folder, removed] = process.argv.slice(2);
 const { createRepo, commit } = await import(pathToFileURL(module).href);
-const repo = { type: "model", name };
-await createRepo({ repo, accessToken, hubUrl });
+// Its Xet speaks HTTP to a content store, which the test Hub has none of.
+const target = { repo: { type: "model", name }, accessToken, hubUrl, useXet: false };
+await createRepo(target);
 const operations = readdirSync(folder).map((path) => ({
   operation: "addOrUpdate",
   path,
   content: new Blob([readFileSync(join(folder, path))]),
 }));
-// Its Xet speaks HTTP to a content store, which the test Hub has none of.
-const target = { repo, accessToken, hubUrl, useXet: false };
 const done = await commit({ ...target, title: "from npm", operations });
 const taken = [{ operation: "delete", path: removed }];
 await commit({ ...target, title: "less", operations: taken, parentCommit: done.commit.oid });
