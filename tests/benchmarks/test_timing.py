@@ -13,7 +13,7 @@ import vit
     ("program", "flags", "key", "names"),
     [
         (attention, ["--attentions", "sh:16", "sparse:local", "--tokens", "64"], "attention", 3),
-        (attention, ["--attentions", "bn", "--tokens", "64", "--inference", "--dtype", "bfloat16"], "attention", 2),
+        (attention, ["--attentions", "bn", "--tokens", "32", "--inference", "--dtype", "bfloat16"], "attention", 2),
         (integration, ["--tokens", "16", "--layers", "1", "--width", "48", "--padded"], "attention", 4),
         (vit, ["--image_size", "32"], "model", 4),
     ],
