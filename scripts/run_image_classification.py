@@ -1,5 +1,5 @@
 """
-Trains vision transformers with attentions of the paper beside their baseline, over several seeds, and writes a
+Trains vision transformers with attentions of the paper and their baseline, over several seeds, and writes a
 self-contained checkpoint of the best with its results and its card.
 
     python scripts/run_image_classification.py scripts/configs/fashion_mnist.yaml --seeds 0 1 2

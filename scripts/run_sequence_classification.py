@@ -1,5 +1,5 @@
 """
-Trains classifiers of sequences with attentions of the paper beside their baseline, over several seeds, and writes a
+Trains classifiers of sequences with attentions of the paper and their baseline, over several seeds, and writes a
 self-contained checkpoint of the best with its results and its card: tasks of Long Range Arena, 20 Newsgroups as bytes,
 or any texts.
 

@@ -1,5 +1,5 @@
 """
-Trains time-series classifiers with attentions of the paper beside their baseline, over several seeds, and writes a
+Trains time-series classifiers with attentions of the paper and their baseline, over several seeds, and writes a
 self-contained checkpoint of the best with its results and its card.
 
     python scripts/run_time_series_classification.py --dataset JapaneseVowels --attention bn+sh

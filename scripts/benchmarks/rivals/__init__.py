@@ -1,1 +1,1 @@
-"""What this package is measured beside: other papers' attentions, each in its fastest form, and the tasks."""
+"""What this package is compared with: other papers' attentions, each in its fastest form, and the tasks."""

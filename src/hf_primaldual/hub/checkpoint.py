@@ -87,7 +87,7 @@ def _replace(folder: Path, by: Path) -> None:
 
 
 def write_record(folder: str | os.PathLike) -> Path:
-    """Writes `RECORD` of a checkpoint folder anew, with inputs that are drawn, and returns its path."""
+    """Writes `RECORD` of a checkpoint folder again, with inputs that are drawn, and returns its path."""
     config = _config(folder)
     # Refuses what is no model of this package.
     draw_inputs(config)

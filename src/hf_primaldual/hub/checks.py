@@ -50,7 +50,7 @@ _SECRET = re.compile(
 )
 # Of `annealing.millionths`: the model has become what it was to become.
 _ARRIVED = 1_000_000
-_WRITE_RECORD = "write it anew with `hf_primaldual.hub.checkpoint.write_record(folder)`"
+_WRITE_RECORD = "write it again with `hf_primaldual.hub.checkpoint.write_record(folder)`"
 
 
 def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Path]:

@@ -64,7 +64,7 @@ class AnnealToTarget(TrainerCallback):
 
     Where it stands follows from the number of steps alone, so that a resumed run goes on as if it had not stopped; a
     checkpoint keeps in its weights where it stood, and so does an adapter of PEFT, whose `modules_to_save` get the
-    layers' `annealing`. A compiled model is compiled anew at every move.
+    layers' `annealing`. A compiled model is compiled again at every move.
 
     Args:
         steps (`int` or `float`, *optional*, defaults to 0.5): after how many steps it arrives; a `float` up to 1.0 is

@@ -1,4 +1,4 @@
-"""Files of figures, named by what was measured and on what, and two of them beside each other."""
+"""Files of figures, named by what was measured and on what, and a comparison of two."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The configurations of the models: what their architectures need beside the attention."""
+"""The configurations of the models: what their architectures need besides the attention."""
 
 from huggingface_hub.dataclasses import strict
 
@@ -8,7 +8,7 @@ from .configuration_primal_dual import PrimalDualConfig
 @strict
 class PrimalDualEncoderConfig(PrimalDualConfig):
     r"""
-    What every encoder of this package needs to know beside its attention; each model's configuration adds to it.
+    What every encoder of this package needs to know besides its attention; each model's configuration adds to it.
 
     Args:
         num_hidden_layers (`int`, *optional*, defaults to 2):

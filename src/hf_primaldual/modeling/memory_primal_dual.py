@@ -2,7 +2,7 @@
 On long sequences, what is cheap to compute twice is not kept for the backward.
 
 Attention-SH makes points of the layer's input, and joins groups of heads for the output projection. Both would be kept
-for the projections' gradients beside the tensors that they are made of, which are kept anyway.
+for the projections' gradients besides the tensors that they are made of, which are kept anyway.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ def recomputed_in_backward(function: Callable, *states: torch.Tensor, saves: boo
 
     Args:
         function (`Callable`): of tensors whose second axis is the tokens; it may call modules with parameters.
-        saves (`bool`): whether anything would be kept beside `states`.
+        saves (`bool`): whether anything would be kept besides `states`.
 
     Returns:
         What the function returns. It is called plainly on short sequences, where no backward comes, in a compiled

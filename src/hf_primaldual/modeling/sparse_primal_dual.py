@@ -122,7 +122,7 @@ def _residue_classes(tokens: int, keys: int, scale: int, stride: int, device) ->
 
 
 def _every_last(tokens: int, keys: int, scale: int, stride: int, device) -> Arrangement:
-    """All queries beside the last key of every block."""
+    """All queries, with the last key of every block."""
 
     def collect(arranged):
         filled = nn.functional.pad(arranged.transpose(1, 2), (0, 0) * (arranged.ndim - 3) + (stride - 1, 0))

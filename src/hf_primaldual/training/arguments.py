@@ -95,7 +95,7 @@ class ComparisonArguments(TrainingArguments):
     model_license: str = HfArg(default="", help="Licence of the weights, which publishing them needs.")
     results_dir: str | None = HfArg(default=None, help="Folder that gets a copy of the results and the curves.")
     efficiency_tokens: list[int] = HfArg(
-        default_factory=lambda: [1024], help="Lengths at which time and memory are measured beside the data's own."
+        default_factory=lambda: [1024], help="Lengths at which time and memory are measured besides the data's own."
     )
     optimizer: str = HfArg(default="trainer", help="trainer, for that of --optim; or radam, of the UEA runs.")
     ema_decay: float | None = HfArg(default=None, help="Evaluate and release an average of the weights.")
@@ -107,7 +107,7 @@ class ComparisonArguments(TrainingArguments):
     )
     eval_strategy: str = HfArg(default="epoch", help="When to look at the validation set.")
     save_strategy: str = HfArg(default="epoch", help="When to save; as often as evaluated.")
-    save_total_limit: int | None = HfArg(default=1, help="Checkpoints kept beside the best.")
+    save_total_limit: int | None = HfArg(default=1, help="Checkpoints kept besides the best.")
     load_best_model_at_end: bool = HfArg(default=True, help="Keep the best epoch on validation.")
     metric_for_best_model: str | None = HfArg(default="loss", help="What best means, on validation.")
     logging_strategy: str = HfArg(default="epoch", help="When to log.")

@@ -95,7 +95,7 @@ class ImageTrainingArguments(ComparisonArguments):
     per_device_eval_batch_size: int = HfArg(default=256, help="Images per evaluation step.")
     lr_scheduler_type: str = HfArg(default="cosine", help="Schedule of the learning rate.")
     efficiency_tokens: list[int] = HfArg(
-        default_factory=list, help="Patches, square numbers, at which cost is measured beside the data's."
+        default_factory=list, help="Patches, square numbers, at which cost is measured besides the data's."
     )
     teacher: str | None = HfArg(default=None, help="Folder or Hub id of a classifier to distil.")
 
