@@ -31,6 +31,15 @@ def test_settings_are_saved_with_the_configuration(tmp_path):
     AutoModel.from_pretrained(tmp_path / "set")(**BERT.inputs())
 
 
+def test_settings_of_version_0_1_0_keep_their_meaning():
+    inputs = BERT.inputs()
+    former = BERT.build("primal_dual_sh", head_scales=SCALES, prefix_tokens=1)
+    expected = BERT.build("primal_dual_sh", head_scales=SCALES, num_prefix_tokens=1)(**inputs).last_hidden_state
+    assert torch.equal(former(**inputs).last_hidden_state, expected)
+    other = BERT.build("primal_dual_sh", head_scales=SCALES)(**inputs).last_hidden_state
+    assert not torch.allclose(other, expected)
+
+
 def clip_config():
     clip = next(family for family in FAMILIES if family.model == "CLIPVisionModel")
     return transformers.CLIPConfig(text_config=BERT.fields, vision_config=clip.fields, projection_dim=16)

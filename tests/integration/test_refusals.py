@@ -106,6 +106,20 @@ def test_apply_changes_nothing_when_it_refuses():
         apply(torch.nn.Linear(2, 2))
 
 
+def test_apply_refuses_a_model_that_transformers_would_leave_as_it_is():
+    class OwnModel(transformers.PreTrainedModel):
+        config_class = transformers.BertConfig
+        __module__ = "a_notebook"
+
+        def __init__(self, config):
+            super().__init__(config)
+            self.encoder = BertModel(config)
+            self.post_init()
+
+    with pytest.raises(ValueError, match="finds no file of OwnModel"):
+        apply(OwnModel(BERT.config()), "bn")
+
+
 def test_apply_and_softmax_brings_a_model_back():
     model = BERT.build()
     expected = model(**BERT.inputs()).last_hidden_state

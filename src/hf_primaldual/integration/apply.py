@@ -30,8 +30,8 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
 
     Raises:
         ValueError: for an unknown attention or setting, one with a value that it can't have, or a model that can't
-            run it: one that is causal or has cross attention, whose layers do not dispatch through transformers'
-            `AttentionInterface`, or that is of this package. Nothing is changed then.
+            run it: one that is causal, has local or cross attention, or is of this package; or whose layers do not
+            dispatch through transformers' `AttentionInterface`. Nothing is changed then.
     """
     if not isinstance(model, PreTrainedModel):
         raise ValueError(
@@ -50,6 +50,12 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
         check_dispatch(model, names[attention])
         check_bidirectional(model)
         for part in (model, *parts_of(model)):
+            # transformers would only warn, and leave the model as it is.
+            if not part._can_set_attn_implementation():
+                raise ValueError(
+                    f"`model`: transformers finds no file of {type(part).__name__} whose attention dispatches by "
+                    "name; define the class in a file, or apply this to the encoder inside."
+                )
             heads = getattr(part.config, "num_attention_heads", None)
             # Swin has another number of heads at each stage.
             check_settings(settings, attention, heads if isinstance(heads, int) else None)
