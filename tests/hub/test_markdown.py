@@ -2,7 +2,8 @@
 
 import pytest
 
-from hf_primaldual.hub.markdown import markdown_table, replace_between
+from hf_primaldual.hub.markdown import comparison_rows, markdown_table, replace_between
+from tests.hub.tables import table
 
 
 def test_a_table_has_its_columns_and_no_cell_breaks_it():
@@ -21,3 +22,11 @@ def test_what_stands_between_two_comments_is_replaced():
     for broken in (text * 2, text.replace("<!-- one -->", ""), text.replace("<!-- end of one -->", "")):
         with pytest.raises(ValueError, match=r"must have `<!-- one -->` and `<!-- end of one -->` once"):
             replace_between(broken, "one", "x")
+
+
+def test_every_attention_of_a_comparison_has_its_row():
+    rows = [list(row.values()) for row in comparison_rows(table())]
+    assert [row[0] for row in rows] == ["`softmax`", "`bn`", "`bn+sh`", "`sh`"]
+    assert rows[0][1:] == ["97.75 ± 0.78", "", "", "", "1", "1"]
+    assert rows[1][1:] == ["95.20 ± 0.14", "-2.55 ± 0.64", "0.008", "worse", "0.90", "1.50"]
+    assert [row[3:5] for row in rows[2:]] == [["0.220", "no"], ["no test", "no"]]

@@ -10,12 +10,10 @@ from hf_primaldual.training.runs import (
     claim_output_folder,
     command_line,
     compare,
-    format_table,
     holm,
     release,
     summarize,
 )
-from tests.hub.tables import table
 
 
 def run(attention, seed, validation, test, loss=0.1):
@@ -109,14 +107,6 @@ def test_the_summary_is_over_seeds(runs):
     accuracies = {"test_accuracy_mean": 0.825, "test_accuracy_std": statistics.stdev([0.90, 0.75])}
     validation = {"validation_accuracy_mean": 0.95, "validation_loss_mean": 0.075}
     assert summarize(runs, "bn") == pytest.approx({"seeds": 2, **accuracies, **validation})
-
-
-def test_the_terminal_shows_every_attention_of_the_table():
-    rows = [re.split(r"\s{2,}", line.strip()) for line in format_table(table()).splitlines()[2:]]
-    # Each row of a name is followed by that of another number of tokens.
-    assert [row[0] for row in rows[::2]] == ["softmax", "bn", "bn+sh, released", "sh"]
-    assert rows[2][1:5] == ["2", "95.20 % 0.14", "-2.55", "0.008"]
-    assert "no test" in rows[6]
 
 
 def test_a_folder_is_taken_only_if_it_is_free(tmp_path, monkeypatch):

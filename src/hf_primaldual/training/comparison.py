@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedConfig, set_seed
@@ -15,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import check_text, without_places
+from hf_primaldual.hub.markdown import comparison_rows
 from hf_primaldual.hub.publish import publish
 from hf_primaldual.hub.results import SCHEMA_VERSION, save_results, write_atomically
 from hf_primaldual.measure import efficiency_point, environment
@@ -27,7 +29,6 @@ from .runs import (
     clear_runs,
     command_line,
     compare,
-    format_table,
     is_own_run,
     last_checkpoint,
     own_runs,
@@ -76,7 +77,10 @@ def run_comparison(
         print(f"nothing is left to do: {folder}")
     else:
         if args.should_save:
-            print(f"training {', '.join(configs)} on {task.source['name']}, seeds {args.seeds}", flush=True)
+            print(f"training {', '.join(configs)} on {task.source['name']}, seeds {args.seeds}")
+            share = task.source.get("majority_share")
+            chance = "" if share is None else f"; the majority class alone: {share:.1%}"
+            print(f"{task.sizes}, {task.lengths[0]} to {task.lengths[1]} tokens{chance}", flush=True)
         runs = []
         for seed in args.seeds:
             for name in configs:
@@ -284,7 +288,7 @@ def _write(
         save_results(results, kept)
         shutil.copyfile(folder / _CURVES, kept.with_suffix(".png"))
     clear_runs(output)
-    print(format_table(results))
+    print(f"\n{pd.DataFrame(comparison_rows(results)).to_string(index=False)}")
     print(f"\ncheckpoint: {folder}\ncard:       {folder / 'README.md'}, with how to load it")
     print(f"results:    {folder / 'results.json'}")
     return folder

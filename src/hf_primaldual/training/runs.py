@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
@@ -176,33 +175,3 @@ def command_line(argv: list[str] | None = None) -> str:
     *folders, program = Path(sys.argv[0]).resolve().parts
     inner = folders[len(folders) - folders[::-1].index("scripts") :] if "scripts" in folders else []
     return shlex.join(["python", "/".join(["scripts", *inner, program]), *shown])
-
-
-def format_table(results: Mapping[str, Any]) -> str:
-    """The results of a comparison for a terminal: a row a name, and one for each further size of input measured."""
-    rows = []
-    for name in (results["baseline"], *results["attentions"]):
-        summary, comparison = results["summary"][name], results["comparisons"].get(name)
-        deviation, p_value = summary["test_accuracy_std"], comparison and comparison["p_value_adjusted"]
-        difference = f"{100 * comparison['difference_mean']:+.2f}" if comparison else ""
-        tested = "no test" if p_value is None else f"{p_value:.2g}"
-        cells = {
-            "attention": f"{name}, released" if name == results["attention"] else name,
-            "seeds": summary["seeds"],
-            "test accuracy": f"{100 * summary['test_accuracy_mean']:.2f} %",
-            "±": "" if deviation is None else f"{100 * deviation:.2f}",
-            f"minus {results['baseline']}": difference,
-            "p, adjusted": tested if comparison else "",
-        }
-        for point in results["efficiency"]:
-            cost = point[name]
-            costs = {
-                "parameters": f"{cost['parameters']:,}",
-                "tokens": f"{point['batch']} x {point['tokens']}",
-                "FLOPs": f"{cost['forward_flops'] / 1e6:,.0f} M",
-                "inference": f"{cost['inference_ms']['median']:.2f} ms",
-                "training step": f"{cost['train_step_ms']['median']:.2f} ms",
-            }
-            rows.append(cells | costs)
-            cells = dict.fromkeys(cells, "")
-    return "\n" + pd.DataFrame(rows).to_string(index=False)
