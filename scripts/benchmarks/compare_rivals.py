@@ -13,8 +13,7 @@ docs/rivals.md says what is compared and how. On a CUDA device (`--device cuda -
 FlashAttention, which is checked beforehand; nothing of this has been measured yet.
 """
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -52,7 +51,10 @@ SETTINGS = {
 class RivalArguments:
     """What is measured, and how much is trained."""
 
-    families: list[str] = field(default_factory=lambda: list(FAMILIES), metadata={"help": "text, image."})
+    families: list[str] = field(
+        default_factory=lambda: list(FAMILIES),
+        metadata={"choices": list(FAMILIES), "help": "Of which there are tables."},
+    )
     tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Bytes, or patches."})
     models: list[str] | None = field(default=None, metadata={"help": "Which of them; all by default."})
     width: int = field(default=64, metadata={"help": "Of the tokens."})
@@ -87,8 +89,9 @@ class RivalArguments:
     )
 
     def __post_init__(self):
-        _check_among("families", self.families, FAMILIES)
-        _check_among("models", self.models or (), {name: 0 for family in self.families for name in FAMILIES[family]})
+        known = dict.fromkeys(name for family in self.families for name in FAMILIES[family])
+        if unknown := [name for name in self.models or () if name not in known]:
+            raise ValueError(f"`models` must be among {', '.join(known)}, got {', '.join(unknown)}.")
         if "image" in self.families:
             for tokens in self.tokens:
                 side_of(tokens)
@@ -120,11 +123,6 @@ class RivalArguments:
         return settings
 
 
-def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
-    if unknown := [each for each in given if each not in known]:
-        raise ValueError(f"`{name}` must be among {', '.join(known)}, got {', '.join(unknown)}.")
-
-
 def check_flash_attention() -> None:
     """An error where there is no GPU, or where it has no FlashAttention for bfloat16: that needs capability 8.0."""
     if not torch.cuda.is_available():
@@ -149,54 +147,49 @@ def compare(family: str, args: RivalArguments) -> Results:
     models = {name: build for name, build in FAMILIES[family].items() if args.models is None or name in args.models}
     labels = len(args.groups) if family == "text" else len(FASHION_MNIST_CLASSES)
     for tokens in args.tokens:
+        shape, failed = args.shape(tokens, labels), {}
         about = {"attn_implementation": args.attn_implementation, "width": args.width, "tokens": tokens}
-        failed = {}
         if args.rounds:
-            shape = args.shape(tokens, labels)
             costs, failed = measure(models, shape, args.batch, args.device, args.dtype, args.rounds)
             rows = [{"model": name, **about, "batch": args.batch, **row} for name, row in costs.items()]
             results.put_costs(tokens, rows, failed)
             save(results, args)
         if args.documents:
-            task = load_task(family, tokens, args)
-            results.tasks[str(tokens)] = task.summary
             trained = {name: models[name] for name in models if name not in failed and name not in UNTRAINED}
-            train_all(results, trained, task, about, args)
+            train_all(results, trained, shape, load_task(family, tokens, args), about, args)
         print(format_table(results, tokens), flush=True)
     return results
 
 
-def train_all(results: Results, models: dict[str, Build], task: Task, about: dict[str, Any], args: RivalArguments):
+def train_all(
+    results: Results, models: dict[str, Build], shape: Shape, task: Task, about: dict[str, Any], args: RivalArguments
+) -> None:
     """Seed by seed, so that a change of the machine's load touches all models."""
-    tokens, failed = about["tokens"], {}
+    results.tasks[str(shape.tokens)], failed = task.summary, {}
+    options = {
+        "max_steps": args.steps,
+        "per_device_train_batch_size": args.train_batch,
+        "per_device_eval_batch_size": args.train_batch,
+        "learning_rate": args.learning_rate,
+        "bf16": args.dtype == "bfloat16",
+        "use_cpu": args.device == "cpu",
+    }
     for seed in args.seeds:
-        for name, build in models.items():
-            if name in failed:
-                continue
+        for name in [name for name in models if name not in failed]:
             try:
-                run = train(
-                    build,
-                    args.shape(tokens, task.labels),
-                    task,
-                    seed,
-                    steps=args.steps,
-                    batch=args.train_batch,
-                    learning_rate=args.learning_rate,
-                    evaluate=args.evaluate,
-                    bf16=args.dtype == "bfloat16",
-                    use_cpu=args.device == "cpu",
-                )
+                run = train(models[name], shape, task, seed, args.evaluate, **options)
             # As in `measure`: a result too.
             except Exception as error:
                 failed[name] = f"in training: {describe(error)}"
                 continue
             results.put_run({"model": name, **about, "batch": args.train_batch, **run})
             print(
-                f"{results.family}, {tokens} tokens, seed {seed}, {name}: {run['accuracy']:.1%} of {args.evaluate}, "
-                f"loss {run['loss']['first']:.2f} to {run['loss']['last']:.2f}, {run['seconds']:.0f} s",
+                f"{results.family}, {shape.tokens} tokens, seed {seed}, {name}: {run['accuracy']:.1%} of "
+                f"{args.evaluate}, loss {run['loss']['first']:.2f} to {run['loss']['last']:.2f}, "
+                f"{run['seconds']:.0f} s",
                 flush=True,
             )
-        results.put_failed("training", tokens, failed)
+        results.put_failed("training", shape.tokens, failed)
         save(results, args)
 
 
@@ -207,12 +200,11 @@ def save(results: Results, args: RivalArguments) -> Path | None:
 def draw(results: Results, path: Path, folder: str) -> None:
     """The pictures of all lengths that have both accuracies and costs, named by the file."""
     for tokens in results.lengths:
-        picture = plot_results(results, tokens)
-        if picture is not None:
+        if (picture := plot_results(results, tokens)) is not None:
             write_pictures(picture, folder, picture_name(path, tokens))
 
 
-def show(files: list[Path], args: RivalArguments) -> None:
+def show(files: list[Path], args: RivalArguments) -> list[Path]:
     """Draws files again, and puts their tables into a document."""
     for path in files:
         results = load_results(path)
@@ -224,26 +216,25 @@ def show(files: list[Path], args: RivalArguments) -> None:
         document = Path(args.document)
         text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
         document.write_text(text, encoding="utf-8")
+    return files
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Returns the files of results that were written, or shown."""
     (args,) = HfArgumentParser(RivalArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
     if args.show is not None:
-        files = [Path(path) for path in args.show]
-        show(files, args)
-        return files
+        return show([Path(path) for path in args.show], args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     written = []
     for family in args.families:
         results = compare(family, args)
-        if args.output is not None:
-            written.append(results.save(args.output))
-            print(f"written: {written[-1]}")
-            draw(results, written[-1], args.output)
+        if path := save(results, args):
+            written.append(path)
+            print(f"written: {path}")
+            draw(results, path, args.output)
     return written
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
