@@ -8,14 +8,14 @@ Measures what models cost: operations, parameters, memory, latency and throughpu
 Models named together are timed in turn. Without `--model` they are text classifiers of Long Range Arena's shape.
 """
 
-import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import torch
-from transformers import HfArgumentParser, PreTrainedModel
+from transformers import PreTrainedModel
 
 from hf_primaldual import PrimalDualTextForSequenceClassification
-from hf_primaldual.measure import compare, load_model, make_inputs, measure_together, save_results
+from hf_primaldual.measure import compare, load_model, make_inputs, measure_together
+from hf_primaldual.measure.arguments import TimingArguments
 from hf_primaldual.measure.figures import text_config
 
 # What is printed of a row: the column's name and width, its unit, and how numbers are written.
@@ -33,7 +33,7 @@ COLUMNS = {
 
 
 @dataclass
-class MeasureArguments:
+class MeasureArguments(TimingArguments):
     """What is measured."""
 
     model: list[str] | None = field(default=None, metadata={"help": "Folders or repositories of checkpoints."})
@@ -42,19 +42,11 @@ class MeasureArguments:
         metadata={"help": "Presets, if no model is named."},
     )
     tokens: list[int] | None = field(default=None, metadata={"help": "Lengths of texts or series."})
-    batch: int = field(default=1, metadata={"help": "Rows."})
     width: int = field(default=128, metadata={"help": "Width of the presets' models."})
     heads: int = field(default=8, metadata={"help": "Their heads."})
     layers: int = field(default=2, metadata={"help": "Their layers; the feed-forward block is twice as wide."})
-    inference: bool = field(default=False, metadata={"help": "No training step."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end."})
     trust_remote_code: bool = field(default=False, metadata={"help": "Run the code that a checkpoint carries."})
-    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
-    dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
-    threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
-    rounds: int = field(default=15, metadata={"help": "Timed calls of each model."})
     name: str = field(default="measured", metadata={"help": "Start of the files' names."})
-    output: str | None = field(default=None, metadata={"help": "Folder for JSON and CSV, named by machine."})
     compare: list[str] | None = field(default=None, metadata={"help": "Two such files: prints the ratios, no more."})
     allow_other_versions: bool = field(default=False, metadata={"help": "Compare across machines and versions."})
 
@@ -69,17 +61,13 @@ def make_models(args: MeasureArguments, tokens: int | None) -> dict[str, PreTrai
             name: text_config(name, args.width, tokens, args.attn_implementation, **shape) for name in args.attention
         }
         models = {name: PrimalDualTextForSequenceClassification(config) for name, config in configs.items()}
-    return {name: model.to(args.device, getattr(torch, args.dtype)) for name, model in models.items()}
+    return {name: model.to(**args.place) for name, model in models.items()}
 
 
 def measure_size(args: MeasureArguments, tokens: int | None) -> list[dict]:
     torch.manual_seed(0)
     models = make_models(args, tokens)
     inputs = make_inputs(next(iter(models.values())), tokens, args.batch)
-    inputs = {
-        name: tensor.to(getattr(torch, args.dtype)) if tensor.is_floating_point() else tensor
-        for name, tensor in inputs.items()
-    }
     about = {"attn_implementation": args.attn_implementation, "batch": args.batch}
     if tokens is not None:
         about["tokens"] = tokens
@@ -110,25 +98,19 @@ def print_comparison(args: MeasureArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = HfArgumentParser(MeasureArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
+    args = MeasureArguments.parse(argv)
     if args.compare is not None:
         print_comparison(args)
         return
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    sizes = args.tokens or ([None] if args.model else [1024, 4096])
     head = "  ".join(f"{name:>{width}}" for name, width, _, _ in COLUMNS.values())
     print(f"{'tokens':>7}  {'model':<28}  {head}")
     rows = []
-    for tokens in sizes:
+    for tokens in args.tokens or ([None] if args.model else [1024, 4096]):
         for row in measure_size(args, tokens):
             print_row(row)
             rows.append(row)
-    if args.output is not None:
-        left_out = ("output", "name", "compare", "allow_other_versions", "trust_remote_code")
-        settings = {key: value for key, value in asdict(args).items() if key not in left_out}
-        print(f"written: {save_results(args.output, args.name, {'settings': settings, 'rows': rows})}")
+    args.save(args.name, rows, leave_out=("name", "compare", "allow_other_versions", "trust_remote_code"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

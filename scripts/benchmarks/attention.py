@@ -6,15 +6,15 @@ Times attention layers against softmax on the same back-end, interleaved in one 
     python scripts/benchmarks/attention.py --output results
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from timing import TimingArguments, parse, save, time_rows
+from timing import time_rows
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
 from hf_primaldual.measure import inference, training_step
+from hf_primaldual.measure.arguments import TimingArguments
 
 BASELINE = "softmax"
 
@@ -46,15 +46,15 @@ def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
 
 
 def main(argv: list[str] | None = None) -> Path | None:
-    args = parse(LayerArguments, argv)
+    args = LayerArguments.parse(argv)
     call_of, rows = inference if args.inference else training_step, []
     for tokens in args.tokens:
         shape = (args.batch, tokens, args.width)
         inputs = {"hidden_states": torch.randn(shape, **args.place, requires_grad=not args.inference)}
         calls = {name: call_of(make_layer(name, args), inputs) for name in (BASELINE, *args.attentions)}
         rows += time_rows(calls, BASELINE, args.rounds, {"tokens": tokens})
-    return save(f"attention-{args.mode}-{args.width}x{args.heads}", args, rows)
+    return args.save(f"attention-{args.mode}-{args.width}x{args.heads}", rows)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

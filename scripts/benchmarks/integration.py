@@ -5,16 +5,16 @@ Times the attentions inside an unmodified BERT against transformers' own sdpa, i
     python scripts/benchmarks/integration.py --tokens 128 512 --padded --output results
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from timing import TimingArguments, parse, save, time_rows
+from timing import time_rows
 from transformers import BertConfig, BertModel
 
 import hf_primaldual.integration
 from hf_primaldual.measure import inference, training_step
+from hf_primaldual.measure.arguments import TimingArguments
 
 BASELINE = "sdpa"
 
@@ -37,7 +37,7 @@ class IntegrationArguments(TimingArguments):
 
 
 def main(argv: list[str] | None = None) -> Path | None:
-    args = parse(IntegrationArguments, argv)
+    args = IntegrationArguments.parse(argv)
     call_of, rows = inference if args.inference else training_step, []
     for tokens in args.tokens:
         config = BertConfig(
@@ -57,8 +57,8 @@ def main(argv: list[str] | None = None) -> Path | None:
             model.train(not args.inference)
             calls[name] = call_of(model, {"input_ids": ids, "attention_mask": mask})
         rows += time_rows(calls, BASELINE, args.rounds, {"tokens": tokens})
-    return save(f"integration-bert-{args.width}x{args.heads}", args, rows)
+    return args.save(f"integration-bert-{args.width}x{args.heads}", rows)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -25,6 +25,8 @@ from .arguments import AttentionArguments, ComparisonArguments
 from .curves import plot_learning_curves
 from .runs import (
     BEGUN,
+    SETTINGS,
+    check_resumed,
     claim_output_folder,
     clear_runs,
     command_line,
@@ -66,7 +68,10 @@ def run_comparison(
     _check(task, configs, args, record)
 
     if args.should_save:
-        _claim(output, record, args)
+        if args.resume_from_checkpoint and (output / SETTINGS).exists():
+            check_resumed(output, record)
+        else:
+            claim_output_folder(output, args.overwrite, record)
         # The bars for files written in no time would only come between those of the runs.
         disable_progress_bar()
     PartialState().wait_for_everyone()
@@ -134,11 +139,10 @@ def _check(task: Task, configs: Configs, args: ComparisonArguments, record: dict
         check_text("the card of these settings", json.dumps(shown, ensure_ascii=False))
     if args.results_dir is not None:
         kept = _kept(task, args)
-        picture = kept.with_suffix(".png")
-        if kept.exists() and '"schema"' not in kept.read_text(encoding="utf-8"):
-            raise FileExistsError(f"`results_dir`: {kept} is not of results of this package; move it.")
-        if picture.exists() and not kept.exists():
-            raise FileExistsError(f"`results_dir`: {picture} is not of results of this package; move it.")
+        is_own = kept.exists() and '"schema"' in kept.read_text(encoding="utf-8")
+        for path in (kept, kept.with_suffix(".png")):
+            if path.exists() and not is_own:
+                raise FileExistsError(f"`results_dir`: {path} is not of results of this package; move it.")
 
 
 def _kept(task: Task, args: ComparisonArguments) -> Path:
@@ -177,22 +181,6 @@ def _settings(
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "processes": args.world_size,
     }
-
-
-def _claim(output: Path, settings: dict[str, Any], args: ComparisonArguments) -> None:
-    """Takes the output folder for this comparison, or checks that the one it holds had the same settings."""
-    record = output / "settings.json"
-    if not (args.resume_from_checkpoint and record.exists()):
-        claim_output_folder(output, args.overwrite)
-        write_atomically(record, json.dumps(settings, indent=2) + "\n")
-        return
-    begun, asked = json.loads(record.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
-    compared = (begun.keys() | asked.keys()) - {"command"}
-    if differing := sorted(key for key in compared if begun.get(key) != asked.get(key)):
-        raise ValueError(
-            f"`resume_from_checkpoint`: the run in {output} was begun with other settings of {', '.join(differing)}; "
-            "pass the same, or name a new folder."
-        )
 
 
 def train_run(
