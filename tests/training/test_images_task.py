@@ -1,7 +1,6 @@
 """Images as a task, and the script from flags to a checkpoint that classifies: on scikit-learn's digits."""
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -102,41 +101,6 @@ def test_a_resumed_run_augments_as_the_whole_one_did(tmp_path):
     for stop in (2, 3):
         resumed = train(tmp_path / f"from {stop}", str(tmp_path / "whole" / f"checkpoint-{stop}"))
         assert [name for name in whole if not torch.equal(whole[name], resumed[name])] == []
-
-
-def test_the_second_head_learns_what_the_teacher_sees(tmp_path, finished):
-    once = {"save_strategy": "no", "load_best_model_at_end": "false", "eval_strategy": "no", "max_steps": 2}
-    heads = {"distillation_token": "true", "distillation_head": "true"}
-    # The teacher's images are normalized otherwise.
-    folder = shutil.copytree(finished, tmp_path / "teacher")
-    processor = AutoImageProcessor.from_pretrained(finished)
-    processor.image_mean, processor.image_std = [0.5] * 3, [0.25] * 3
-    processor.save_pretrained(folder)
-    data_args, model_args, args = arguments(tmp_path, **once, **heads, teacher=folder, mixup=0.8)
-    task = image_task(data_args, model_args, args)
-    trainer = build_trainer(task, task.config("sh"), args, 0, tmp_path)
-    batch = task.collate_train([task.splits["train"][index] for index in range(16)])
-    model = trainer.model.train()
-    mean, std = (
-        torch.tensor(moment)[:, None, None] for moment in (task.processor.image_mean, task.processor.image_std)
-    )
-    images, seen = (batch["pixel_values"] * std + mean - 0.5) / 0.25, []
-    asked = trainer.compute_loss_func.teacher
-    asked.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["pixel_values"]), with_kwargs=True)
-    loss = trainer.compute_loss(model, dict(batch))
-    torch.testing.assert_close(seen[0], images)
-    outputs = model(batch["pixel_values"])
-    classes = AutoModelForImageClassification.from_pretrained(finished).eval()(images).logits.argmax(-1)
-    cross_entropy = torch.nn.functional.cross_entropy
-    expected = cross_entropy(outputs.cls_logits, batch["labels"]) + cross_entropy(outputs.distillation_logits, classes)
-    torch.testing.assert_close(loss, expected / 2)
-    trainer.train()
-    plain = task.collate([task.splits["test"][index] for index in range(16)])
-    loss = trainer.compute_loss(model.eval(), dict(plain))
-    torch.testing.assert_close(loss, cross_entropy(model(plain["pixel_values"]).logits, plain["labels"]))
-
-    with pytest.raises(ValueError, match="set `distillation_token` and `distillation_head`"):
-        image_task(*arguments(tmp_path, teacher=finished))
 
 
 def test_targets_of_training_are_soft_and_those_of_evaluation_are_classes(tmp_path):

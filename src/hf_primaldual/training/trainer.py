@@ -154,12 +154,6 @@ class ComparisonTrainer(Trainer):
             )
         return loss
 
-    def compute_loss(self, model, inputs, *args, **kwargs):
-        """Trainer's; a loss that wants to see the batch, as distillation does, is shown it."""
-        if hasattr(self.compute_loss_func, "see"):
-            self.compute_loss_func.see(inputs, model.training)
-        return super().compute_loss(model, inputs, *args, **kwargs)
-
     def train(self, *args, **kwargs):
         """Trainer's."""
         self._logged_at = time.perf_counter()
