@@ -8,10 +8,11 @@ Measures what models cost: operations, parameters, memory, latency and throughpu
 Models named together are timed in turn. Without `--model` they are text classifiers of Long Range Arena's shape.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from transformers import PreTrainedModel
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTextForSequenceClassification
 from hf_primaldual.measure import compare, load_model, make_inputs, measure_together
@@ -36,19 +37,18 @@ COLUMNS = {
 class MeasureArguments(TimingArguments):
     """What is measured."""
 
-    model: list[str] | None = field(default=None, metadata={"help": "Folders or repositories of checkpoints."})
-    attention: list[str] = field(
-        default_factory=lambda: ["softmax", "bn", "sh", "bn+sh"],
-        metadata={"help": "Presets, if no model is named."},
+    model: list[str] | None = HfArg(default=None, help="Folders or repositories of checkpoints.")
+    attention: list[str] = HfArg(
+        default_factory=lambda: ["softmax", "bn", "sh", "bn+sh"], help="Presets, if no model is named."
     )
-    tokens: list[int] | None = field(default=None, metadata={"help": "Lengths of texts or series."})
-    width: int = field(default=128, metadata={"help": "Width of the presets' models."})
-    heads: int = field(default=8, metadata={"help": "Their heads."})
-    layers: int = field(default=2, metadata={"help": "Their layers; the feed-forward block is twice as wide."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run the code that a checkpoint carries."})
-    name: str = field(default="measured", metadata={"help": "Start of the files' names."})
-    compare: list[str] | None = field(default=None, metadata={"help": "Two such files: prints the ratios, no more."})
-    allow_other_versions: bool = field(default=False, metadata={"help": "Compare across machines and versions."})
+    tokens: list[int] | None = HfArg(default=None, help="Lengths of texts or series.")
+    width: int = HfArg(default=128, help="Width of the presets' models.")
+    heads: int = HfArg(default=8, help="Their heads.")
+    layers: int = HfArg(default=2, help="Their layers; the feed-forward block is twice as wide.")
+    trust_remote_code: bool = HfArg(default=False, help="Run the code that a checkpoint carries.")
+    name: str = HfArg(default="measured", help="Start of the files' names.")
+    compare: list[str] | None = HfArg(default=None, help="Two such files: prints the ratios, no more.")
+    allow_other_versions: bool = HfArg(default=False, help="Compare across machines and versions.")
 
 
 def make_models(args: MeasureArguments, tokens: int | None) -> dict[str, PreTrainedModel]:

@@ -7,8 +7,7 @@ pooled keys shows its windows as pieces of one colour.
     python scripts/show_attention.py --checkpoint FOLDER --image photo.png --query 0 --plot attention.png
 """
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from transformers import (
@@ -18,6 +17,7 @@ from transformers import (
     AutoModelForSequenceClassification,
     HfArgumentParser,
 )
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.data import load_uea
 from hf_primaldual.measure import attention_maps
@@ -28,13 +28,13 @@ from hf_primaldual.measure.plots import plot_image_attention, plot_series_attent
 class ShowArguments:
     """What is looked at."""
 
-    checkpoint: str = field(metadata={"help": "Folder or repository of a trained classifier of images or series."})
-    plot: str = field(metadata={"help": "File for the picture, PNG or SVG."})
-    image: str | None = field(default=None, metadata={"help": "Picture to look at, for a classifier of images."})
-    dataset: str | None = field(default=None, metadata={"help": "UEA task, for a classifier of series."})
-    data_folder: str | None = field(default=None, metadata={"help": "Folder of the archive; default: the aeon wheel."})
-    index: int = field(default=0, metadata={"help": "Which series of the test set."})
-    query: int | None = field(default=None, metadata={"help": "The token that looks; default: the mean over all."})
+    checkpoint: str = HfArg(help="Folder or repository of a trained classifier of images or series.")
+    plot: str = HfArg(help="File for the picture, PNG or SVG.")
+    image: str | None = HfArg(default=None, help="Picture to look at, for a classifier of images.")
+    dataset: str | None = HfArg(default=None, help="UEA task, for a classifier of series.")
+    data_folder: str | None = HfArg(default=None, help="Folder of the archive; default: the aeon wheel.")
+    index: int = HfArg(default=0, help="Which series of the test set.")
+    query: int | None = HfArg(default=None, help="The token that looks; default: the mean over all.")
 
     def __post_init__(self):
         if (self.image is None) == (self.dataset is None):
@@ -72,4 +72,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -6,11 +6,12 @@ Times attention layers against softmax on the same back-end, interleaved in one 
     python scripts/benchmarks/attention.py --output results
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from timing import time_rows
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
 from hf_primaldual.measure import inference, training_step
@@ -23,13 +24,13 @@ BASELINE = "softmax"
 class LayerArguments(TimingArguments):
     """What is timed: by default forward and backward."""
 
-    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Lengths."})
-    attentions: list[str] = field(
+    tokens: list[int] = HfArg(default_factory=lambda: [1024, 4096], help="Lengths.")
+    attentions: list[str] = HfArg(
         default_factory=lambda: ["bn", "sh", "bn+sh", "sh:256", "linear", "linear-bn", "sparse:local"],
-        metadata={"help": "Presets; `sh:256` has 256 points per head, `sparse:local` that pattern."},
+        help="Presets; `sh:256` has 256 points per head, `sparse:local` that pattern.",
     )
-    width: int = field(default=128, metadata={"help": "Width of the tokens."})
-    heads: int = field(default=8, metadata={"help": "Heads."})
+    width: int = HfArg(default=128, help="Width of the tokens.")
+    heads: int = HfArg(default=8, help="Heads.")
 
 
 def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:

@@ -14,7 +14,7 @@ FlashAttention, which is checked beforehand; nothing of this has been measured y
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
 from sources.fashion_mnist import FASHION_MNIST_CLASSES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.measure import environment
@@ -51,42 +52,37 @@ SETTINGS = {
 class RivalArguments:
     """What is measured, and how much is trained."""
 
-    families: list[str] = field(
-        default_factory=lambda: list(FAMILIES),
-        metadata={"choices": list(FAMILIES), "help": "Of which there are tables."},
+    families: list[str] = HfArg(
+        default_factory=lambda: list(FAMILIES), choices=list(FAMILIES), help="Of which there are tables."
     )
-    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Bytes, or patches."})
-    models: list[str] | None = field(default=None, metadata={"help": "Which of them; all by default."})
-    width: int = field(default=64, metadata={"help": "Of the tokens."})
-    heads: int = field(default=2, metadata={"help": "Of each layer."})
-    layers: int = field(default=2, metadata={"help": "Of the encoder."})
-    intermediate: int = field(default=128, metadata={"help": "Width inside the feed-forward blocks."})
-    vocab_size: int = field(default=4096, metadata={"help": "Buckets that the bytes of a text are hashed to."})
-    batch: int = field(default=1, metadata={"help": "Rows of a timed step."})
-    rounds: int = field(default=15, metadata={"help": "Timed calls of each model; 0 leaves costs out."})
-    documents: int = field(default=200, metadata={"help": "Texts or pages to train on; 0 leaves accuracy out."})
-    validation_documents: int = field(default=100, metadata={"help": "Texts or pages cut from the training data."})
-    test_documents: int = field(default=150, metadata={"help": "Texts or pages of the test set."})
-    evaluate: Literal["validation", "test"] = field(
-        default="test", metadata={"help": "Split of the accuracies; validation to choose settings."}
+    tokens: list[int] = HfArg(default_factory=lambda: [1024, 4096], help="Bytes, or patches.")
+    models: list[str] | None = HfArg(default=None, help="Which of them; all by default.")
+    width: int = HfArg(default=64, help="Of the tokens.")
+    heads: int = HfArg(default=2, help="Of each layer.")
+    layers: int = HfArg(default=2, help="Of the encoder.")
+    intermediate: int = HfArg(default=128, help="Width inside the feed-forward blocks.")
+    vocab_size: int = HfArg(default=4096, help="Buckets that the bytes of a text are hashed to.")
+    batch: int = HfArg(default=1, help="Rows of a timed step.")
+    rounds: int = HfArg(default=15, help="Timed calls of each model; 0 leaves costs out.")
+    documents: int = HfArg(default=200, help="Texts or pages to train on; 0 leaves accuracy out.")
+    validation_documents: int = HfArg(default=100, help="Texts or pages cut from the training data.")
+    test_documents: int = HfArg(default=150, help="Texts or pages of the test set.")
+    evaluate: Literal["validation", "test"] = HfArg(
+        default="test", help="Split of the accuracies; validation to choose settings."
     )
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Trainings of each model."})
-    steps: int = field(default=40, metadata={"help": "Of each training."})
-    train_batch: int = field(default=5, metadata={"help": "Rows of a training's step."})
-    learning_rate: float = field(default=3e-3, metadata={"help": "Of AdamW."})
-    groups: list[str] = field(default_factory=lambda: list(GROUPS), metadata={"help": "Classes of 20 Newsgroups."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of the models that have a choice."})
-    device: Literal["cpu", "cuda"] = field(default="cpu", metadata={"help": "Where all models run."})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16: mixed precision."})
-    threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
-    update: str | None = field(
-        default=None, metadata={"help": "A results file: what is not measured now is kept from it."}
-    )
-    show: list[str] | None = field(default=None, metadata={"help": "Results files to draw again, no more."})
-    document: str | None = field(default=None, metadata={"help": "With `show`: the document to put the tables into."})
-    output: str | None = field(
-        default=None, metadata={"help": "Folder for JSON, CSV and pictures; that of `update` by default."}
-    )
+    seeds: list[int] = HfArg(default_factory=lambda: [0, 1, 2], help="Trainings of each model.")
+    steps: int = HfArg(default=40, help="Of each training.")
+    train_batch: int = HfArg(default=5, help="Rows of a training's step.")
+    learning_rate: float = HfArg(default=3e-3, help="Of AdamW.")
+    groups: list[str] = HfArg(default_factory=lambda: list(GROUPS), help="Classes of 20 Newsgroups.")
+    attn_implementation: str = HfArg(default="sdpa", help="Back-end of the models that have a choice.")
+    device: Literal["cpu", "cuda"] = HfArg(default="cpu", help="Where all models run.")
+    dtype: Literal["float32", "bfloat16"] = HfArg(default="float32", help="bfloat16: mixed precision.")
+    threads: int | None = HfArg(default=None, help="Threads on a CPU; torch's own choice by default.")
+    update: str | None = HfArg(default=None, help="A results file: what is not measured now is kept from it.")
+    show: list[str] | None = HfArg(default=None, help="Results files to draw again, no more.")
+    document: str | None = HfArg(default=None, help="With `show`: the document to put the tables into.")
+    output: str | None = HfArg(default=None, help="Folder for JSON, CSV and pictures; that of `update` by default.")
 
     def __post_init__(self):
         known = dict.fromkeys(name for family in self.families for name in FAMILIES[family])

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ import paths  # noqa: F401
 import torch
 from sources import IMAGE_SOURCES, TEXT_SOURCES
 from transformers import HfArgumentParser, PreTrainedConfig, TrainerCallback
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.measure import save_results
 from hf_primaldual.training.arguments import ComparisonArguments
@@ -54,14 +55,14 @@ RATIOS = {
 class BenchmarkArguments:
     """What is timed, and how often."""
 
-    attention: str = field(default="bn+sh", metadata={"help": "The attention of the model."})
-    global_batch: list[int] | None = field(
-        default=None, metadata={"help": "Examples of a step, all processes together. Default: the recipe's."}
+    attention: str = HfArg(default="bn+sh", help="The attention of the model.")
+    global_batch: list[int] | None = HfArg(
+        default=None, help="Examples of a step, all processes together. Default: the recipe's."
     )
-    steps: int = field(default=100, metadata={"help": "Steps of each run, at least; and at least two epochs."})
-    rounds: int = field(default=5, metadata={"help": "Runs of each set-up."})
-    output: str | None = field(default=None, metadata={"help": "Folder for JSON and CSV, named by the machine."})
-    worker: str | None = field(default=None, metadata={"help": "File for one run's figures; this program sets it."})
+    steps: int = HfArg(default=100, help="Steps of each run, at least; and at least two epochs.")
+    rounds: int = HfArg(default=5, help="Runs of each set-up.")
+    output: str | None = HfArg(default=None, help="Folder for JSON and CSV, named by the machine.")
+    worker: str | None = HfArg(default=None, help="File for one run's figures; this program sets it.")
 
 
 class StepClock(TrainerCallback):

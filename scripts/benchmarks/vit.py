@@ -6,12 +6,13 @@ step is forward, backward and AdamW's update, without dropout.
     python scripts/benchmarks/vit.py --image_size 224 384 512 --batch 8 --inference --threads 2 --output results
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from timing import time_rows
 from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
 from hf_primaldual.measure import count_parameters, inference, training_step
@@ -30,7 +31,7 @@ OURS = {
 class ViTArguments(TimingArguments):
     """What is timed."""
 
-    image_size: list[int] = field(default_factory=lambda: [224], metadata={"help": "Sides of images in pixels."})
+    image_size: list[int] = HfArg(default_factory=lambda: [224], help="Sides of images in pixels.")
 
 
 def make_models(image_size: int, args: ViTArguments) -> dict[str, PreTrainedModel]:

@@ -1,12 +1,13 @@
 """What every program takes that times something: where, how often, and where the figures go."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from .results import save_results
 
@@ -15,14 +16,14 @@ from .results import save_results
 class TimingArguments:
     """Size of a batch, device and back-end, and the folder of the results."""
 
-    batch: int = field(default=1, metadata={"help": "Rows, sequences or images."})
-    inference: bool = field(default=False, metadata={"help": "Forward only, without gradients."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of our models."})
-    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
-    dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
-    threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
-    rounds: int = field(default=15, metadata={"help": "Timed calls of each."})
-    output: str | None = field(default=None, metadata={"help": "Folder for JSON and CSV, named by the machine."})
+    batch: int = HfArg(default=1, help="Rows, sequences or images.")
+    inference: bool = HfArg(default=False, help="Forward only, without gradients.")
+    attn_implementation: str = HfArg(default="sdpa", help="Back-end of our models.")
+    device: str = HfArg(default="cpu", help="cpu or cuda.")
+    dtype: str = HfArg(default="float32", help="float32, bfloat16 or float16.")
+    threads: int | None = HfArg(default=None, help="Threads on a CPU; torch's own choice by default.")
+    rounds: int = HfArg(default=15, help="Timed calls of each.")
+    output: str | None = HfArg(default=None, help="Folder for JSON and CSV, named by the machine.")
 
     @classmethod
     def parse(cls, argv: list[str] | None):

@@ -42,6 +42,11 @@ from .task import Task
 from .trainer import ComparisonTrainer, build_trainer
 
 _CURVES = "learning_curves.png"
+# Trainer's and our own settings that the card shows as they are.
+_SHOWN = (
+    "seeds", "num_train_epochs", "max_steps", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm",
+    "label_smoothing_factor", "ema_decay",
+)  # fmt: skip
 Configs = dict[str, PreTrainedConfig]
 
 
@@ -166,18 +171,10 @@ def _settings(
         **model,
         **task.settings,
         "selection": f"validation {args.metric_for_best_model}, once per {args.eval_strategy}",
-        "seeds": args.seeds,
-        "num_train_epochs": args.num_train_epochs,
-        "max_steps": args.max_steps,
+        **{name: getattr(args, name) for name in _SHOWN},
         "train_batch_size": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
         "optimizer": args.optimizer if args.optimizer != "trainer" else str(args.optim.value),
-        "learning_rate": args.learning_rate,
         "lr_scheduler_type": str(args.lr_scheduler_type.value),
-        "warmup_steps": args.warmup_steps,
-        "weight_decay": args.weight_decay,
-        "max_grad_norm": args.max_grad_norm,
-        "label_smoothing_factor": args.label_smoothing_factor,
-        "ema_decay": args.ema_decay,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "processes": args.world_size,
     }
