@@ -53,7 +53,7 @@ class RivalArguments:
     """What is measured, and how much is trained."""
 
     families: list[str] = HfArg(
-        default_factory=lambda: list(FAMILIES), choices=list(FAMILIES), help="Of which there are tables."
+        default_factory=lambda: list(FAMILIES), metadata={"choices": list(FAMILIES)}, help="Of which there are tables."
     )
     tokens: list[int] = HfArg(default_factory=lambda: [1024, 4096], help="Bytes, or patches.")
     models: list[str] | None = HfArg(default=None, help="Which of them; all by default.")
