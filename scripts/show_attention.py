@@ -10,17 +10,11 @@ pooled keys shows its windows as pieces of one colour.
 from dataclasses import dataclass
 
 import torch
-from transformers import (
-    AutoFeatureExtractor,
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    HfArgumentParser,
-)
+from transformers import AutoFeatureExtractor, AutoImageProcessor, HfArgumentParser
 from transformers.hf_argparser import HfArg
 
 from hf_primaldual.data import load_uea
-from hf_primaldual.measure import attention_maps
+from hf_primaldual.measure import attention_maps, load_model
 from hf_primaldual.measure.plots import plot_image_attention, plot_series_attention
 
 
@@ -42,7 +36,7 @@ class ShowArguments:
 
 
 def draw_series(args: ShowArguments):
-    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint, trust_remote_code=False)
+    model = load_model(args.checkpoint, trust_remote_code=False)
     extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint, trust_remote_code=False)
     series = load_uea(args.dataset, args.data_folder)["test"].with_format("numpy")[args.index]["past_values"]
     layers = attention_maps(model, extractor(series, return_tensors="pt"))
@@ -53,7 +47,7 @@ def draw_series(args: ShowArguments):
 def draw_image(args: ShowArguments):
     from PIL import Image
 
-    model = AutoModelForImageClassification.from_pretrained(args.checkpoint, trust_remote_code=False)
+    model = load_model(args.checkpoint, trust_remote_code=False)
     processor = AutoImageProcessor.from_pretrained(args.checkpoint, trust_remote_code=False)
     mode = "L" if model.config.num_channels == 1 else "RGB"
     pixels = processor(Image.open(args.image).convert(mode), return_tensors="pt")["pixel_values"]

@@ -9,7 +9,7 @@ DATASETS = {
     "document-matching": {"length": [100, 4000]},
 }
 # What a table may do without.
-OPTIONAL = [("plots",), ("search",), ("co2_eq_emissions",), ("dataset", "subset"), ("dataset", "hub_id")]
+OPTIONAL = [("plots",), ("dataset", "subset"), ("dataset", "hub_id")]
 # Attention, seed, accuracy on validation and on test.
 RUNS = [
     ("softmax", 21, 0.961, 0.972),
@@ -54,13 +54,6 @@ def table(task: str = "time-series-classification") -> dict:
             "subset": "270 of 1,080 examples, drawn class by class with seed 0",
         },
         "settings": {"learning_rate": 0.0015, "head_scales": [1, 1, 2, 2], "bn_scaling": True, "pooling": None},
-        "search": {
-            "trials": 20,
-            "metric": "validation loss",
-            "space": {"bn_beta": [0.1, 1.5], "head_scales": ["1 1 2 2", "1 2 4 8"]},
-            "best": {"bn_beta": 0.43, "head_scales": "1 1 2 2"},
-        },
-        "co2_eq_emissions": {"emissions": 12.3, "source": "a meter"},
         "plots": ["learning_curves.png"],
         "runs": [{**named(run, *values), **OF_RUNS, "released": values[:2] == ("bn+sh", 21)} for values in RUNS],
         "summary": {

@@ -29,8 +29,8 @@ def test_any_value_that_changes_changes_the_card(task):
             for run in others["runs"]:
                 run["seed"] = 2 * value if run["seed"] == value else run["seed"]
         elif isinstance(value, str):
-            # The metric starts with `validation`, a plot's name ends with its type.
-            others = changed(results, path, f"{value}x" if path[-1] == "metric" else f"x{value}")
+            # A plot's name ends with its type.
+            others = changed(results, path, f"x{value}")
         else:
             others = changed(results, path, value + 0.004 if "accuracy" in str(path[-1]) else value * 2)
         assert render_card(others) != card, path
@@ -41,7 +41,6 @@ def test_the_metadata_read_back():
     data = ModelCard(render_card(results)).data
     assert (data.license, data.library_name, data.datasets) == ("apache-2.0", "transformers", ["some/data"])
     assert data.model_name == results["model_name"]
-    assert data.co2_eq_emissions == {"emissions": 12.3, "source": "a meter"}
     assert {(result.dataset_name, result.dataset_type) for result in data.eval_results} == {("SomeData", "some/data")}
     assert [result.dataset_split for result in data.eval_results if result.metric_type == "accuracy"] == ["test"] * 2
     expected = {
@@ -85,7 +84,7 @@ def test_the_card_speaks_of_its_kind_of_data(task):
     for path in OPTIONAL:
         results = without(results, path)
         assert "\n\n\n" not in render_card(results)
-    for word in ("Learning curves", "![", "searched", "official", "co2", "CO2", "datasets:"):
+    for word in ("Learning curves", "![", "official", "datasets:"):
         assert word in text
         assert word not in render_card(results)
 
@@ -109,11 +108,8 @@ faster (0.52 times the time) in inference and as fast in a training step.
 | bn_scaling | true |
 | pooling | null |
 | pattern | a\\|b c |
-| head_scales | ["1 1 2 2", "1 2 4 8"] | 1 1 2 2 |
-searched in 20 trials, the best by validation loss
 ![learning curves](learning_curves.png)
 Of the official training set: 270 of 1,080 examples, drawn class by class with seed 0.
-It emitted 12.3 g of CO2 equivalent, measured by a meter.
 A Processor (x86_64); 2 cores, 3 threads; 15.6 GiB of memory; no accelerator.
 """
 

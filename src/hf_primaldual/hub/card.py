@@ -21,7 +21,7 @@ from .results import SIGNIFICANCE_LEVEL, TASKS, load_results, validate_results, 
 
 OWN_WORDS = re.compile(r"<!-- own words: (?P<section>.*?) -->\n(?P<words>.*?)<!-- end of own words -->", re.DOTALL)
 # Metadata that the results alone give: of an older card they may be out of date.
-_OF_RESULTS = {"base_model", "co2_eq_emissions", "library_name", "license", "model-index", "pipeline_tag"}
+_OF_RESULTS = {"base_model", "library_name", "license", "model-index", "pipeline_tag"}
 # Tags that a card has of its results, whatever they were.
 _OWN_TAGS = re.compile("|".join(("primal-dual-attention", r"attention-[\w-]+", *TASKS)))
 # Lists to which a person may add.
@@ -148,7 +148,6 @@ def _metadata(results: Mapping[str, Any]) -> ModelCardData:
         tags=[tag for tag in tags if tag not in _PIPELINES],
         model_name=results["model_name"],
         eval_results=_metrics(results),
-        co2_eq_emissions=results.get("co2_eq_emissions"),
     )
 
 
@@ -190,7 +189,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
     example, examples = _EXAMPLES[results["task"]]
     longest = results["dataset"].get("length", [None])[-1]
     return {
-        **dict.fromkeys(("plots", "search", "co2_eq_emissions")),
+        "plots": (),
         **results,
         "address": results.get("repo_id", results["model_name"]),
         "names": (results["baseline"], *attentions),

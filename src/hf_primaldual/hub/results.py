@@ -159,22 +159,6 @@ class Versions(_Object):
     revision: str | None
 
 
-class Emissions(_Object):
-    """Grams of CO2 equivalent, and the name of the meter that measured them."""
-
-    emissions: float
-    source: str
-
-
-class Search(_Object):
-    """What chose settings on the validation set."""
-
-    trials: int
-    metric: Annotated[str, Field(pattern="^validation")]
-    space: dict[str, Any]
-    best: dict[str, Any]
-
-
 class Results(_Object):
     """The whole file. `hardware` and `versions` are `measure.environment()`."""
 
@@ -199,9 +183,6 @@ class Results(_Object):
     # The Hub's id of the checkpoint that training started from, and of the repository that this one was published in.
     base_model: str = None
     repo_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")] = None
-    # Only where a meter ran.
-    co2_eq_emissions: Emissions = None
-    search: Search = None
     # Pictures that lie with the file.
     plots: Annotated[list[Picture], Field(min_length=1)] = None
 

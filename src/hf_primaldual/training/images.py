@@ -143,9 +143,11 @@ class ImageCollator:
 
     def _image(self, encoded: dict[str, Any]) -> torch.Tensor:
         """(3, size, size), values from 0 to 1."""
-        if self.augmentation is not None and self.augmentation.args.crop_scale is not None:
-            return self.augmentation.crop(torch.from_numpy(_channels_first(decode_image(encoded))) / 255)
-        return torch.from_numpy(_resized(encoded, self.size, self.processor.resample)) / 255
+        image, cropped = decode_image(encoded), self.augmentation is not None and self.augmentation.args.crop_scale
+        if not cropped:
+            image = image.resize((self.size, self.size), self.processor.resample)
+        pixels = torch.from_numpy(_channels_first(image)) / 255
+        return self.augmentation.crop(pixels) if cropped else pixels
 
 
 class ImageTask(Task):
@@ -283,19 +285,14 @@ def _digits(args: ImageDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
 
 def _packed(split: Dataset, size: int, resample: int) -> Dataset:
     """The split with a column `pixels`, the bytes of (3, size, size), in place of the images."""
+
+    def pixels(row: dict[str, Any]) -> dict[str, bytes]:
+        image = decode_image(row["image"]).resize((size, size), resample)
+        return {"pixels": _channels_first(image).tobytes()}
+
     features = Features({"pixels": Value("binary"), "labels": split.features["labels"]})
-    arguments = {"size": size, "resample": resample}
     images = split.select_columns(["image", "labels"])
-    return images.map(_pixels, fn_kwargs=arguments, remove_columns="image", features=features, desc="decoding")
-
-
-def _pixels(row: dict[str, Any], size: int, resample: int) -> dict[str, bytes]:
-    return {"pixels": _resized(row["image"], size, resample).tobytes()}
-
-
-def _resized(encoded: dict[str, Any], size: int, resample: int) -> np.ndarray:
-    """(3, size, size)"""
-    return _channels_first(decode_image(encoded).resize((size, size), resample))
+    return images.map(pixels, remove_columns="image", features=features, desc="decoding")
 
 
 def _channels_first(image: Pillow.Image) -> np.ndarray:
