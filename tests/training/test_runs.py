@@ -11,7 +11,6 @@ from hf_primaldual.training.runs import (
     command_line,
     compare,
     format_table,
-    holm,
     release,
     summarize,
 )
@@ -83,13 +82,6 @@ def test_significance_is_of_the_adjusted_p_value():
     assert compare(over_seeds(softmax=softmax, **own), ["bn", "sh"], "softmax")["bn"]["significant"] is False
 
 
-def test_holms_method_by_hand():
-    # Sorted 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, 0.04, the last not below the one before it.
-    p_values = {"a": 0.01, "b": 0.04, "c": 0.03, "d": 0.005}
-    assert holm(p_values) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
-    assert holm({"a": 0.6, "b": 0.7}) == {"a": 1.0, "b": 1.0}
-
-
 def test_one_seed_has_no_deviation_and_no_test():
     runs = over_seeds(softmax=[0.8], bn=[0.9])
     assert summarize(runs, "softmax")["test_accuracy_std"] is None
@@ -97,18 +89,12 @@ def test_one_seed_has_no_deviation_and_no_test():
     assert (comparison["difference_std"], comparison["p_value"], comparison["significant"]) == (None, None, False)
 
 
-@pytest.mark.parametrize("seeds", [[0], [0, 2], [0, 1, 1]], ids=str)
+@pytest.mark.parametrize("seeds", [[0, 2], [0, 1, 1]], ids=str)
 def test_other_seeds_are_not_paired(seeds):
     runs = over_seeds(softmax=[0.8, 0.9]) + [run("bn", seed, 0.9, 0.8) for seed in seeds]
     message = f"every seed once for 'bn' and for 'softmax', got {seeds} and [0, 1]"
     with pytest.raises(ValueError, match=re.escape(message)):
         compare(runs, ["bn"], "softmax")
-
-
-def test_the_summary_is_over_seeds(runs):
-    accuracies = {"test_accuracy_mean": 0.825, "test_accuracy_std": statistics.stdev([0.90, 0.75])}
-    validation = {"validation_accuracy_mean": 0.95, "validation_loss_mean": 0.075}
-    assert summarize(runs, "bn") == pytest.approx({"seeds": 2, **accuracies, **validation})
 
 
 def test_the_terminal_shows_every_attention_of_the_table():
