@@ -175,7 +175,10 @@ def test_figures_in_the_sentences_on_scale_and_costs_are_those_of_the_results():
     assert sparse[sparse.width == 64].memory.min() > 1
     scale, efficiency = words("docs/scale.md"), words("docs/efficiency.md")
     for page, sentence in (
-        (scale, f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s"),
+        (
+            scale,
+            f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s",
+        ),
         (scale, f"{ratios[0]} times the throughput of one ({ratios[2]} if"),
         (scale, f"two threads {ratios[1]})"),
         (scale, f"Fashion-MNIST with batch 64: {share:.1f} % and {images['ratios'][0]['ratio']:.2f}."),

@@ -50,11 +50,12 @@ def args():
 
 @pytest.fixture
 def data(checkpoint, posts, args):
-    texts = load_newsgroups(posts).map(lambda row, index: {"number": index}, with_indices=True)
-    return prepare_texts(texts, AutoTokenizer.from_pretrained(checkpoint), args)
+    return prepare_texts(load_newsgroups(posts), AutoTokenizer.from_pretrained(checkpoint), args)
 
 
-def test_validation_documents_are_none_of_the_training_documents(data, args):
+def test_validation_documents_are_none_of_the_training_documents(checkpoint, posts, args):
+    numbered = load_newsgroups(posts).map(lambda row, index: {"number": index}, with_indices=True)
+    data = prepare_texts(numbered, AutoTokenizer.from_pretrained(checkpoint), args)
     numbers = {name: set(split["number"]) for name, split in data.splits.items()}
     assert {name: len(split) for name, split in numbers.items()} == {"train": 12, "validation": 8, "test": 8}
     assert not numbers["train"] & numbers["validation"]

@@ -87,7 +87,10 @@ REFUSED = [
     (lambda: NystromAttention(WIDTH, HEADS, tokens=100), "multiple of Nystromformer's 64 landmarks, got 100"),
 ]
 REFUSED += [
-    (lambda layer=layer: layer(torch.randn(1, 64, WIDTH), torch.ones(1, 64).bool(), grid_size=(8, 8)), "no way to leave")
+    (
+        lambda layer=layer: layer(torch.randn(1, 64, WIDTH), torch.ones(1, 64).bool(), grid_size=(8, 8)),
+        "no way to leave",
+    )
     for layer in RIVALS
 ]
 

@@ -93,7 +93,12 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
 
 
 def test_differences_are_paired_by_seed_and_tested():
-    accuracies = {"softmax": (0.5, 0.7, 0.6), "sh:64": (0.401, 0.6, 0.499), "fnet": (0.7, 0.5, 0.6), "linformer": (0.1,)}
+    accuracies = {
+        "softmax": (0.5, 0.7, 0.6),
+        "sh:64": (0.401, 0.6, 0.499),
+        "fnet": (0.7, 0.5, 0.6),
+        "linformer": (0.1,),
+    }
     about = {"attn_implementation": "sdpa", "width": 8, "tokens": 16, "batch": 2}
     runs = [
         {"model": model, **about, "seed": seed, "accuracy": accuracy}

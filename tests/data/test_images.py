@@ -96,7 +96,10 @@ def test_columns_of_other_names_and_classes_as_words(parquet):
     assert Counter(data["train"]["labels"]) == dict.fromkeys(range(3), 20)
     for settings, message in (
         ({}, "has the columns picture, kind, id; name the one to take by `label_column`"),
-        ({"label_column": "kind", "streaming": True}, "a stream cannot be looked through for the names of the classes"),
+        (
+            {"label_column": "kind", "streaming": True},
+            "a stream cannot be looked through for the names of the classes",
+        ),
     ):
         with pytest.raises(ValueError, match=message):
             load_images(root, **settings)

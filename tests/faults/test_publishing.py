@@ -220,7 +220,9 @@ HOLDING = {
     "learning_curves.png": (drawn(), "an e-mail address"),
     "spiece.model": (b"\x0a\x17\x00/home/jane/corpus.txt\x12", "an absolute path"),
     "model.safetensors": (save({"a": torch.ones(1)}, {"from": "/home/jane/x"}), "an absolute path"),
-    **{f"{key}.json": (f'{{"pad_token": "", "in": [{{"{key}": "x"}}]}}'.encode(), "a token as") for key in SECRET_KEYS},
+    **{
+        f"{key}.json": (f'{{"pad_token": "", "in": [{{"{key}": "x"}}]}}'.encode(), "a token as") for key in SECRET_KEYS
+    },
 }
 
 

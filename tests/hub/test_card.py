@@ -93,11 +93,25 @@ NEITHER = "neither beats `softmax` here nor loses to it: it is"
 # Difference, its deviation, p and the adjusted p, pairs of seeds; and what the card says after the attention's name.
 VERDICTS = {
     "better": (0.01, 0.001, 0.002, 0.004, 2, "beats `softmax` here: it is 1.00 points above it, more than noise"),
-    "worse": (-0.01, 0.001, 1e-6, 2e-6, 2, "below it, more than noise explains (adjusted p < 0.0001, 2 pairs of seeds)"),
+    "worse": (
+        -0.01,
+        0.001,
+        1e-6,
+        2e-6,
+        2,
+        "below it, more than noise explains (adjusted p < 0.0001, 2 pairs of seeds)",
+    ),
     "noise": (0.01, 0.02, 0.03, 0.06, 2, f"{NEITHER} 1.00 points above it, a difference that noise may explain (adj"),
     "no difference": (0.0, 0.01, 1.0, 1.0, 2, f"{NEITHER} level with it (adjusted p = 1, 2"),
     "equal": (0.0, 0.0, None, None, 2, f"{NEITHER} level with it on each of 2 seeds."),
-    "alike": (0.01, 0.0, None, None, 2, "above `softmax` here on each of 2 seeds alike: a difference without variance"),
+    "alike": (
+        0.01,
+        0.0,
+        None,
+        None,
+        2,
+        "above `softmax` here on each of 2 seeds alike: a difference without variance",
+    ),
     "one seed": (0.01, None, None, None, 1, "is 1.00 points above `softmax` here, on too few seeds to tell"),
 }
 

@@ -1,11 +1,6 @@
 """Flags, YAML files and what cannot be; what a file may hold is in tests/faults/test_data.py, row 26."""
 
-from pathlib import Path
-
 import pytest
-import run_image_classification as images_script
-import run_sequence_classification as texts_script
-import run_time_series_classification as series_script
 import yaml
 from sources import TEXT_SOURCES
 
@@ -16,11 +11,12 @@ from hf_primaldual.training.images import ImageDataArguments, ImageModelArgument
 from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
 from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
+from tests.scripts import SCRIPTS
 
 SERIES = (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments)
 IMAGES = (ImageDataArguments, ImageModelArguments, ImageTrainingArguments)
 TEXTS = (TextDataArguments, TextModelArguments, TextTrainingArguments)
-RECIPES = sorted((Path(series_script.__file__).parent / "configs").glob("*.yaml"))
+RECIPES = sorted((SCRIPTS / "configs").glob("*.yaml"))
 
 
 def parsed(*flags):
@@ -82,7 +78,10 @@ def of_images(**settings):
         (lambda: AugmentationArguments(horizontal_flip=1.5), "`horizontal_flip` must be a probability"),
         (lambda: AugmentationArguments(mixup=-1.0), "`mixup` must be an alpha"),
         (lambda: AugmentationArguments(crop_scale=[0.5, 0.1]), "`crop_scale` must be two shares"),
-        (lambda: AugmentationArguments(rand_augment=[2, 30]), "`rand_augment` must be a number of operations, 1 to 15"),
+        (
+            lambda: AugmentationArguments(rand_augment=[2, 30]),
+            "`rand_augment` must be a number of operations, 1 to 15",
+        ),
         (lambda: AugmentationArguments(random_shift=-1), "`random_shift` must be a number of pixels"),
         (lambda: AugmentationArguments(repeated_augmentation=0), "`repeated_augmentation` must be at least 1"),
         (lambda: of_images(streaming=True, train_examples=5), "`train_examples` draws by class"),

@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -34,19 +33,16 @@ EVALUATED = []
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The checkpoint of a run that nothing happened to, and that two trackers watched."""
+    """The checkpoint of a run that nothing happened to, and that a tracker watched."""
     folder, evaluate = tmp_path_factory.mktemp("whole"), Trainer.evaluate
 
     def watch(self, eval_dataset=None, *args, **kwargs):
         EVALUATED.append(len(self.eval_dataset if eval_dataset is None else eval_dataset))
         return evaluate(self, eval_dataset, *args, **kwargs)
 
-    # As a flag `report_to` takes one name alone.
-    (folder / "trackers.yaml").write_text("report_to: [tensorboard, trackio]\nproject: motions\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "evaluate", watch)
-        patch.setenv("TRACKIO_DIR", str(folder / "trackio"))
-        return compare([str(folder / "trackers.yaml"), *FLAGS, "--output_dir", str(folder / "out")])
+        return compare([*FLAGS, "--report_to", "tensorboard", "--output_dir", str(folder / "out")])
 
 
 def test_the_folder_holds_every_run_and_the_weights_of_the_released_one(finished):
@@ -78,10 +74,6 @@ def test_each_run_is_logged_under_its_name_and_outlives_the_checkpoints(finished
         events = EventAccumulator(str(logs / f"{name}-{seed}")).Reload()
         for scalar in ("eval/loss", "train/loss"):
             assert [event.step for event in events.Scalars(scalar)] == [4, 8][:epochs]
-    (database,) = finished.parent.with_name("trackio").glob("motions*.db")
-    with sqlite3.connect(database) as connection:
-        names = {name for (name,) in connection.execute("select distinct run_name from metrics")}
-    assert names == {f"BasicMotions-{name}-{seed}" for name, seed, _ in RUNS}
 
 
 def test_a_folder_that_holds_a_run_is_not_trained_into(finished, tmp_path, capsys):

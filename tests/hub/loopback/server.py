@@ -107,6 +107,7 @@ class LoopbackHub:
             ("GET", f"{model}/xet-read-token/{{revision}}", self._xet_token),
             ("GET", f"{model}/refs", self._refs),
             ("GET", f"{model}/tree/{{revision}}", self._tree),
+            ("POST", f"{model}/paths-info/{{revision}}", self._paths_info),
             ("GET", f"{model}/revision/{{revision}}", self._info),
             ("GET", model, self._info),
             ("POST", "/{owner}/{name}.git/info/lfs/objects/batch", self._lfs_batch),
@@ -126,7 +127,7 @@ class LoopbackHub:
         async def answer(request: Request) -> Response:
             asked = f"{request.method} {request.url.path}"
             self.requests.append(asked)
-            if not _is_owner(request) and re.search("^(POST|DELETE)|xet-write", asked):
+            if not _is_owner(request) and re.search("^(POST|DELETE)(?!.*paths-info)|xet-write", asked):
                 raise Refused(401, "you must use a write token to upload to a repository.")
             fault = next((one for one in self.faults if not one.seen and one.request in asked), None)
             kind = fault and fault.kind
@@ -275,6 +276,11 @@ class LoopbackHub:
     async def _tree(self, request: Request):
         repository, oid = self._found(request)
         return [file.entry(path) for path, file in repository.commits[oid].items()]
+
+    async def _paths_info(self, request: Request):
+        # What olah asks for.
+        paths = (await request.form()).getlist("paths")
+        return [entry for entry in await self._tree(request) if entry["path"] in paths]
 
     async def _resolve(self, request: Request):
         repository, oid = self._found(request)
