@@ -27,8 +27,6 @@ def test_posts_of_a_group_are_joined_and_cut_the_last_for_validation_and_groups_
     assert documents == [[b"xy\nz"], [b"abc\n", b"defg", b"h\nij"]]
     assert take_turns(documents) == [(b"xy\nz", 0), (b"abc\n", 1), (b"defg", 1), (b"h\nij", 1)]
     assert cut_last([[b"a", b"c", b"e"], [b"b", b"d"]], 2) == ([[b"a", b"c"], [b"b"]], [[b"e"], [b"d"]])
-    with pytest.raises(ValueError, match=r"`validation_documents` \(2\) must leave documents to train on, .* has 1"):
-        cut_last(documents, 2)
 
 
 def test_a_page_has_images_of_one_class_and_no_image_is_on_two(tmp_path):
@@ -52,9 +50,6 @@ def test_a_page_has_images_of_one_class_and_no_image_is_on_two(tmp_path):
             assert {labels[number] for number in numbers} == {label}
             seen += numbers
     assert len(set(seen)) == len(seen) == 100
-    for size, message in ((16, "a page must have 28 x 28 pixels at least"), (128, "too few images for pages of 128")):
-        with pytest.raises(ValueError, match=message):
-            fashion_pages(size, 10, 10, 10, folder=folder)
 
 
 def test_a_training_sees_the_classes_in_turns_and_every_row_before_one_twice():
@@ -66,3 +61,16 @@ def test_a_training_sees_the_classes_in_turns_and_every_row_before_one_twice():
     assert {row for row in rows[:9] if labels[row] == 0} == {1, 4, 6}
     assert rows == in_turns(labels, 12, seed=3) != in_turns(labels, 12, seed=4)
     assert rows[:5] == in_turns(labels, 5, seed=3)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda folder: cut_last([[b"xy"], [b"a", b"b"]], 2), r"`validation_documents` \(2\) must leave .* has 1"),
+        (lambda folder: fashion_pages(16, 10, 10, 10, folder=folder), "a page must have 28 x 28 pixels at least"),
+        (lambda folder: fashion_pages(128, 10, 10, 10, folder=folder), "too few images for pages of 128"),
+    ],
+)
+def test_too_few_and_too_small_are_refused(call, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        call(write_clothes(tmp_path, np.zeros((10, 28, 28), np.uint8), list(range(10))))

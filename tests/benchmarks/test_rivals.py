@@ -10,12 +10,11 @@ import torch
 from rivals.measuring import describe
 from rivals.models import IMAGE_MODELS, TEXT_MODELS, Shape
 from rivals.report import BLOCK, format_table, tables
-from rivals.results import Results, summarize
+from rivals.results import Results
 
 from hf_primaldual.measure import count_parameters
 
 SMALL = ["--width", "16", "--intermediate", "16", "--rounds", "1", "--vocab_size", "64"]
-TASK = {"description": "moons", "train": 4, "test": 4, "largest_class": 0.5}
 
 
 def read(path: Path) -> dict:
@@ -34,7 +33,7 @@ def test_every_model_has_the_same_encoder(models, tokens):
     assert len({count_parameters(models[name](shape)) for name in names}) == 1
 
 
-def test_every_cost_of_every_image_model_and_none_fails(tmp_path, capsys):
+def test_every_cost_of_every_image_model_and_none_fails(tmp_path):
     argv = ["--families", "image", "--tokens", "256", "--documents", "0", "--output", str(tmp_path), *SMALL]
     results = read(*compare_rivals.main(argv))
     assert results["failed"] == []
@@ -43,9 +42,6 @@ def test_every_cost_of_every_image_model_and_none_fails(tmp_path, capsys):
     assert all(row["tokens"] == 256 and row["train_step_ms"]["median"] > 0 for row in rows.values())
     # 64 points of 256 keys, an eighth of the tokens merged on average over the layers.
     assert rows["sh:64"]["train_step_flops"] < rows["tome"]["train_step_flops"] < rows["vit"]["train_step_flops"]
-    # Without accuracies there is nothing to draw, and no column for them.
-    assert "accuracy" not in capsys.readouterr().out
-    assert not list(tmp_path.glob("*.png"))
 
 
 def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, capsys):
@@ -63,7 +59,6 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
     runs = [row for row in accuracies["rows"] if "seed" in row]
     # The whole model of transformers is timed and not trained.
     assert [(run["seed"], run["model"]) for run in runs] == [(s, n) for s in (0, 1) for n in ("softmax", "fnet")]
-    assert all(run["steps"] == 2 and 0 <= run["accuracy"] <= 1 and run["loss"]["first"] > 0 for run in runs)
     assert "- nystrom: in training: ValueError" in capsys.readouterr().out
 
     costs = [*common, *names, "--documents", "0", "--update", str(path)]
@@ -71,7 +66,6 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
     both = read(path)
     assert [row for row in both["rows"] if "seed" in row] == runs
     assert [row["model"] for row in both["rows"] if "parameters" in row] == ["softmax", "fnet", "bert"]
-    assert both["settings"]["training"] == accuracies["settings"]["training"]
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".png", ".svg"}
 
     # One more seed in the same file, and tables and pictures once more.
@@ -90,33 +84,6 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
     ):
         with pytest.raises(ValueError, match=message):
             compare_rivals.main([*more, *other])
-
-
-def test_differences_are_paired_by_seed_and_tested():
-    accuracies = {
-        "softmax": (0.5, 0.7, 0.6),
-        "sh:64": (0.401, 0.6, 0.499),
-        "fnet": (0.7, 0.5, 0.6),
-        "linformer": (0.1,),
-    }
-    about = {"attn_implementation": "sdpa", "width": 8, "tokens": 16, "batch": 2}
-    runs = [
-        {"model": model, **about, "seed": seed, "accuracy": accuracy}
-        for model, own in accuracies.items()
-        for seed, accuracy in enumerate(own)
-    ]
-    rows = {row["model"]: row for row in summarize(runs, ("softmax", "nystrom"))}
-    assert rows["sh:64"]["minus_softmax"]["difference_mean"] == pytest.approx(-0.1)
-    assert rows["sh:64"]["minus_softmax"]["significant"]
-    assert not rows["fnet"]["minus_softmax"]["significant"]
-    # Other seeds are not compared, and neither is a reference that was not trained.
-    assert rows["linformer"].keys() & {"minus_softmax", "minus_nystrom"} == set()
-    results = Results("text", {"training": {"evaluate": "test", "steps": 9, "train_batch": 2}}, {"16": TASK})
-    results.runs = runs
-    _, title, *lines = format_table(results, 16).splitlines()
-    assert title == "text, 16 tokens; moons, 4 trained on in 9 steps of 2, 4 of test, largest class 50.0%"
-    (line,) = (line for line in lines if line.startswith("| sh:64"))
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["3", "50.0 ± 10.0 %", "-10.0 ± 0.1 *"]
 
 
 def test_a_model_that_fails_is_named_with_the_reason():
