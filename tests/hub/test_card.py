@@ -9,9 +9,9 @@ import re
 import pytest
 from huggingface_hub import ModelCard
 
-from hf_primaldual.hub.card import render_card, write_card
+from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.markdown import markdown_table, replace_between
-from hf_primaldual.hub.results import TASKS, save_results
+from hf_primaldual.hub.results import TASKS
 from tests.hub.tables import OPTIONAL, changed, leaves, table, without
 
 
@@ -111,17 +111,6 @@ def test_the_verdict_follows_from_the_test(name):
     assert sentence in text
     assert not any(words in text for words in ("other attentions", "`sh` is", "\n\n\n"))
     assert ("98.70 (one seed)" in text) == (deviation is None)
-
-
-def test_a_card_is_written_next_to_its_results_unless_they_are_bad(tmp_path):
-    (tmp_path / "README.md").write_text("as it was")
-    save_results(table(), tmp_path / "results.json")
-    with pytest.raises(FileNotFoundError, match=r"lacks learning_curves\.png"):
-        write_card(tmp_path)
-    assert (tmp_path / "README.md").read_text() == "as it was"
-    (tmp_path / "learning_curves.png").write_bytes(b"a picture")
-    assert write_card(tmp_path).read_bytes() == render_card(table()).encode()
-    assert len(list(tmp_path.iterdir())) == 3
 
 
 def test_no_cell_breaks_a_table_of_markdown():
