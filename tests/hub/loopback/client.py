@@ -7,6 +7,7 @@ import contextlib
 import io
 import multiprocessing
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -32,7 +33,7 @@ class Client:
     """The process, seen from the test; `client(upload, folder=..., repo_id=...)` calls a function there."""
 
     def __init__(self, *where, **options):
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_the_tests)
         # The process is started by its first call, and huggingface_hub reads its variables when it is imported.
         with mock.patch.dict(os.environ, environment(*where, **options), clear=True):
             self.pid = self._pool.submit(os.getpid).result()
@@ -45,6 +46,14 @@ class Client:
 
     def __call__(self, step: Callable, *arguments, **options):
         return self._pool.submit(_call, step, arguments, options).result()
+
+
+def _end_with_the_tests() -> None:
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _call(step: Callable, arguments: tuple, options: dict):
