@@ -10,6 +10,7 @@ Models named together are timed in turn. Without `--model` they are text classif
 
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from transformers import PreTrainedModel
 from transformers.hf_argparser import HfArg
@@ -19,17 +20,17 @@ from hf_primaldual.measure import compare, load_model, make_inputs, measure_toge
 from hf_primaldual.measure.arguments import TimingArguments
 from hf_primaldual.measure.figures import text_config
 
-# What is printed of a row: the column's name and width, its unit, and how numbers are written.
+# What is printed of a row: the column's name, and its unit.
 COLUMNS = {
-    "parameters": ("parameters", 11, 1, ",.0f"),
-    "forward_flops": ("M FLOPs", 10, 1e6, ",.0f"),
-    "inference_ms": ("ms", 9, 1, ".2f"),
-    "inference_per_second": ("rows/s", 9, 1, ".1f"),
-    "inference_peak_bytes": ("peak MiB", 9, 2**20, ".1f"),
-    "train_step_flops": ("M FLOPs", 10, 1e6, ",.0f"),
-    "train_step_ms": ("step ms", 9, 1, ".2f"),
-    "activation_bytes": ("kept MiB", 9, 2**20, ".1f"),
-    "peak_memory_bytes": ("peak MiB", 9, 2**20, ".1f"),
+    "parameters": ("parameters", 1),
+    "forward_flops": ("M FLOPs", 1e6),
+    "inference_ms.median": ("ms", 1),
+    "inference_per_second": ("rows/s", 1),
+    "inference_peak_bytes": ("peak MiB", 2**20),
+    "train_step_flops": ("step M FLOPs", 1e6),
+    "train_step_ms.median": ("step ms", 1),
+    "activation_bytes": ("kept MiB", 2**20),
+    "peak_memory_bytes": ("step peak MiB", 2**20),
 }
 
 
@@ -75,16 +76,13 @@ def measure_size(args: MeasureArguments, tokens: int | None) -> list[dict]:
     return [{"model": name, **about, **row} for name, row in measured.items()]
 
 
-def print_row(row: dict) -> None:
-    cells = [f"{row.get('tokens', '-'):>7}  {row['model'][-28:]:<28}"]
-    if "does_not_fit" in row:
-        cells.append(f"does not fit: {row['does_not_fit']}")
-    else:
-        for key, (_, width, unit, form) in COLUMNS.items():
-            value = row.get(key)
-            value = value["median"] if isinstance(value, dict) else value
-            cells.append(" " * width if value is None else f"{value / unit:>{width}{form}}")
-    print("  ".join(cells), flush=True)
+def print_rows(rows: list[dict]) -> None:
+    table = pd.json_normalize(rows)
+    shown = table.filter(["tokens", "model", "does_not_fit"])
+    for key, (name, unit) in COLUMNS.items():
+        if key in table:
+            shown[name] = table[key] / unit
+    print(shown.to_string(index=False, float_format="{:,.2f}".format, na_rep=""), flush=True)
 
 
 def print_comparison(args: MeasureArguments) -> None:
@@ -102,13 +100,10 @@ def main(argv: list[str] | None = None) -> None:
     if args.compare is not None:
         print_comparison(args)
         return
-    head = "  ".join(f"{name:>{width}}" for name, width, _, _ in COLUMNS.values())
-    print(f"{'tokens':>7}  {'model':<28}  {head}")
     rows = []
     for tokens in args.tokens or ([None] if args.model else [1024, 4096]):
-        for row in measure_size(args, tokens):
-            print_row(row)
-            rows.append(row)
+        rows += (found := measure_size(args, tokens))
+        print_rows(found)
     args.save(args.name, rows, leave_out=("name", "compare", "allow_other_versions", "trust_remote_code"))
 
 
