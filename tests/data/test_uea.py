@@ -123,7 +123,7 @@ READ = {
         [[[1, NAN], [NAN, NAN], [3, NAN]], [[1, 4], [2, NAN], [3, NAN]], [[NAN, 5], [NAN, 6]]],
     ),
     "a comment in another encoding": (b"# Universit\xe9\n" + (HEADER + "1:4:left\n").encode(), [[[1, 4]]]),
-    "a directive twice": ("@dimensions 2\n" + HEADER + "1:4:left\n", [[[1, 4]]]),
+    "directives and names twice": ("@problemName Other\n@dimensions 2\n" + HEADER + "1:4:left\n", [[[1, 4]]]),
     "a length that is a bound": ("@seriesLength 3\n" + HEADER + "1:4:left\n", [[[1, 4]]]),
 }
 

@@ -77,6 +77,7 @@ def test_the_second_head_learns_what_the_teacher_sees(tmp_path):
         part.save_pretrained(tmp_path / "teacher")
     task, args = prepared(tmp_path, **ONCE, **heads, teacher=tmp_path / "teacher", mixup=0.8)
     trainer = build_trainer(task, task.config("sh"), args, 0, tmp_path)
+    assert trainer.args.run_name == "digits-sh-0"
     batch = task.collate_train([task.splits["train"][index] for index in range(16)])
     model = trainer.model.train()
     moments = task.processor.image_mean, task.processor.image_std
