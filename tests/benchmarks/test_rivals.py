@@ -99,6 +99,7 @@ def test_a_model_that_fails_is_named_with_the_reason():
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
+        ("--device cuda", "`device` is cuda, but torch finds no GPU here"),
         ("--models mamba", "`models` must be among softmax, bn, .*, got mamba"),
         ("--documents 0 --rounds 0", "`rounds` and `documents` are both 0"),
         ("--document a.md", "`document` takes the tables of files that `show` names, got a.md alone"),

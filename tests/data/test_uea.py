@@ -89,15 +89,6 @@ def test_classes_of_a_folder_are_numbered_as_in_its_training_file(archive, neste
     assert data["train"][:] == data["test"][:] == rows
 
 
-def test_cache_is_used_again_and_dropped_with_the_file(archive, monkeypatch):
-    assert load_uea("Toy", archive())["train"][0]["past_values"][2][0] == 3
-    folder = archive(train=HEADER + ROWS.replace("1,2,3", "1,2,?"))
-    edited = load_uea("Toy", folder)
-    assert np.isnan(edited["train"][0]["past_values"][2][0])
-    monkeypatch.setattr(uea, "_values", lambda *_: pytest.fail("the file was read again"))
-    assert load_uea("Toy", folder)["train"].cache_files == edited["train"].cache_files != []
-
-
 @pytest.mark.parametrize(
     ("test", "message"),
     [
@@ -123,7 +114,7 @@ READ = {
         [[[1, NAN], [NAN, NAN], [3, NAN]], [[1, 4], [2, NAN], [3, NAN]], [[NAN, 5], [NAN, 6]]],
     ),
     "a comment in another encoding": (b"# Universit\xe9\n" + (HEADER + "1:4:left\n").encode(), [[[1, 4]]]),
-    "a directive twice": ("@dimensions 2\n" + HEADER + "1:4:left\n", [[[1, 4]]]),
+    "directives and names twice": ("@problemName Other\n@dimensions 2\n" + HEADER + "1:4:left\n", [[[1, 4]]]),
     "a length that is a bound": ("@seriesLength 3\n" + HEADER + "1:4:left\n", [[[1, 4]]]),
 }
 

@@ -383,7 +383,8 @@ def test_row_29_overwriting_removes_nobody_elses_runs(tmp_path):
 
 
 def test_row_29_a_training_over_anothers_files_leaves_them_alone(tmp_path):
-    out, theirs = tmp_path / "out", ("runs/Nov26_host/events.out.tfevents.1", "learning_curves.png", "notes.txt")
+    theirs = ("runs/Nov26_host/events.out.tfevents.1", "learning_curves.png", "notes.txt", "model/config.json")
+    out = tmp_path / "out"
     write(out, *theirs)
     train(out, "--overwrite")
     assert all((out / name).read_text() == name for name in theirs)

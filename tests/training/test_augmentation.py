@@ -20,6 +20,7 @@ def test_images_are_augmented_one_by_one():
     copies = augmentation(rand_augment=[2, 27], horizontal_flip=0.5)(images, torch.zeros(20))[0]
     assert len({tuple(copy.flatten().tolist()) for copy in copies}) > 10
     assert (copies.min() >= 0) & (copies.max() <= 1)
+    assert torch.equal(augmentation(horizontal_flip=1.0)(images, torch.zeros(20))[0], images.flip(-1))
 
 
 def test_a_crop_takes_a_part_of_the_asked_area():
