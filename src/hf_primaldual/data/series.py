@@ -21,6 +21,7 @@ from .tables import TABLES, SeriesLayout, as_column, nested, read_table, series_
 from .uea import load_ts
 from .windows import check_window_settings, cut_series, too_long_problems
 
+FILES = (*TABLES, ".npz", ".npy", ".ts")
 # Of an `.npz` file or a dictionary of arrays.
 _VALUE_NAMES = ("past_values", "X", "x", "series", "values", "data", "arr_0")
 _GROUP_NAMES = ("groups", "group")
@@ -157,15 +158,16 @@ def series_problems(
     of_value = np.repeat(of_step, widths)
     others = np.unique(of_step[widths != channels])
     swapped = len(others) and ((lengths == lengths[0]).all() or (lengths[others] == channels).all())
-    swap = f"`channels_first={not channels_first}` if they are {'(time, channels)' if channels_first else '(channels, time)'}"
+    axes = "(time, channels)" if channels_first else "(channels, time)"
+    swap = f"`channels_first={not channels_first}` if they are {axes}" if swapped else None
     found = [
         ("series have no step", np.flatnonzero(lengths == 0), "leave them out"),
-        (f"series are not of {channels} channels, as the first is", others, swap if swapped else None),
+        (f"series are not of {channels} channels, as the first is", others, swap),
         ("series have infinite values", np.unique(of_value[np.isinf(values)]), "correct or empty them"),
     ]
     if missing_values == "error":
-        what = "series have missing values, which `--missing_values mean` makes the training mean"
-        found.append((what, np.unique(of_value[np.isnan(values)]), "in Python `missing_values='mean'`"))
+        fix = "`--missing_values mean` or `missing_values='mean'` makes the channel's training mean"
+        found.append((f"series have missing values, which {fix}", np.unique(of_value[np.isnan(values)]), None))
     else:
         valued = np.bincount(of_value[~np.isnan(values)], minlength=len(column))
         found.append(("series have no value at all", np.flatnonzero((lengths > 0) & (valued == 0)), "leave them out"))
@@ -182,7 +184,7 @@ def _layout(given: dict[str, Any]) -> SeriesLayout:
 
 def _splits(train: Any, labels: Any, groups: Any) -> dict[str, Any]:
     """The sources of the splits that `train` holds."""
-    if isinstance(train, str | PathLike) and suffix_of(Path(train)) not in (*TABLES, ".npz", ".npy", ".ts"):
+    if isinstance(train, str | PathLike) and suffix_of(Path(train)) not in FILES and not Path(train).is_file():
         train = load_dataset(str(train))
     if not isinstance(train, DatasetDict):
         return {"train": train if labels is None and groups is None else (train, labels, groups)}
@@ -226,6 +228,10 @@ def _read(source: Any, layout: SeriesLayout, where: str, problems: list[str]) ->
         raise ValueError(f"{where} must be series, a table or a file as `series_dataset` tells, got {type(source)}.")
     if isinstance(source, pa.Table):
         columns, channels = series_of_table(source, layout, where, problems)
+        if layout.channels_first and channels:
+            raise ValueError(f"{where}: `channels_first` is of arrays and lists, got the columns {listed(channels)}.")
+        if layout.channels_first:
+            columns["past_values"] = _arrays(columns["past_values"].to_pylist(), layout, where, problems)
         if layout.id_column is not None:
             ids = columns["recording"].to_pylist()
             given = {key: v.reindex(ids) if isinstance(v, pd.Series) else v for key, v in given.items()}
@@ -245,6 +251,8 @@ def _read(source: Any, layout: SeriesLayout, where: str, problems: list[str]) ->
 
 def _open(path: Path) -> Any:
     """What a file holds."""
+    if suffix_of(path) not in FILES:
+        raise ValueError(f"{path} must end in one of {', '.join(FILES)}.")
     if suffix_of(path) in TABLES:
         return read_table(path)
     if path.suffix == ".ts":

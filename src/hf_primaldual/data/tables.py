@@ -1,5 +1,6 @@
 """Tables of series, long or wide: CSV, parquet and JSON files, DataFrames and whatever else Arrow reads."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from .splits import listed, problem, refuse
 LABEL_NAMES = ("labels", "label", "y", "class", "target")
 # Cells of a CSV file that hold nothing.
 _MISSING = pa.array(["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"])
+# Columns in which pandas wrote down the numbers of its rows.
+_INDEX = re.compile(r"(Unnamed: \d+|__index_level_\d+__)?")
 _READERS = {
     ".csv": lambda path: _read_csv(path),
     ".tsv": lambda path: _read_csv(path),
@@ -170,8 +173,11 @@ def series_of_table(
     names = table.column_names
     label = layout.label_column or next((name for name in LABEL_NAMES if name in names), None)
     keys = {"recording": layout.id_column, "labels": label, "group": layout.group_column}
+    if "past_values" in names:
+        # What `series_dataset` has returned before.
+        keys |= {key: key for key, name in keys.items() if name is None and key in names}
     keys = {key: name for key, name in keys.items() if name is not None}
-    used = {*keys.values(), layout.time_column}
+    used = {*keys.values(), layout.time_column, *filter(_INDEX.fullmatch, names)}
     channels = layout.value_columns or [name for name in names if name == "past_values"]
     channels = channels or [name for name in names if name not in used and _is_list(table[name].type)]
     channels = list(channels or [name for name in names if name not in used])
@@ -231,7 +237,7 @@ def _long(
         again = 1 + np.flatnonzero((np.diff(times[order]) == 0) & (np.diff(steps) == 0))
         what = f"rows repeat a time of their series, such as of {_some(ids.dictionary, steps[again])}"
         advice = "keep one row for each time, or name the `id_column` that tells the series apart"
-        problems += problem(where, np.sort(order[again]), len(order), what, advice)
+        problems += problem(where, np.sort(order[again]), len(nameless), what, advice)
     result = {"past_values": nested(values[order].ravel(), values.shape[1], counts), "recording": names}
     for key in columns.keys() - {"recording"}:
         cells = columns[key].dictionary_encode().indices.fill_null(-1).to_numpy()[order]
@@ -301,8 +307,10 @@ def _times(column: pa.Array, where: str, problems: list[str]) -> np.ndarray:
             except pa.ArrowInvalid:
                 pass
         else:
-            dates = pd.to_datetime(column.to_pandas(), errors="coerce", format="ISO8601", utc=True)
-            column = pa.array(dates, from_pandas=True)
+            texts = column.to_pandas()
+            dates = pd.to_datetime(texts, errors="coerce", format="ISO8601", utc=True)
+            read = min(dates, pd.to_numeric(texts, errors="coerce"), key=lambda times: times.isna().sum())
+            column = pa.array(read, from_pandas=True)
     elif pa.types.is_temporal(column.type):
         column = column.cast(pa.int64() if column.type.bit_width == 64 else pa.int32())
     elif not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
