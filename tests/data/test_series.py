@@ -9,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
-from hf_primaldual.data import class_weights, cut_series, load_uea, read_series, series_dataset, vote
+from hf_primaldual.data import class_weights, cut_series, load_uea, read_series, series_arrays, series_dataset, vote
 from tests.data.test_uea import aeon_file
 
 LONG = {"id_column": "id", "time_column": "time", "label_column": "label"}
@@ -104,6 +104,7 @@ def test_every_form_of_real_series_is_the_same_data(form, vowels, tmp_path):
     train = splits["train"]
     assert train.features["past_values"] == load_uea("JapaneseVowels")["train"].features["past_values"]
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(train["past_values"], series, strict=True))
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(series_arrays(train), series, strict=True))
     names = train.features["labels"]
     # Numbers are ordered as numbers; a `ClassLabel` keeps its own order.
     assert names.names == list("987654321" if "Hub" in form else "123456789")

@@ -133,6 +133,14 @@ def read_series(source: Any, labels: Any = None, groups: Any = None, **layout: A
     return split
 
 
+def series_arrays(split: Dataset) -> list[np.ndarray]:
+    """The series of a split as arrays (time, channels), all at once: one by one, `datasets` takes 100 times as long."""
+    column = column_of(split, "past_values")
+    values = column.flatten().flatten().cast(pa.float64()).fill_null(np.nan).to_numpy()
+    ends = np.cumsum(pc.list_value_length(column).to_numpy(zero_copy_only=False))
+    return np.split(values.reshape(-1, _width(column)), ends[:-1])
+
+
 def class_weights(split: Dataset) -> np.ndarray:
     """The weight of each class in a loss that makes them count alike: many examples, a small weight; none, zero."""
     labels = column_of(split, "labels").to_numpy()
