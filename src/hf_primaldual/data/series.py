@@ -134,7 +134,7 @@ def read_series(source: Any, labels: Any = None, groups: Any = None, **layout: A
 
 
 def series_arrays(split: Dataset) -> list[np.ndarray]:
-    """The series of a split as arrays (time, channels), all at once: one by one, `datasets` takes 100 times as long."""
+    """The series of a split as arrays (time, channels), at once: one by one, `datasets` takes 100 times as long."""
     column = column_of(split, "past_values")
     values = column.flatten().flatten().cast(pa.float64()).fill_null(np.nan).to_numpy()
     ends = np.cumsum(pc.list_value_length(column).to_numpy(zero_copy_only=False))
