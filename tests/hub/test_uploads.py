@@ -99,24 +99,24 @@ def test_an_upload_that_is_interrupted_is_not_seen_and_is_finished_by_running_it
         assert len(hub.repositories[name].commits) == made + 1, fault
 
 
-@pytest.mark.parametrize("part", ["/commit/", pytest.param("xet-write-token", marks=pytest.mark.hub_peers)])
-def test_a_process_that_is_killed_leaves_all_to_the_next_one(part, tmp_path):
-    folder, name = write_model(tmp_path / "model", 0), "tester/killed"
-    with LoopbackHub(tmp_path / "hub") as hub:
-        with Client(hub.endpoint, tmp_path / "home") as client:
+@pytest.mark.parametrize("part", ["/commit/", pytest.param("PUT /lfs/", marks=pytest.mark.hub_peers)])
+def test_a_process_that_is_killed_leaves_all_to_the_next_one(running, part, tmp_path):
+    hub, client, _ = running
+    folder, name = write_model(tmp_path / "model", 0), f"tester/killed{len(part)}"
+    # By LFS: of Xet's local store no second process may make use meanwhile.
+    with Client(hub.endpoint, tmp_path / "home", xet=False) as killed:
 
-            def kill():
-                os.kill(client.pid, signal.SIGKILL)
-                raise Refused(503, "nobody is there to be told")
+        def kill():
+            os.kill(killed.pid, signal.SIGKILL)
+            raise Refused(503, "nobody is there to be told")
 
-            hub.faults.append(Fault(part, kill))
-            with pytest.raises(BrokenProcessPool):
-                client(upload, folder, name)
-        assert hub.content(name) == {}
-        with Client(hub.endpoint, tmp_path / "home") as client:
-            client(upload, folder, name)
-        assert hub.content(name) == contents(folder)
-        assert len(hub.repositories[name].commits) == 2
+        hub.faults[:] = [Fault(part, kill)]
+        with pytest.raises(BrokenProcessPool):
+            killed(upload, folder, name)
+    assert hub.content(name) == {}
+    client(upload, folder, name)
+    assert hub.content(name) == contents(folder)
+    assert len(hub.repositories[name].commits) == 2
 
 
 def test_whoever_pushed_meanwhile_is_not_overwritten(running, tmp_path):
