@@ -191,7 +191,7 @@ INPUTS = {
         dict,
         [
             (
-                {"hidden_states": torch.zeros(2, 20, WIDTH)},
+                TWENTY,
                 r"`grid_size` \[4, 4\] with 1 prefix.* 17 tokens, got 20\.$",
             )
         ],
@@ -201,7 +201,7 @@ INPUTS = {
         dict,
         [
             (
-                {"hidden_states": torch.zeros(2, 20, WIDTH)},
+                TWENTY,
                 r"`grid_size` \[4, 4\] with 0 prefix.* 16 tokens, got 20\.$",
             )
         ],
