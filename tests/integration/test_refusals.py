@@ -142,10 +142,7 @@ CALLS = [
     ({"keys": 5}, "Stub attends from 11 tokens to 5 others"),
     ({"module": of(is_cross_attention=True)}, "are self-attentions"),
     ({"module": type("SomeCrossAttention", (Stub,), {})()}, "SomeCrossAttention attends from 11 tokens to 11 others"),
-    *(
-        ({name: 1}, f"Stub passes `{name}` to its attention")
-        for name in ("position_bias", "softcap", "seq_idx", "own")
-    ),
+    *(({name: 1}, f"Stub passes `{name}` to its attention") for name in ("softcap", "seq_idx", "own")),
     ({"attention_mask": CAUSAL_MASK}, "differs between queries or heads"),
     ({"attention_mask": torch.randn(1, 1, 1, TOKENS)}, "a bias"),
     ({"attention_mask": torch.ones(2, 1, 1, 5).bool()}, r"does not broadcast to \(batch, heads, 11, 11\)"),
@@ -181,17 +178,6 @@ def test_queries_that_were_scaled_before_are_refused_where_it_matters():
     actual = model(**BERT.inputs()).last_hidden_state
     model.set_attn_implementation("sdpa")
     torch.testing.assert_close(actual, model(**BERT.inputs()).last_hidden_state)
-
-
-def test_a_mask_of_a_users_own_may_be_of_any_form_that_means_padding():
-    model, inputs = BERT.build("primal_dual_bn_sh"), BERT.inputs(padded=True)
-    expected = model(**inputs).last_hidden_state
-    keep = inputs.pop("attention_mask").bool()[:, None, None, :]
-    least = torch.finfo(torch.float32).min
-    forms = [keep, keep.expand(-1, HEADS, TOKENS, -1)]
-    forms += [torch.zeros(keep.shape).masked_fill(~keep, value) for value in (least, -torch.inf, -1e4)]
-    for form in forms:
-        assert torch.equal(model(**inputs, attention_mask=form).last_hidden_state, expected)
 
 
 def test_an_image_whose_grid_is_unknown_is_refused_until_it_is_given():
