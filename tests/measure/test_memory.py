@@ -51,11 +51,6 @@ def test_what_lives_at_the_same_time_adds_up(call, expected, peak):
     assert peak(call) == pytest.approx(expected * MIB, rel=0.02, abs=1000)
 
 
-def test_an_unknown_device_is_refused():
-    with pytest.raises(ValueError, match="'meta'"):
-        peak_memory(lambda: None, device="meta")
-
-
 def text_model(attention="softmax", implementation="sdpa", tokens=256, width=32, heads=8):
     config = PrimalDualTextConfig(
         attention=attention,
@@ -121,10 +116,4 @@ def test_what_does_not_fit_is_reported_and_the_table_goes_on():
     assert "inference_ms" not in rows["eager"]
     assert rows["sdpa"]["inference_ms"]["median"] > 0
     assert python == (None, "MemoryError")
-
-
-def test_other_errors_go_through():
-    assert if_it_fits(lambda: 3).result == 3
     assert is_out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20 GiB"))
-    with pytest.raises(RuntimeError, match="shape"):
-        if_it_fits(lambda: torch.zeros(2).view(3))
