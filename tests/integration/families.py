@@ -118,14 +118,7 @@ FAMILIES = (
     Family("DeiT", "DeiTModel", "image", prefix=2),
     Family("DINOv2", "Dinov2Model", "image", _SQUARE, prefix=1),
     Family("DINOv2 with registers", "Dinov2WithRegistersModel", "image", _SQUARE | {"num_register_tokens": 3}, 4),
-    Family(
-        "DINOv3",
-        "DINOv3ViTModel",
-        "image",
-        _SQUARE | {"num_register_tokens": 3},
-        prefix=4,
-        note=_ROTATED,
-    ),
+    Family("DINOv3", "DINOv3ViTModel", "image", _SQUARE | {"num_register_tokens": 3}, prefix=4, note=_ROTATED),
     Family("ViT-MSN", "ViTMSNModel", "image", _SQUARE, prefix=1),
     Family("I-JEPA", "IJepaModel", "image", _SQUARE),
     Family("CLIP, vision tower", "CLIPVisionModel", "image", _SQUARE, prefix=1),
@@ -154,11 +147,7 @@ FAMILIES = (
     Family("ERNIE", "ErnieModel", "text"),
     Family("Data2Vec, text", "Data2VecTextModel", "text"),
     Family(
-        "EuroBERT",
-        "EuroBertModel",
-        "text",
-        {"num_key_value_heads": 2},
-        note=f"grouped keys and values; {_ROTATED}",
+        "EuroBERT", "EuroBertModel", "text", {"num_key_value_heads": 2}, note=f"grouped keys and values; {_ROTATED}"
     ),
     Family("NomicBERT", "NomicBertModel", "text", {"cls_token_id": 2, "sep_token_id": 3}, note=_ROTATED),
     Family("GTE", "GteModel", "text", note=_ROTATED),

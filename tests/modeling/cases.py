@@ -14,14 +14,7 @@ needs_flex = pytest.mark.usefixtures("flex_attention")
 HEADS, WIDTH = 4, 24
 
 # Doubling after every two heads, by the number of heads.
-DEFAULT_SCALES = {
-    1: [2],
-    2: [1, 2],
-    3: [1, 1, 2],
-    4: [1, 1, 2, 2],
-    6: [1, 1, 2, 2, 4, 4],
-    8: [1, 1, 2, 2, 4, 4, 8, 8],
-}
+DEFAULT_SCALES = {1: [2], 2: [1, 2], 3: [1, 1, 2], 4: [1, 1, 2, 2], 6: [1, 1, 2, 2, 4, 4], 8: [1, 1, 2, 2, 4, 4, 8, 8]}
 
 
 class PresetCase(NamedTuple):

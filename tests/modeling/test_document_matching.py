@@ -11,14 +11,7 @@ from hf_primaldual import (
     PrimalDualTextModel,
 )
 from tests.modeling.test_every_model import assert_same_gradients, gradients
-from tests.modeling.texts import (
-    WIDTH,
-    document_batch,
-    small_config,
-    small_matcher,
-    small_model,
-    with_more_padding,
-)
+from tests.modeling.texts import WIDTH, document_batch, small_config, small_matcher, small_model, with_more_padding
 
 
 def test_the_head_sees_both_documents_their_product_and_their_difference():

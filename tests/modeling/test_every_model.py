@@ -35,10 +35,7 @@ ENCODERS = {
     "text-mean-behind-cls": (texts, {"prepend_cls": True}),
     "text-cls": (texts, {"prepend_cls": True, "pooling": "cls"}),
     "text-own-cls": (texts, {"pooling": "cls"}),
-    "text-bert": (
-        texts,
-        {"norm_position": "post", "embedding_norm": True, "type_vocab_size": 2, "pooling": "cls"},
-    ),
+    "text-bert": (texts, {"norm_position": "post", "embedding_norm": True, "type_vocab_size": 2, "pooling": "cls"}),
     "text-batch-norm": (texts, {"norm_type": "batch", "embedding_norm": True, "prepend_cls": True}),
     "series": (series, {}),
     "series-pre-mean": (series, {"norm_position": "pre", "pooling": "mean"}),

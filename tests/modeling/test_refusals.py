@@ -31,18 +31,12 @@ LAYERS = [
     ({"kernel": "cubic"}, "`kernel` must be one of softmax, linear, got 'cubic'"),
     ({"transforms": ["bn", "fft"]}, "`transforms` must be one of bn, conv1d, conv2d, got 'fft'"),
     ({"transforms": ["nowhere.Lost"]}, "`transforms` names 'nowhere.Lost', which is neither"),
-    (
-        {"training_set": "half"},
-        "one of all, downsampled, sparse, sparse+downsampled, got 'half'",
-    ),
+    ({"training_set": "half"}, "one of all, downsampled, sparse, sparse+downsampled, got 'half'"),
     ({"attention": "linear", "training_set": "sparse"}, "`kernel='linear'` sums over all keys once for every query"),
     ({"attention": "sparse-sh", "head_points": 4}, "`head_points` (4) gives points without a fixed place"),
     ({"head_points": 4, "sampling": "conv"}, "`sampling='conv'` has a filter of one length for each scale"),
     ({"attention": "sparse", "sparse_pattern": []}, "must name at least one of local, strided, fixed, got none"),
-    (
-        {"attention": "sparse", "sparse_pattern": ["rows"]},
-        "`sparse_pattern` must be one of local, strided, fixed",
-    ),
+    ({"attention": "sparse", "sparse_pattern": ["rows"]}, "`sparse_pattern` must be one of local, strided, fixed"),
     ({"attention": "sparse", "sparse_window": -1}, "`sparse_window` (-1) must be at least 0"),
     ({"attention": "sparse-bn", "sparse_stride": 0}, "`sparse_stride` (0) at least 1"),
     ({"attention": "conv1d", "conv_kernel_size": 4}, "`conv_kernel_size` must be odd and positive, got 4"),
@@ -50,10 +44,7 @@ LAYERS = [
     ({"attention": "conv2d", "conv2d_reading": "image"}, "`conv2d_reading` must be one of vector, grid, got 'image'"),
     ({"attention": "conv2d", "hidden_size": 56}, "such as 4, 6, 8, 9, 16, 32 or 64, got 7"),
     (GRID, "needs `grid_size`, the height and width in patches, got None"),
-    (
-        GRID | {"grid_size": [2, 3, 4]},
-        "height and width in patches, both at least 1, got [2, 3, 4]",
-    ),
+    (GRID | {"grid_size": [2, 3, 4]}, "height and width in patches, both at least 1, got [2, 3, 4]"),
     (GRID | {"grid_size": [0, 3]}, "height and width in patches, both at least 1, got [0, 3]"),
     (GRID | {"grid_size": [2, 3], "num_prefix_tokens": -1}, "`num_prefix_tokens` must be at least 0, got -1"),
     (GRID | {"grid_size": [2, 3], "training_set": "downsampled"}, "which the keys of `training_set='downsampled'` no"),
@@ -172,10 +163,7 @@ INPUTS = {
             (images_of(2, 1, 40, 40), r"`pixel_values`.* 3 channels.* \(2, 1, 40, 40\)"),
             (images_of(3, 40, 40), r"`pixel_values`.* \(batch, channels, height, width\)"),
             (images_of(2, 3, 40, 45), r"multiples of `patch_size` \(8, 8\).* \(40, 45\).* resize or pad"),
-            (
-                images_of(2, 3, 48, 48) | {"interpolate_pos_encoding": False},
-                r"\(48, 48\).* \(40, 40\).*=False`",
-            ),
+            (images_of(2, 3, 48, 48) | {"interpolate_pos_encoding": False}, r"\(48, 48\).* \(40, 40\).*=False`"),
         ],
     ),
     "layer": (
@@ -189,22 +177,12 @@ INPUTS = {
     "grid": (
         lambda: make_layer("sparse-bn+sh", grid_size=[4, 4], num_prefix_tokens=1),
         dict,
-        [
-            (
-                TWENTY,
-                r"`grid_size` \[4, 4\] with 1 prefix.* 17 tokens, got 20\.$",
-            )
-        ],
+        [(TWENTY, r"`grid_size` \[4, 4\] with 1 prefix.* 17 tokens, got 20\.$")],
     ),
     "grid of conv2d": (
         lambda: make_layer("conv2d", conv2d_reading="grid", grid_size=[4, 4]),
         dict,
-        [
-            (
-                TWENTY,
-                r"`grid_size` \[4, 4\] with 0 prefix.* 16 tokens, got 20\.$",
-            )
-        ],
+        [(TWENTY, r"`grid_size` \[4, 4\] with 0 prefix.* 16 tokens, got 20\.$")],
     ),
     "gelu": (
         lambda: make_layer("linear", feature_map="gelu"),

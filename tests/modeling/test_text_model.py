@@ -3,12 +3,7 @@
 import torch
 
 from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification, PrimalDualTextModel
-from tests.modeling.texts import (
-    TOKENS,
-    WIDTH,
-    small_model,
-    text_batch,
-)
+from tests.modeling.texts import TOKENS, WIDTH, small_model, text_batch
 
 BERT = {"norm_position": "post", "embedding_norm": True, "type_vocab_size": 2, "pooling": "cls"}
 

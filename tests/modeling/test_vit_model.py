@@ -3,11 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForImageClassification,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification, PrimalDualViTModel
 from hf_primaldual.modeling.layers_primal_dual import DropPath

@@ -69,8 +69,7 @@ def error_of_values(keys, values, C, gap, kernel="softmax", transform=None) -> t
 
 
 @pytest.mark.parametrize(
-    ("name", "epsilon"),
-    [("softmax", 0.0), ("bn-recentre", 0.1), ("bn+sh", 0.1), ("linear", 0.0), ("linear-bn", 0.1)],
+    ("name", "epsilon"), [("softmax", 0.0), ("bn-recentre", 0.1), ("bn+sh", 0.1), ("linear", 0.0), ("linear-bn", 0.1)]
 )
 def test_theorem_1(name, epsilon):
     queries, keys, values, choices, attention = attention_case(name)
@@ -136,11 +135,7 @@ def polynomial_features(x):
 
 @pytest.mark.parametrize(
     ("kernel", "phi"),
-    [
-        ("softmax", ExponentialFeatureMap(2, 40)),
-        ("linear", elu_feature_map),
-        (polynomial, polynomial_features),
-    ],
+    [("softmax", ExponentialFeatureMap(2, 40)), ("linear", elu_feature_map), (polynomial, polynomial_features)],
     ids=["softmax", "linear", "one's own"],
 )
 def test_primal_layer_equals_its_expansion(kernel, phi):
