@@ -106,8 +106,6 @@ def test_row_01_settings_without_an_attention_are_not_passed_over_in_silence(tmp
         AutoModel.from_pretrained(tmp_path)
     with pytest.warns(UserWarning, match="one of primal_dual_bn, primal_dual_sh, primal_dual_bn_sh"):
         AutoModel.from_pretrained(tmp_path, primal_dual={"bn_beta": 0.5})
-    with pytest.warns(UserWarning, match="holds settings, `primal_dual`, but names none"):
-        AutoModel.from_config(BertConfig(**BERT.fields, primal_dual=SETTINGS))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         AutoModel.from_pretrained(tmp_path, attn_implementation=NAME)
