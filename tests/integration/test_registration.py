@@ -1,15 +1,12 @@
 """Importing the package registers everything, and registering twice changes nothing."""
 
-from pathlib import Path
-
 import pytest
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 
 from hf_primaldual.integration import ATTENTIONS
 from hf_primaldual.registration import register
-from tests.integration.families import document
+from tests.integration.families import DOCUMENT, document
 
-FAMILIES_DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
 PATCHED = (
     (PreTrainedConfig, "to_dict"),
     (PreTrainedConfig, "from_dict"),
@@ -29,4 +26,4 @@ def test_registering_twice_changes_nothing():
 
 @pytest.mark.unmutated
 def test_the_list_of_families_is_that_of_the_tests():
-    assert FAMILIES_DOCUMENT.read_text() == document()
+    assert DOCUMENT.read_text() == document()

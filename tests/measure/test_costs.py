@@ -5,7 +5,6 @@ import json
 
 import pytest
 import torch
-from torch import nn
 
 from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
 from hf_primaldual.measure import (
@@ -71,11 +70,6 @@ def test_a_point_holds_every_model_and_the_ratios_of_each_to_the_baseline():
     assert expected["flops"] < 1
     vit = {"bn": small_model(attention="bn")}
     assert efficiency_point(vit, image_batch(), "bn", tokens=25, rounds=1)["tokens"] == 25
-
-
-def test_shared_parameters_are_counted_once():
-    layer = nn.Linear(3, 3)
-    assert count_parameters(nn.Sequential(layer, layer)) == 12
 
 
 @pytest.fixture

@@ -31,13 +31,6 @@ def test_importing_the_package_registers_it_and_imports_nothing_heavy(tmp_path):
     assert run_isolated(IMPORT, tmp_path, hide=False).splitlines() == ["[]"]
 
 
-def test_every_public_name_resolves():
-    assert hf_primaldual.__all__ == sorted(
-        hf_primaldual.__all__, key=lambda name: (name.upper() != name, not name[0].isupper(), name)
-    )
-    assert all(getattr(hf_primaldual, name) is not None for name in hf_primaldual.__all__)
-
-
 def test_the_files_that_travel_import_flat_siblings_and_what_transformers_brings():
     assert [path.name for path in FILES if path not in TRAVELS] == ["__init__.py"]
     siblings = {sibling.stem for sibling in TRAVELS}

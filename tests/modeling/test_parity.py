@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_primaldual import PRESETS
+from hf_primaldual import PRESETS, PrimalDualConfig
 from hf_primaldual.modeling import memory_primal_dual
 from tests.modeling.cases import EACH_CHOICE, PRESET_CASES, all_settings, choices_of, right_padding, uses
 from tests.modeling.parity import (
@@ -27,6 +27,7 @@ dtypes = pytest.mark.parametrize("dtype", HALF, ids=["bfloat16", "float16"])
 def test_every_preset_is_tested_and_has_its_three_choices(preset):
     assert PRESET_CASES.keys() == PRESETS.keys()
     assert PRESETS[preset] == choices_of(preset)
+    assert PrimalDualConfig(attention=preset, transforms=[]).choices.transforms == ()
 
 
 # Not eager: it takes the softmax in float32, as eager attention does throughout transformers.

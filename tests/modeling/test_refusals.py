@@ -143,6 +143,15 @@ INPUTS = {
             ({"input_ids": ids(5)}, r"shape \(batch, tokens\) .*, got \(5,\)"),
             ({}, "one of `input_ids` and `inputs_embeds` must be given, got neither"),
             ({"input_ids": ids(1, 2), **WIDE}, "one of `input_ids` and `inputs_embeds` must be given, got both"),
+            ({"inputs_embeds": torch.ones(1, 65, 16)}, r"= 64 tokens, got \(1, 65, 16\)"),
+            (
+                {"input_ids": ids(1, 2), "token_type_ids": ids(1, 2, of=2)},
+                "`token_type_ids` .* in 0 to 1 .* got 2",
+            ),
+            (
+                {"input_ids": ids(1, 2), "token_type_ids": ids(1, 1)},
+                r"`token_type_ids` .* the shape .* \(1, 1\)",
+            ),
             (WIDE, r"\(batch, tokens, 16\) .*, got \(1, 2, 5\)"),
         ],
     ),

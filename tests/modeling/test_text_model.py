@@ -34,6 +34,12 @@ def test_embedded_tokens_take_the_place_of_tokens():
     assert torch.equal(actual.logits, expected.logits)
 
 
+def test_types_are_not_looked_at_where_the_model_has_none():
+    model, batch = small_model(), text_batch()
+    types = torch.full_like(batch["input_ids"], 7)
+    assert torch.equal(model(**batch, token_type_ids=types).logits, model(**batch).logits)
+
+
 def test_tokens_are_resized():
     model, batch = small_model(), text_batch()
     expected = model(**batch).logits
