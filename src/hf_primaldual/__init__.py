@@ -4,7 +4,7 @@ from .integration.annealing import AnnealToTarget
 from .integration.apply import apply
 from .integration.conversion import convert
 from .modeling.attention_primal_dual import PrimalDualAttention
-from .modeling.configuration_primal_dual import PRESETS, AttentionChoices, PrimalDualConfig
+from .modeling.configuration_primal_dual import PrimalDualConfig
 from .modeling.configuration_primal_dual_models import (
     PrimalDualTextConfig,
     PrimalDualTimeSeriesConfig,
@@ -22,6 +22,7 @@ from .modeling.modeling_primal_dual_time_series import (
 )
 from .modeling.modeling_primal_dual_vit import PrimalDualViTForImageClassification, PrimalDualViTModel
 from .modeling.pipeline_primal_dual import TimeSeriesClassificationPipeline
+from .modeling.presets_primal_dual import PRESETS, AttentionChoices
 from .registration import register
 
 __version__ = "0.1.0"

@@ -93,8 +93,7 @@ def test_a_long_training_step_takes_less_memory_than_softmax_on_sdpa():
     for attention in ("softmax", "bn", "bn+sh"):
         _, loss = step_of(attention, 2 * memory_primal_dual.LONG)
         peaks[attention] = peak_memory(lambda loss=loss: loss().backward())
-    # Beside the folded keys those that they are made of.
-    assert peaks["bn"] <= 1.08 * peaks["softmax"]
+    assert peaks["bn"] <= 1.01 * peaks["softmax"]
     assert peaks["bn+sh"] <= 0.97 * peaks["softmax"]
 
 

@@ -4,7 +4,7 @@ import copy
 
 from transformers import PreTrainedModel
 
-from ..modeling.configuration_primal_dual import PRESETS
+from ..modeling.presets_primal_dual import PRESETS
 from .dispatch import check_bidirectional, check_dispatch, parts_of
 from .settings import ATTENTIONS, check_reads_settings, check_settings, with_parts
 

@@ -5,12 +5,12 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from ..modeling.configuration_primal_dual import PRESETS, AttentionChoices
 from ..modeling.downsampling_primal_dual import pool_tokens
 from ..modeling.head_groups_primal_dual import HeadGroups
 from ..modeling.kernels_primal_dual import backend_mask, eager_attention_forward
 from ..modeling.keywords_primal_dual import nearest_to
 from ..modeling.padding_primal_dual import row_starts, shift_rows
+from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
 from .layouts import token_layout
 from .masks import key_mask

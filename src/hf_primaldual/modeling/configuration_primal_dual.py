@@ -1,4 +1,4 @@
-"""The three choices that make an attention, the paper's presets of them, and the configuration of a layer."""
+"""The configuration of an attention layer, which the models' configurations extend."""
 
 import copy
 import math
@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from typing import Any, NamedTuple
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
@@ -14,6 +14,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from .downsampling_primal_dual import SAMPLINGS
 from .kernels_primal_dual import KERNELS
 from .keywords_primal_dual import refuse_near_misses, unexpected
+from .presets_primal_dual import PRESETS, AttentionChoices
 from .sparse_primal_dual import SPARSE_PARTS
 from .training_sets_primal_dual import TRAINING_SETS
 from .transforms_primal_dual import CONV2D_READINGS, TRANSFORMS, map_shape
@@ -34,33 +35,6 @@ _BESIDES_FIELDS = (
     "quantization_config",
     "transformers_version",
 )
-
-
-class AttentionChoices(NamedTuple):
-    """An attention as the paper derives it: a kernel, the transforms T of queries and keys, and a training set."""
-
-    kernel: str
-    transforms: tuple[str, ...]
-    training_set: str
-
-
-PRESETS = {
-    "softmax": AttentionChoices("softmax", (), "all"),
-    "bn": AttentionChoices("softmax", ("bn",), "all"),
-    "sh": AttentionChoices("softmax", (), "downsampled"),
-    "bn+sh": AttentionChoices("softmax", ("bn",), "downsampled"),
-    "linear": AttentionChoices("linear", (), "all"),
-    "linear-bn": AttentionChoices("linear", ("bn",), "all"),
-    "linear-sh": AttentionChoices("linear", (), "downsampled"),
-    "linear-bn+sh": AttentionChoices("linear", ("bn",), "downsampled"),
-    "sparse": AttentionChoices("softmax", (), "sparse"),
-    "sparse-bn": AttentionChoices("softmax", ("bn",), "sparse"),
-    "sparse-sh": AttentionChoices("softmax", (), "sparse+downsampled"),
-    "sparse-bn+sh": AttentionChoices("softmax", ("bn",), "sparse+downsampled"),
-    "conv1d": AttentionChoices("softmax", ("conv1d",), "all"),
-    "conv2d": AttentionChoices("softmax", ("conv2d",), "all"),
-    "conv2d+bn": AttentionChoices("softmax", ("conv2d", "bn"), "all"),
-}
 
 
 def doubling_scales(num_heads: int) -> list[int]:
@@ -418,4 +392,4 @@ class PrimalDualConfig(PreTrainedConfig):
             raise ValueError("`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got None.")
 
 
-__all__ = ["PRESETS", "VERSION", "AttentionChoices", "PrimalDualConfig", "doubling_scales"]
+__all__ = ["VERSION", "PrimalDualConfig", "doubling_scales"]

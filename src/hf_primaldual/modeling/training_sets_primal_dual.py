@@ -10,7 +10,7 @@ from transformers import initialization as init
 
 from .downsampling_primal_dual import WindowOrder, pool_tokens, window_order
 from .head_groups_primal_dual import HeadGroups
-from .memory_primal_dual import is_long
+from .memory_primal_dual import are_long
 from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
@@ -153,7 +153,7 @@ class DownsampledTokens(nn.Module):
         groups = []
         for heads, amount in zip(self.groups.heads, self.groups.amounts, strict=True):
             pool = partial(self._pool, mask=mask, amount=amount, grid_size=grid_size)
-            if not is_long(hidden_states):
+            if not are_long(hidden_states):
                 # At once, since the backward has no need of it.
                 pool = partial(_made, pool(hidden_states))
             is_pooled = amount > 1 or not self.by_scale

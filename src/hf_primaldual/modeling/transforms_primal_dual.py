@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
-from .memory_primal_dual import is_long
+from .memory_primal_dual import are_long, kept_scaled
 
 if TYPE_CHECKING:
     from .configuration_primal_dual import PrimalDualConfig
@@ -177,18 +177,23 @@ def fold_batch_norm(
     """
     if not scaling and isinstance(beta, float) and beta == 0:
         return query, key
-    mean, variance, centred = token_statistics(key, mask, with_variance=bool(scaling))
-    if variance is None:
+    if not scaling:
+        mean, _, _ = token_statistics(key, mask, with_variance=False)
         return (query - beta * mean).to(query.dtype), key
-    factor = of_queries = (variance + eps) ** (-float(scaling) / 2)
-    if is_long(query):
-        # Only the product of both sides matters. What a constant moves from one side to the other has no gradient, so
-        # that the queries need not be kept for that of the factor: it comes through the keys alone.
-        of_queries = factor.detach()
-        factor = factor * (factor / of_queries)
-    query = torch.addcmul(-beta * mean * of_queries, query, of_queries).to(query.dtype)
-    # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
-    return query, _without_padding(centred * factor, mask).to(key.dtype)
+    is_long = are_long(query)
+    kept = []
+    with kept_scaled(key.shape, kept) if is_long else nullcontext():
+        mean, variance, centred = token_statistics(key, mask)
+        factor = of_queries = (variance + eps) ** (-float(scaling) / 2)
+        if is_long:
+            # Only the product of both sides matters. What a constant moves from one side to the other has no gradient,
+            # so that the queries need not be kept for that of the factor: it comes through the keys alone.
+            of_queries = factor.detach()
+            factor = factor * (factor / of_queries)
+        # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
+        key = _without_padding(centred * factor, mask).to(key.dtype)
+    kept += (key.detach(), factor.detach())
+    return torch.addcmul(-beta * mean * of_queries, query, of_queries).to(query.dtype), key
 
 
 class Filters(nn.Module):
