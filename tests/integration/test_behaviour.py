@@ -115,15 +115,6 @@ def test_maps():
 
 
 @pytest.mark.unmutated
-@pytest.mark.parametrize("family", [BERT, pytest.param(VIT, marks=pytest.mark.slow)], ids=lambda family: family.name)
-def test_one_graph_under_the_compiler(family):
-    model, inputs = family.build("primal_dual_bn_sh", bn_eps=0.1), family.inputs(family.takes_padding)
-    expected = model(**inputs).last_hidden_state
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
-    torch.testing.assert_close(compiled(**inputs).last_hidden_state, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.unmutated
 def test_a_mask_that_may_be_more_than_padding_is_refused_under_the_compiler():
     model = BERT.build("primal_dual_bn")
     inputs = BERT.inputs() | {"attention_mask": torch.ones(2, 1, TOKENS, TOKENS).tril().bool()}

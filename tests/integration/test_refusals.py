@@ -104,14 +104,6 @@ def test_apply_refuses_a_model_that_transformers_would_leave_as_it_is():
         apply(OwnModel(BERT.config()), "bn")
 
 
-def test_apply_and_softmax_brings_a_model_back():
-    model = BERT.build()
-    expected = model(**BERT.inputs()).last_hidden_state
-    assert apply(model, "sh") is model
-    assert not torch.allclose(model(**BERT.inputs()).last_hidden_state, expected)
-    assert torch.equal(apply(model, "softmax")(**BERT.inputs()).last_hidden_state, expected)
-
-
 def test_apply_leaves_settings_to_stages_with_other_numbers_of_heads():
     swin = next(family for family in REFUSED if family.name == "Swin")
     assert apply(swin.build(), "bn", bn_beta=0.5).config.primal_dual == {"bn_beta": 0.5}
