@@ -6,7 +6,6 @@ import json
 import pytest
 import torch
 
-from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
 from hf_primaldual.measure import (
     compare,
     count_flops,
@@ -18,17 +17,13 @@ from hf_primaldual.measure import (
     measure,
     save_results,
 )
+from tests.modeling import texts
 from tests.modeling.images import image_batch, small_model
 from tests.scripts import load_script
 
 
-def text_model(attention="bn+sh"):
-    fields = {"hidden_size": 16, "intermediate_size": 16, "max_position_embeddings": 64, "hidden_dropout_prob": 0.0}
-    return PrimalDualTextForSequenceClassification(PrimalDualTextConfig(attention=attention, **fields))
-
-
 def test_a_checkpoint_is_measured_with_its_head(tmp_path):
-    model = text_model()
+    model = texts.small_model()
     model.save_pretrained(tmp_path)
     row = measure(tmp_path, tokens=48, batch=3, rounds=2, attn_implementation="sdpa")
     inputs = make_inputs(model, 48, 3)
@@ -47,7 +42,7 @@ def test_a_checkpoint_is_measured_with_its_head(tmp_path):
 
 
 def test_a_point_holds_every_model_and_the_ratios_of_each_to_the_baseline():
-    models, modes = {attention: text_model(attention) for attention in ("softmax", "sh")}, set()
+    models, modes = {attention: texts.small_model(attention=attention) for attention in ("softmax", "sh")}, set()
     for model in models.values():
         model.register_forward_pre_hook(lambda model, args: modes.add((model.training, torch.is_grad_enabled())))
     point = efficiency_point(models, make_inputs(models["sh"], 64, 2), "softmax", rounds=2)

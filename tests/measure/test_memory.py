@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification
 from hf_primaldual.measure import (
     activation_memory,
     count_peak_memory,
@@ -17,6 +16,7 @@ from hf_primaldual.measure import (
     measure_together,
     peak_memory,
 )
+from tests.modeling.texts import small_model
 
 MIB = 2**20
 
@@ -49,20 +49,6 @@ def test_what_lives_at_the_same_time_adds_up(call, expected, peak):
     assert peak(call) == pytest.approx(expected * MIB, rel=0.02, abs=1000)
 
 
-def text_model(attention="softmax", implementation="sdpa", tokens=256, width=32, heads=8):
-    config = PrimalDualTextConfig(
-        attention=attention,
-        hidden_size=width,
-        num_attention_heads=heads,
-        intermediate_size=width,
-        num_hidden_layers=1,
-        hidden_dropout_prob=0.0,
-        max_position_embeddings=tokens,
-        attn_implementation=implementation,
-    )
-    return PrimalDualTextForSequenceClassification(config)
-
-
 def test_what_a_forward_keeps_is_counted_once_and_without_parameters():
     layer, x = torch.nn.Linear(64, 32), torch.randn(100, 64, requires_grad=True)
     # The input for the weight's gradient, the exponential's result, and again that for a product with itself.
@@ -80,7 +66,13 @@ def test_what_a_forward_keeps_is_counted_once_and_without_parameters():
 def measure_under_a_limit(queue):
     import resource
 
-    models = {name: text_model("softmax", name, tokens=2048, width=16) for name in ("eager", "sdpa")}
+    fields = {
+        "attention": "softmax",
+        "max_position_embeddings": 2048,
+        "num_attention_heads": 8,
+        "num_hidden_layers": 1,
+    }
+    models = {name: small_model(name, **fields) for name in ("eager", "sdpa")}
     status = Path("/proc/self/status").read_text().splitlines()
     taken = 1024 * int(next(line for line in status if line.startswith("VmSize")).split()[1])
     # The maps of 8 heads take 128 MiB, twice over in a softmax.

@@ -11,30 +11,24 @@ from transformers import ViTImageProcessor
 from hf_primaldual import (
     PrimalDualAttention,
     PrimalDualConfig,
-    PrimalDualTextConfig,
-    PrimalDualTextModel,
     PrimalDualTimeSeriesConfig,
     PrimalDualTimeSeriesFeatureExtractor,
     PrimalDualTimeSeriesForSequenceClassification,
 )
 from hf_primaldual.measure import head_redundancy, maps_over_tokens, mean_redundancy
 from hf_primaldual.measure.attention_maps import attention_maps, seen_from
+from tests.modeling import texts
 from tests.modeling.images import image_batch, small_model
 from tests.scripts import load_script
 
 TOKENS = 11
 
 
-def text_model(**fields):
-    shape = {"hidden_size": 16, "num_attention_heads": 4, "num_hidden_layers": 2, "hidden_dropout_prob": 0.0}
-    return PrimalDualTextModel(PrimalDualTextConfig(initializer_range=0.5, **shape, **fields))
-
-
 def padded_batches():
     for length in (TOKENS, 7):
         mask = torch.ones(2, TOKENS, dtype=torch.long)
         mask[1, length - 3 :] = 0
-        yield {"input_ids": torch.randint(1, 300, (2, TOKENS)), "attention_mask": mask, "labels": torch.zeros(2)}
+        yield {"input_ids": torch.randint(texts.TOKENS, (2, TOKENS)), "attention_mask": mask, "labels": torch.zeros(2)}
 
 
 def window_of(token, scale, real):
@@ -79,7 +73,7 @@ def naive(model, batches, scales):
     ids=["softmax", "bn+sh"],
 )
 def test_every_measure_is_that_of_naive_loops(fields, scales):
-    model, batches = text_model(**fields).train(), list(padded_batches())
+    model, batches = texts.small_model(initializer_range=0.5, **fields).model.train(), list(padded_batches())
     layers = head_redundancy(model, batches)
     assert model.training
     assert len(layers) == 2
