@@ -36,13 +36,16 @@ def test_the_files_that_travel_import_flat_siblings_and_what_transformers_brings
     siblings = {sibling.stem for sibling in TRAVELS}
     for path in TRAVELS:
         text = path.read_text()
-        imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+        tree = ast.parse(text)
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        # transformers doesn't ask for what stands in a `try`.
+        tried = [each for node in ast.walk(tree) if isinstance(node, ast.Try) for each in node.body]
         for node in imports:
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom) and node.level:
                 # transformers finds a checkpoint's files by lines of the form `from .name import x`.
                 assert (node.level, node.module in siblings) == (1, True), (path, node.module)
-            else:
+            elif node not in tried:
                 assert {name.partition(".")[0] for name in names} <= ALLOWED, path
         # It searches the text line by line, so a string that looks like an import would be one.
         lines = {node.lineno for node in imports}
