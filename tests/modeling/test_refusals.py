@@ -4,6 +4,7 @@ import re
 
 import pytest
 import torch
+from torch import nn
 from transformers import AutoModelForSequenceClassification, ViTConfig, ViTForImageClassification
 
 from hf_primaldual import PRESETS, PrimalDualAttention, PrimalDualConfig, PrimalDualViTForImageClassification
@@ -112,6 +113,12 @@ def images_of(*shape):
     return {"pixel_values": torch.zeros(shape)}
 
 
+def keys_below_zero():
+    layer = make_layer("linear", feature_map="gelu")
+    nn.init.ones_(layer.q_proj.bias), nn.init.constant_(layer.k_proj.bias, -1)
+    return layer
+
+
 TWENTY = {"hidden_states": torch.zeros(2, 20, WIDTH)}
 UNMASKED, WIDE = {"attention_mask": None}, {"inputs_embeds": torch.ones(1, 2, 5)}
 # What replaces inputs of a batch that is right.
@@ -193,10 +200,15 @@ INPUTS = {
         dict,
         [(TWENTY, r"`grid_size` \[4, 4\] with 0 prefix.* 16 tokens, got 20\.$")],
     ),
-    "gelu": (
+    "queries of gelu": (
         lambda: make_layer("linear", feature_map="gelu"),
         dict,
         [({"hidden_states": torch.randn(2, 20, WIDTH)}, r"`feature_map='gelu'` gave -\d.*must not be negative")],
+    ),
+    "keys of gelu": (
+        keys_below_zero,
+        dict,
+        [({"hidden_states": torch.zeros(2, 20, WIDTH)}, r"`feature_map='gelu'` gave -0.159; a kernel's")],
     ),
 }
 
