@@ -7,9 +7,11 @@ from transformers.masking_utils import sdpa_mask
 from tests.reference import naive
 
 
-def row_attention(query, key, value, valid, scale=None, statistics=None, prefix=0, grid=None, sampling="average"):
+def row_attention(
+    query, key, value, valid, scale=None, statistics=None, prefix=0, grid=None, sampling="average", seed=0
+):
     """One head of one row; `statistics` holds beta, the power of the deviation and eps, or is None."""
-    how = scale, None, prefix, grid, {"sampling": sampling, "filters": {}}
+    how = scale, None, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
     (key, kept, *_), (value, *_) = (naive.downsampled(states, valid, *how) for states in (key, value))
     if statistics is not None:
         query, key = naive.batch_normalize(query, key, kept, *statistics)
