@@ -105,6 +105,9 @@ def test_row_02_weights_alone_carry_how_far_a_conversion_has_come():
     anneal(model, 0.6)
     other.load_state_dict(model.state_dict())
     assert "60.0% of the way" in repr(other)
+    # Before any forward: a compiled one looks at no buffer.
+    amounts = [each.model.layers[0].self_attn.groups.amounts for each in (other, model)]
+    assert amounts[0] == amounts[1] != [1]
     assert torch.equal(logits(other), logits(model))
     assert other.half().float().annealing_progress == 0.6
 
