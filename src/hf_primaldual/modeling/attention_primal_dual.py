@@ -58,7 +58,8 @@ def build_transforms(config: PrimalDualConfig) -> nn.ModuleList:
     if unknown := [name for name in names if name not in known]:
         raise ValueError(
             f"`transforms` names {unknown[0]!r}, which is neither one of {', '.join(TRANSFORMS)} nor registered; pass "
-            "its class to `hf_primaldual.theory.PrimalLayer` first."
+            "its class to `hf_primaldual.theory.register_transform` first; or, if the checkpoint brings its file, the "
+            "checkpoint to `hf_primaldual.theory.register_transforms_of`, which runs it."
         )
     transforms = nn.ModuleList(known[name](config) for name in names)
     for transform in transforms:

@@ -14,7 +14,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from .downsampling_primal_dual import SAMPLINGS
 from .kernels_primal_dual import KERNELS
 from .keywords_primal_dual import refuse_near_misses, unexpected
-from .presets_primal_dual import PRESETS, AttentionChoices
+from .presets_primal_dual import PRESETS, AttentionChoices, choices_of, name_of
 from .sparse_primal_dual import SPARSE_PARTS
 from .training_sets_primal_dual import TRAINING_SETS
 from .transforms_primal_dual import CONV2D_READINGS, TRANSFORMS, map_shape
@@ -89,11 +89,12 @@ class PrimalDualConfig(PreTrainedConfig):
             The preset, by the name that the paper's tables give it: `"softmax"`, `"bn"` (Definition 1), `"sh"`
             (Definition 2), `"bn+sh"`; the same over linear and sparse attention, `"linear"`, `"linear-bn"`,
             `"linear-sh"`, `"linear-bn+sh"`, `"sparse"`, `"sparse-bn"`, `"sparse-sh"`, `"sparse-bn+sh"`; and
-            `"conv1d"`, `"conv2d"` (Definition 3), `"conv2d+bn"`.
+            `"conv1d"`, `"conv2d"` (Definition 3), `"conv2d+bn"`. Other chains of transforms are named in the same way,
+            `"my_file.Whitening+bn+sh"`.
         kernel, transforms, training_set (`str`, `list[str]`, `str`, *optional*):
             Each replaces that choice of the preset: a kernel of `"softmax"`, `"linear"`; a chain of `"bn"`,
             `"conv1d"`, `"conv2d"` in its order; a training set of `"all"`, `"downsampled"`, `"sparse"`,
-            `"sparse+downsampled"`.
+            `"sparse+downsampled"`. `attention` becomes the name of what comes of it.
         hidden_size (`int`, *optional*, defaults to 64):
             Width of the tokens, a multiple of `num_attention_heads`.
         num_attention_heads (`int`, *optional*, defaults to 8):
@@ -190,6 +191,12 @@ class PrimalDualConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         self.check_keywords(kwargs)
         super().__post_init__(**kwargs)
+        self.name_attention()
+
+    def name_attention(self) -> None:
+        """Makes `attention` say what the model is, where `kernel`, `transforms` or `training_set` replace its own."""
+        if choices_of(self.attention) is not None:
+            self.attention = name_of(self.choices) or self.attention
 
     @classmethod
     def check_keywords(cls, names: Iterable[str]) -> None:
@@ -219,8 +226,9 @@ class PrimalDualConfig(PreTrainedConfig):
     @property
     def choices(self) -> AttentionChoices:
         """The kernel, the transforms and the training set: the preset's, where no field replaces them."""
-        _check_name("attention", self.attention, PRESETS)
-        preset = PRESETS[self.attention]
+        preset = choices_of(self.attention)
+        if preset is None:
+            _check_name("attention", self.attention, PRESETS)
         return AttentionChoices(
             preset.kernel if self.kernel is None else self.kernel,
             preset.transforms if self.transforms is None else tuple(self.transforms),
@@ -273,6 +281,7 @@ class PrimalDualConfig(PreTrainedConfig):
         config, unused = super().from_dict(config_dict, return_unused_kwargs=True, **kwargs)
         for name, value in foreign.items():
             setattr(config, name, value)
+        config.name_attention()
         return (config, unused) if return_unused else config
 
     @contextmanager

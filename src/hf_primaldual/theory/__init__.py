@@ -1,6 +1,6 @@
 """The support vector regression that the attentions are derived from: primal, dual, expansion, dual variables."""
 
-from .derivation import PrimalLayer, derive_attention
+from .derivation import PrimalLayer, derive_attention, register_transform, register_transforms_of
 from .dual_variables import DualVariables, dual_variables
 from .feature_maps import ExponentialFeatureMap, elu_feature_map, feature_map_kernel
 from .plots import plot_dual_variables
@@ -26,6 +26,8 @@ __all__ = [
     "elu_feature_map",
     "feature_map_kernel",
     "plot_dual_variables",
+    "register_transform",
+    "register_transforms_of",
     "support_vector_expansion",
     "values_to_targets",
 ]

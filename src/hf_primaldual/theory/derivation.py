@@ -1,10 +1,15 @@
 """From a primal layer to its attention."""
 
 import copy
+import importlib
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import nn
+from transformers import AutoConfig
+from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
@@ -34,7 +39,7 @@ class PrimalLayer:
         Your own transforms are registered under `file.Class`, and travel with the checkpoints of the models that use
         them.
         """
-        names = [each if isinstance(each, str) else _register(each) for each in self.transforms]
+        names = [each if isinstance(each, str) else register_transform(each) for each in self.transforms]
         return {"kernel": self.kernel, "transforms": names, "training_set": self.training_set}
 
 
@@ -48,10 +53,25 @@ def derive_attention(
     config = PrimalDualConfig() if config is None else copy.deepcopy(config)
     for name, value in primal.fields().items():
         setattr(config, name, value)
+    config.name_attention()
     return PrimalDualAttention(config, layer_idx)
 
 
-def _register(transform: type[nn.Module]) -> str:
+def register_transform(transform: type[nn.Module] | str) -> str:
+    """
+    Makes a transform of your own known, and returns the name that configurations call it by, `file.Class`.
+
+    Args:
+        transform: the class; or where to import it from, such as `"my_file.Whitening"` for `my_file.py` of the working
+            directory. A name of this package's own transforms is returned as it is.
+
+    Raises:
+        ValueError: for a name under which there is no module of torch, or another class was registered.
+    """
+    if isinstance(transform, str):
+        if transform in TRANSFORMS or transform in EXTENSIONS:
+            return transform
+        transform = _imported(transform)
     # In a checkpoint all files lie in one folder: a file's name is all that is left of where it was.
     module = transform.__module__.rpartition(".")[2]
     if module == "__main__":
@@ -65,3 +85,37 @@ def _register(transform: type[nn.Module]) -> str:
     if EXTENSIONS.setdefault(name, transform) is not transform:
         raise ValueError(f"`transforms` has another class named {name!r} already; rename the class or its file.")
     return name
+
+
+def register_transforms_of(checkpoint: str | os.PathLike) -> None:
+    """
+    Makes the transforms known that a checkpoint brings in files of its own, so that the classes of the installed
+    package load it. It runs those files, with your rights: read them first.
+    """
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=False)
+    choices = getattr(config, "choices", None)
+    for name in () if choices is None else choices.transforms:
+        if "." in name and name not in EXTENSIONS:
+            register_transform(get_class_from_dynamic_module(name, checkpoint))
+
+
+def _imported(name: str) -> type[nn.Module]:
+    """The class of a transform by `file.Class`, or `package.file.Class`."""
+    module, _, of = name.rpartition(".")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        found = getattr(importlib.import_module(module), of, None) if module else None
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            # It is there, and something that it imports is not.
+            raise
+        found = None
+    finally:
+        sys.path.remove(here)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"`transforms` must be of {', '.join(TRANSFORMS)}, or file.Class of a module of torch in a file of the "
+            f"working directory or on the Python path, such as my_file.Whitening; got {name!r}."
+        )
+    return found

@@ -11,11 +11,13 @@ from transformers.hf_argparser import HfArg
 from transformers.utils import strtobool
 
 from hf_primaldual import PRESETS
+from hf_primaldual.modeling.presets_primal_dual import choices_of, name_of
+from hf_primaldual.theory import register_transform
 
 from .settings import mapping, refuse_below_one, refuse_unknown, typed_settings
 
 # What a comparison is told of its model that is not a field of the model's configuration.
-_OF_THE_COMPARISON = ("attention", "baseline", "per_attention")
+_OF_THE_COMPARISON = ("attention", "transforms", "baseline", "per_attention")
 
 
 @dataclass
@@ -23,6 +25,9 @@ class AttentionArguments:
     """The attentions that are compared, with the fields of `PrimalDualConfig`; each gets those it has a use for."""
 
     attention: list[str] = HfArg(default_factory=lambda: ["bn+sh"], help=f"One or more of {', '.join(PRESETS)}.")
+    transforms: list[str] | None = HfArg(
+        default=None, help="Transforms in place of those of --attention: of bn, conv1d, conv2d, or my_file.Whitening."
+    )
     baseline: str = HfArg(default="softmax", help="The attention they are compared with, in the same run.")
     per_attention: dict | str | None = HfArg(
         default=None, help='Settings of single attentions: a mapping; as a flag JSON, {"bn": {"bn_beta": 0.5}}.'
@@ -45,19 +50,32 @@ class AttentionArguments:
     def __post_init__(self):
         if isinstance(self.attention, str):
             self.attention = [self.attention]
-        for name in (*self.attention, self.baseline):
-            if name not in PRESETS:
-                raise ValueError(f"`attention` and `baseline` must be of {', '.join(PRESETS)}, got {name!r}.")
+        renamed = {name: self._registered(name) for name in (*self.attention, self.baseline)}
+        if self.transforms is not None:
+            chain = tuple(register_transform(name) for name in self.transforms)
+            renamed |= {name: name_of(choices_of(renamed[name])._replace(transforms=chain)) for name in self.attention}
+        self.attention, self.baseline = [renamed[name] for name in self.attention], self._registered(self.baseline)
         if not self.attention or len(set(self.attention)) != len(self.attention):
             raise ValueError(f"`attention` must name at least one attention and each once, got {self.attention}.")
         if self.baseline in self.attention:
             raise ValueError(f"`attention` and `baseline` must differ, got {self.baseline!r} in both.")
-        self.per_attention = mapping("per_attention", self.per_attention)
+        own = mapping("per_attention", self.per_attention)
+        self.per_attention = {
+            name if name == self.baseline else renamed.get(name, name): value for name, value in own.items()
+        }
         refuse_unknown(self.per_attention, self.names, "`per_attention`")
         types, of_all = (type(self), TrainingArguments), (*_OF_THE_COMPARISON, "output_dir", "push_to_hub")
         for name, own in self.per_attention.items():
             own = mapping(f"per_attention.{name}", own)
             self.per_attention[name] = typed_settings(own, types, f"`per_attention` of {name}", of_all)
+
+    @staticmethod
+    def _registered(name: str) -> str:
+        """The name of an attention; transforms in it from outside of this package are known from here on."""
+        choices = choices_of(name)
+        if choices is None:
+            raise ValueError(f"`attention` and `baseline` must be of {', '.join(PRESETS)}, got {name!r}.")
+        return name_of(choices._replace(transforms=tuple(register_transform(each) for each in choices.transforms)))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -73,7 +91,7 @@ class AttentionArguments:
         if "dropout" in fields:
             dropout = fields.pop("dropout")
             fields |= {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-        if "downsampled" not in PRESETS[attention].training_set:
+        if "downsampled" not in choices_of(attention).training_set:
             fields["head_scales"] = fields["head_points"] = None
         return {**fields, "attention": attention}
 

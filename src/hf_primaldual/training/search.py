@@ -8,8 +8,8 @@ from typing import Any
 import yaml
 from transformers import TrainingArguments
 
-from hf_primaldual import PRESETS
 from hf_primaldual.hub.results import write_atomically
+from hf_primaldual.modeling.presets_primal_dual import choices_of
 
 from .arguments import AttentionArguments, ComparisonArguments
 from .settings import names_of, refuse_unknown, typed_settings
@@ -24,9 +24,9 @@ _TRAINERS = names_of(TrainingArguments)
 def default_space(attention: str, heads: int) -> Space:
     """What the paper tunes per task: beta, with the scaling it may go with, and the factors of the heads."""
     space: Space = {}
-    if "bn" in PRESETS[attention].transforms:
+    if "bn" in choices_of(attention).transforms:
         space |= {"bn_beta": {"low": 0.0, "high": 1.0}, "bn_scaling": [True, False]}
-    if "downsampled" in PRESETS[attention].training_set:
+    if "downsampled" in choices_of(attention).training_set:
         steps = [math.floor(4 * head / heads) for head in range(heads)]
         doubling, gentle = [2**step for step in steps], [step // 2 + 1 for step in steps]
         space["head_scales"] = [doubling, gentle, [2] * heads, [min(scale, 2) for scale in doubling]]
