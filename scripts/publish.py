@@ -18,6 +18,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("folder", help="Checkpoint folder, as the run_*.py scripts leave it.")
     parser.add_argument("repo_id", help="owner/name")
+    parser.add_argument("--license", help="Of the weights, such as apache-2.0. Default: that of the training.")
     parser.add_argument("--revision", help="Branch, created if absent. Default: main.")
     parser.add_argument("--tag", help="Name for the commit.")
     parser.add_argument("--message", help="Of the commit. Default: the model's name.")

@@ -26,8 +26,9 @@ from transformers import AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.markdown import markdown_table, replace_between
+from hf_primaldual.hub.summary import compare, summarize
 from hf_primaldual.measure import environment
-from hf_primaldual.training.runs import command_line, compare, summarize
+from hf_primaldual.training.runs import command_line
 from hf_primaldual.training.settings import parse_arguments
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "conversion.md"

@@ -10,6 +10,7 @@ from hf_primaldual import (
     PrimalDualTimeSeriesConfig,
     PrimalDualTimeSeriesForSequenceClassification,
 )
+from hf_primaldual.modeling.presets_primal_dual import choices_of, name_of
 from hf_primaldual.theory import PrimalLayer, derive_attention
 from tests.modeling.isolated import run_isolated
 from tests.theory.whitening import Whitening
@@ -28,6 +29,21 @@ def test_a_presets_choices_derive_its_attention(preset):
     # The caller's configuration is left alone.
     assert CONFIG.attention == "bn+sh"
     assert CONFIG.choices == PRESETS["bn+sh"]
+
+
+def test_a_name_says_what_the_model_is():
+    for name, choices in PRESETS.items():
+        assert name_of(choices) == name
+    for name in ("conv1d+bn", "my_file.A+sh", "linear-my_file.A+bn+sh", "sparse-my_file.A"):
+        assert name_of(choices_of(name)) == name
+        assert PrimalDualConfig(attention=name).choices == choices_of(name)
+    for name in ("wavelet", "sh+bn", "linear-", "linear-sparse", ""):
+        assert choices_of(name) is None
+    config = PrimalDualConfig(attention="softmax", transforms=["my_file.A", "bn"], training_set="downsampled")
+    assert config.attention == PrimalDualConfig(**config.to_dict()).attention == "my_file.A+bn+sh"
+    assert PrimalDualConfig(attention="sh", training_set="all").attention == "softmax"
+    primal = PrimalLayer(transforms=(Whitening,), training_set="downsampled")
+    assert derive_attention(primal, CONFIG).config.attention == "whitening.Whitening+sh"
 
 
 def test_a_transform_of_ones_own_is_in_the_output_and_trains_and_batch_normalization_folds_behind_it():

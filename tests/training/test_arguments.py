@@ -1,17 +1,22 @@
 """Flags, YAML files and what cannot be; what a file may hold is in tests/faults/test_data.py, row 26."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 from sources import TEXT_SOURCES
 
+from hf_primaldual import PrimalDualAttention, PrimalDualTimeSeriesConfig
 from hf_primaldual.data import load_uea
 from hf_primaldual.data.splits import cut_validation
+from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 from hf_primaldual.training.augmentation import AugmentationArguments
 from hf_primaldual.training.images import ImageDataArguments, ImageModelArguments, ImageTrainingArguments, image_task
 from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
 from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
 from tests.scripts import SCRIPTS
+from tests.theory import whitening
 
 SERIES = (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments)
 IMAGES = (ImageDataArguments, ImageModelArguments, ImageTrainingArguments)
@@ -51,6 +56,29 @@ def test_an_attention_gets_the_fields_that_it_has_a_use_for():
         assert (fields["head_scales"], fields["bn_beta"]) == ([1, 1, 2, 2, 4, 4, 8, 8], beta)
     assert model.config_fields("bn")["hidden_dropout_prob"] == model.dropout
     assert model.config_fields("bn+sh", bn_beta=0.25)["bn_beta"] == 0.25
+
+
+def test_transforms_of_ones_own_are_trained_under_a_name_that_says_so(tmp_path, monkeypatch):
+    (tmp_path / "halving.py").write_text(Path(whitening.__file__).read_text(encoding="utf-8"))
+    monkeypatch.chdir(tmp_path)
+    flags = ["--transforms", "halving.Whitening", "bn", "--per_attention", '{"sh": {"bn_beta": 0.5}}']
+    _, model, _ = parsed("--attention", "sh", "linear-bn", *flags)
+    names = ["halving.Whitening+bn+sh", "linear-halving.Whitening+bn"]
+    assert model.names == ("softmax", *names)
+    assert list(model.per_attention) == names[:1]
+    # The same within a name, beside one of the paper's.
+    assert SeriesModelArguments(attention=["bn+sh", *names]).names == ("softmax", "bn+sh", *names)
+    fields = model.config_fields(names[1])
+    assert (fields["attention"], fields["head_scales"], "transforms" in fields) == (names[1], None, False)
+    config = PrimalDualTimeSeriesConfig(num_channels=2, num_labels=2, **model.config_fields(names[0]))
+    assert config.choices == ("softmax", ("halving.Whitening", "bn"), "downsampled")
+    assert type(PrimalDualAttention(config).transforms[0]).__name__ == "Whitening"
+    for wrong in ("halving.Nothing", "nowhere.Whitening", "whitening", "pathlib.Path"):
+        with pytest.raises(ValueError, match=rf"`transforms` must be of bn, .* got '{wrong}'"):
+            SeriesModelArguments(transforms=[wrong])
+    with pytest.raises(ValueError, match="each once"):
+        SeriesModelArguments(attention=["bn", "softmax"], baseline="linear", transforms=["halving.Whitening"])
+    EXTENSIONS.pop("halving.Whitening")
 
 
 def of_text(**settings):

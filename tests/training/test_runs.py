@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hf_primaldual.training.runs import claim_output_folder, command_line, compare, release, summarize
+from hf_primaldual.hub.summary import compare, release, summarize
+from hf_primaldual.training.runs import claim_output_folder, command_line
 
 RESULTS = sorted((Path(__file__).parents[2] / "results" / "training").glob("*.json"))
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hf_primaldual.hub.summary import compare
 from hf_primaldual.measure import save_results
-from hf_primaldual.training.runs import compare
 
 from .models import BASELINE
 
@@ -106,7 +106,7 @@ def load_results(path: str | Path) -> Results:
 def summarize(runs: list[Row], references: tuple[str, ...] = (BASELINE,)) -> dict[str, Row]:
     """
     By model the mean and deviation over the seeds of the runs of one length, and the difference to each reference that
-    has the same seeds, as `training.runs.compare` tests it; references without runs are left out.
+    has the same seeds, as `hub.summary.compare` tests it; references without runs are left out.
     """
     models: dict[str, list[Row]] = {}
     for run in sorted(runs, key=lambda run: run["seed"]):

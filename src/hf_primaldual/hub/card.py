@@ -6,7 +6,7 @@ Model cards, rendered from the results file of a run, but for what a person writ
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import zip_longest
 from pathlib import Path
@@ -16,14 +16,15 @@ import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from ..modeling.presets_primal_dual import choices_of
 from .markdown import percent
-from .results import SIGNIFICANCE_LEVEL, TASKS, load_results, validate_results, write_atomically
+from .results import SIGNIFICANCE_LEVEL, TASKS, load_results, names_of, validate_results, write_atomically
 
 OWN_WORDS = re.compile(r"<!-- own words: (?P<section>.*?) -->\n(?P<words>.*?)<!-- end of own words -->", re.DOTALL)
 # Metadata that the results alone give: of an older card they may be out of date.
 _OF_RESULTS = {"base_model", "library_name", "license", "model-index", "pipeline_tag"}
 # Tags that a card has of its results, whatever they were.
-_OWN_TAGS = re.compile("|".join(("primal-dual-attention", r"attention-[\w-]+", *TASKS)))
+_OWN_TAGS = re.compile("|".join(("primal-dual-attention", r"attention-[\w.-]+", *TASKS)))
 # Lists to which a person may add.
 _LISTS = ("datasets", "tags")
 # One example and several, in words.
@@ -33,6 +34,7 @@ _EXAMPLES = {
     "image-classification": ("image", "images"),
     "document-matching": ("document", "pairs of documents"),
 }
+_NONE = "not measured"
 # The Hub's own tasks, which a card names by `pipeline_tag`; any other is a tag.
 _PIPELINES = ("text-classification", "image-classification")
 
@@ -48,6 +50,8 @@ def render_card(results: Mapping[str, Any], *cards: str) -> str:
     validate_results(results)
     metadata = _with_own(_metadata(results), [_split(card)[0] for card in cards])
     text = _TEMPLATE.render(card_data=metadata.to_yaml(), **_view(results)).rstrip("\n") + "\n"
+    # What a part that is left out leaves behind.
+    text = re.sub(r"\n{3,}", "\n\n", text)
 
     def keep(found: re.Match) -> str:
         section, words = found["section"], found["words"]
@@ -147,7 +151,7 @@ def _metadata(results: Mapping[str, Any]) -> ModelCardData:
         pipeline_tag=task if task in _PIPELINES else None,
         tags=[tag for tag in tags if tag not in _PIPELINES],
         model_name=results["model_name"],
-        eval_results=_metrics(results),
+        eval_results=_metrics(results) or None,
     )
 
 
@@ -155,11 +159,12 @@ def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
     """What the released attention reached on the test set, and what it costs at each batch and length."""
     attention, dataset, released = results["attention"], results["dataset"], _released(results)
     summary = results["summary"][attention]
-    mean, seed = f"mean over {summary['seeds']} seeds", f"these weights, seed {released['seed']}"
-    figures = [
-        ("accuracy", f"Test accuracy, {mean}", summary["test_accuracy_mean"]),
-        ("accuracy", f"Test accuracy, {seed}", released["test_accuracy"]),
-    ]
+    figures = []
+    if released["test_accuracy"] is not None:
+        figures = [("accuracy", f"Test accuracy, these weights, seed {released['seed']}", released["test_accuracy"])]
+    if summary["seeds"] > 1 and summary["test_accuracy_mean"] is not None:
+        mean = ("accuracy", f"Test accuracy, mean over {summary['seeds']} seeds", summary["test_accuracy_mean"])
+        figures.insert(0, mean)
     for point in results["efficiency"]:
         cost, at = point[attention], f"batch {point['batch']}, {point['tokens']} tokens"
         figures += [
@@ -177,7 +182,8 @@ def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
             dataset_split="test" if kind == "accuracy" else None,
             metric_type=kind,
             metric_name=f"{name} (ours)",
-            metric_value=value,
+            # 0.995 and not 0.9949999999999999.
+            metric_value=float(f"{value:.6g}") if isinstance(value, float) else value,
         )
         for kind, name, value in figures
     ]
@@ -185,24 +191,35 @@ def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
 
 def _view(results: Mapping[str, Any]) -> dict[str, Any]:
     """What the template prints besides the results themselves."""
-    attentions, comparisons = results["attentions"], results["comparisons"]
+    comparisons = results["comparisons"]
     example, examples = _EXAMPLES[results["task"]]
     longest = results["dataset"].get("length", [None])[-1]
     return {
         "plots": (),
+        "trainer": None,
         **results,
         "address": results.get("repo_id", results["model_name"]),
-        "names": (results["baseline"], *attentions),
+        "names": names_of(results),
+        "own_transforms": _own_transforms(names_of(results)),
         "example": example,
         "examples": examples,
         "level": SIGNIFICANCE_LEVEL,
-        "tested": sum(comparisons[name]["p_value"] is not None for name in attentions),
+        "tested": sum(one["p_value"] is not None for one in comparisons.values()),
         "released": _released(results),
         "verdict": lambda name: _verdict(comparisons[name], name, results["baseline"]),
         "plus_minus": _plus_minus,
+        "counted": _counted,
+        "pace": lambda point, key: _pace(point, results["attention"], results["baseline"], key),
         # The longest input that the model takes, in steps or tokens; images have none.
         "length_limit": results["settings"].get("max_position_embeddings", longest),
     }
+
+
+def _own_transforms(names: Sequence[str]) -> list[str]:
+    """The transforms from outside of this package that attentions of these names have."""
+    choices = [choices_of(name) for name in names]
+    transforms = [each for one in choices if one is not None for each in one.transforms]
+    return [name for name in dict.fromkeys(transforms) if "." in name]
 
 
 def _released(results: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -231,9 +248,18 @@ def _verdict(comparison: Mapping[str, Any], attention: str, baseline: str) -> st
     return f"`{attention}` {verb} `{baseline}` here: it is {side} it, more than noise explains {evidence}."
 
 
-def _pace(ratio: float) -> str:
+def _pace(point: Mapping[str, Any], attention: str, baseline: str, key: str) -> str:
+    """How fast an attention is beside its baseline; neither slower nor faster where their quartiles overlap."""
+    ratio, (ours, theirs) = (
+        point["ratios"][attention][key],
+        (point[name][f"{key}_ms"] for name in (attention, baseline)),
+    )
     shown = f"{ratio:.2f}"
-    return "as fast" if float(shown) == 1 else f"{'slower' if ratio > 1 else 'faster'} ({shown} times the time)"
+    if float(shown) == 1:
+        return "as fast"
+    if ours["q1"] <= theirs["q3"] and theirs["q1"] <= ours["q3"]:
+        return f"neither slower nor faster beyond what timings vary by ({shown} times the time, quartiles overlap)"
+    return f"{'slower' if ratio > 1 else 'faster'} ({shown} times the time)"
 
 
 def _cell(value: Any) -> str:
@@ -242,28 +268,42 @@ def _cell(value: Any) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+def _counted(count: int, several: str) -> str:
+    """`1 image`, `2 images`, `1 pair of documents`; one series is a series."""
+    first, *others = several.split()
+    one = {"series": "series", "classes": "class"}.get(first, first.removesuffix("s"))
+    return " ".join([str(count), first if count != 1 else one, *others])
+
+
 def _p_value(value: float | None) -> str:
     return "no test" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.3g}"
 
 
-def _duration(seconds: float) -> str:
-    """Seconds, minutes or hours, whichever is the most readable."""
+def _duration(seconds: list[float | None]) -> str:
+    """The sum of times, in seconds, minutes or hours, whichever is the most readable."""
+    seconds = sum(seconds)
     for size, unit in ((3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{_short(seconds / size)} {unit}"
     return f"{_short(seconds)} seconds"
 
 
-def _plus_minus(mean: float, deviation: float | None, sign: str = "") -> str:
-    return percent(mean, deviation, sign) + " (one seed)" * (deviation is None)
+def _plus_minus(mean: float | None, deviation: float | None, sign: str = "") -> str:
+    return _NONE if mean is None else percent(mean, deviation, sign) + " (one seed)" * (deviation is None)
+
+
+def _share(value: float | None) -> str:
+    return _NONE if value is None else percent(value)
 
 
 def _quartiles(milliseconds: Mapping[str, float]) -> str:
     return f"{_short(milliseconds['median'])} ({_short(milliseconds['q1'])} to {_short(milliseconds['q3'])})"
 
 
-def _short(number: float) -> str:
+def _short(number: float | None) -> str:
     """Three significant digits, whole numbers in full."""
+    if number is None:
+        return _NONE
     return f"{number:,.0f}" if abs(number) >= 100 or number == int(number) else f"{number:.3g}"
 
 
@@ -278,6 +318,6 @@ def _scaled(count: float) -> str:
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined)
 _ENVIRONMENT.filters |= {
     function.__name__.removeprefix("_"): function
-    for function in (_cell, _duration, _p_value, _pace, percent, _quartiles, _scaled, _short)
+    for function in (_cell, _duration, _p_value, _quartiles, _scaled, _share, _short)
 }
 _TEMPLATE = _ENVIRONMENT.from_string(files(__package__).joinpath("card_template.md").read_text(encoding="utf-8"))

@@ -19,7 +19,14 @@ from .card import check_card
 from .record import RECORD, draw_inputs
 from .results import load_results
 
-REQUIRED = ("config.json", "README.md", "results.json", RECORD)
+_WRITE_RECORD = "write it again with `hf_primaldual.hub.checkpoint.write_record(folder)`"
+_WRITE_CARD = "write the card with `hf_primaldual.hub.card.write_card(folder)`"
+_SAVE = (
+    "write the folder with `hf_primaldual.hub.checkpoint_from_trainer(folder, trainer, dataset)`, or of results of "
+    "your own with `hf_primaldual.hub.checkpoint.save_checkpoint`"
+)
+# What every checkpoint has, and what to do where it has not.
+REQUIRED = {"config.json": _SAVE, "results.json": _SAVE, "README.md": _WRITE_CARD, RECORD: _WRITE_RECORD}
 # What else transformers writes beside a model: its weights, and its tokenizer or processor. No pickle is among it.
 EXPECTED = re.compile(
     r"model(-\d{5}-of-\d{5})?\.safetensors|model\.safetensors\.index\.json|generation_config\.json"
@@ -47,16 +54,16 @@ _SECRET = re.compile(
 )
 # Of `annealing.millionths`: the model has become what it was to become.
 _ARRIVED = 1_000_000
-_WRITE_RECORD = "write it again with `hf_primaldual.hub.checkpoint.write_record(folder)`"
 
 
-def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Path]:
+def check(folder: str | os.PathLike, trust_remote_code: bool = False, license: str | None = None) -> list[Path]:
     """
     Looks a checkpoint folder over, and loads it where this package is not installed (`check_loading`).
 
     Args:
         trust_remote_code: Runs code of the folder that is not the installed package's own, as that of a transform from
             elsewhere or of another version. It runs with your rights: read it first.
+        license: Of the weights, where the results need not state one.
 
     Returns:
         The files that make it, which are all that are there, by name.
@@ -68,18 +75,17 @@ def check(folder: str | os.PathLike, trust_remote_code: bool = False) -> list[Pa
     folder = Path(folder)
     for name in REQUIRED:
         if not (folder / name).is_file():
-            hint = f"; {_WRITE_RECORD}" if name == RECORD else ""
-            raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has{hint}")
+            raise FileNotFoundError(f"{folder} lacks {name}, which every published checkpoint has; {REQUIRED[name]}")
     results, config = load_results(folder / "results.json"), _json(folder / "config.json")
     if not config.get("auto_map"):
-        raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with")
+        raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with; {_SAVE}")
     found = _check_names(folder, results)
     _check_record(folder, config)
     check_arrived(folder)
     for path in found:
         check_file(path)
     check_card(results, (folder / "README.md").read_text(encoding="utf-8"))
-    _check_origin(results, config)
+    _check_origin({**results, "license": license or results["license"]}, config)
     check_loading(folder, trust_remote_code)
     return found
 
@@ -117,7 +123,11 @@ def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) ->
         )
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["nothing"]
-        raise ValueError(f"{folder} does not load where this package is not installed: {said[0]}")
+        raise ValueError(
+            f"{folder} does not load where this package is not installed: {said[0]}; save the model again with the "
+            "installed version, by its `save_pretrained`, and after that its inputs and logits: "
+            "`hf_primaldual.hub.checkpoint.write_record(folder)`"
+        )
 
 
 def check_text(name: str, text: str) -> None:
@@ -128,7 +138,10 @@ def check_text(name: str, text: str) -> None:
             line = text.count("\n", 0, match.start()) + 1
             # A token must not be printed into a log either.
             shown = "" if what == "a token" else f", {match.group()!r}"
-            raise ValueError(f"{name} holds {what} in line {line}{shown}; it would be public")
+            raise ValueError(
+                f"{name} holds {what} in line {line}{shown}; it would be public. Take it out; if it is of "
+                f"results.json, take it out there, and {_WRITE_CARD}"
+            )
 
 
 def check_file(path: Path) -> None:
@@ -143,7 +156,7 @@ def check_file(path: Path) -> None:
         text = path.read_text(encoding="utf-8")
     check_text(path.name, text)
     if path.suffix == ".json" and (secret := _SECRET.search(text)):
-        raise ValueError(f"{path.name} holds a token as {secret[1]!r}; it would be public")
+        raise ValueError(f"{path.name} holds a token as {secret[1]!r}; it would be public, take it out")
 
 
 def check_replaceable(folder: Path) -> None:
@@ -196,14 +209,22 @@ def _check_names(folder: Path, results: Mapping[str, Any]) -> list[Path]:
     found, named = sorted(folder.iterdir()), _named(folder, results)
     for path in found:
         if path.is_symlink() or not path.is_file():
-            raise ValueError(f"{path.name} is no plain file; a checkpoint is one flat folder")
+            raise ValueError(
+                f"{path.name} is no plain file; a checkpoint is one flat folder: put files themselves into {folder}, "
+                "and move what else there is out of it"
+            )
     for path in _strange(folder, named):
         raise ValueError(f"{path.name} is no file of a checkpoint; move it out of {folder}")
     for name in sorted(named):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} lacks {name}, which its results or its code name")
+            raise FileNotFoundError(
+                f"{folder} lacks {name}, which its results or its code name; put it there, or take a plot out of "
+                f"'plots' in results.json and {_WRITE_CARD}"
+            )
     if not any(folder.glob("model*.safetensors")):
-        raise FileNotFoundError(f"{folder} holds no weights, model.safetensors")
+        raise FileNotFoundError(
+            f"{folder} holds no weights, model.safetensors; save the model there with its `save_pretrained`"
+        )
     return found
 
 
@@ -239,11 +260,18 @@ def _check_record(folder: Path, config: Mapping[str, Any]) -> None:
 
 def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None:
     """The licence, the data set and the base model are stated by whoever trained it, and never guessed."""
-    for key, value in (("license", results["license"]), ("dataset.name", results["dataset"]["name"])):
-        if not value.strip():
-            raise ValueError(f"results.json: {key!r} is empty; state it, it is not guessed")
+    if not results["license"].strip():
+        raise ValueError(
+            "results.json: 'license' is empty, and none is guessed; state it here, `license=\"apache-2.0\"` in Python "
+            "and `--license apache-2.0` as a flag, or when training, `--model_license apache-2.0`"
+        )
+    if not results["dataset"]["name"].strip():
+        raise ValueError(
+            f"results.json: 'dataset.name' is empty, and none is guessed; write it into results.json and {_WRITE_CARD}"
+        )
     converted = config.get("converted_from") or config.get("annealing_target")
     if converted is not None and not results.get("base_model"):
         raise ValueError(
-            "results.json: 'base_model' is missing: the checkpoint was converted from another, which the card names"
+            "results.json: 'base_model' is missing: the checkpoint was converted from another, which the card names; "
+            f"write its id on the Hub into results.json, and {_WRITE_CARD}"
         )

@@ -54,6 +54,7 @@ def publish(
     folder: str | os.PathLike,
     repo_id: str,
     *,
+    license: str | None = None,
     private: bool = False,
     revision: str | None = None,
     pull_request: bool = False,
@@ -72,6 +73,8 @@ def publish(
     Args:
         folder: What `hub.checkpoint.save_checkpoint` wrote.
         repo_id: `owner/name`, created if there is none.
+        license: Of the weights, an id of the Hub's such as `apache-2.0`, which is published in place of the one that
+            the folder's results state.
         private: Makes a new repository private; a public one that is there already is refused.
         revision: A branch, created from `main` where there is none; by default `main`.
         pull_request: Opens a pull request instead of committing.
@@ -91,13 +94,15 @@ def publish(
     """
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
         raise ValueError(f"`repo_id` must be owner/name, got {repo_id!r}")
+    if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
+        raise ValueError(f"`license` must be an id of the Hub's such as apache-2.0, mit or other, got {license!r}")
     if pull_request and revision not in (None, "main"):
         raise ValueError(f"`pull_request` goes to main; `revision` must be left out, got {revision!r}")
     if pull_request and tag is not None:
         raise ValueError(f"`tag` is for a commit, which a pull request is not yet; got {tag!r}")
-    checked, api, revision = check(folder, trust_remote_code), HfApi(token=token), revision or "main"
+    checked, api, revision = check(folder, trust_remote_code, license), HfApi(token=token), revision or "main"
     with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
-        stage(checked, repo_id, Path(place), _card_there(api, repo_id, revision, dry_run))
+        stage(checked, repo_id, Path(place), _card_there(api, repo_id, revision, dry_run), license)
         patterns = ["*"] if delete_others else _REPLACED
         if dry_run:
             return _look(api, Path(place), repo_id, revision, patterns)
@@ -162,13 +167,16 @@ def upload(
     return Upload(repo_id, _sizes(folder), removed, kept, commit=oid, url=url)
 
 
-def stage(checked: Sequence[Path], repo_id: str, place: Path, there: str = "") -> None:
+def stage(checked: Sequence[Path], repo_id: str, place: Path, there: str = "", license: str | None = None) -> None:
     """
-    Fills a folder with links to the checked files, but for results and card, which say where they are to be found. The
+    Fills a folder with links to the checked files, but for results and card, which say where they are to be found, and
+    with a `license` that it is theirs. The
     card has the words of a person that the folder's has, or else those of the card that is `there`.
     """
     by_name = {path.name: path.resolve() for path in checked}
     results = {**load_results(by_name.pop("results.json")), "repo_id": repo_id}
+    if license is not None:
+        results["license"] = license
     save_results(results, place / "results.json")
     card = by_name.pop("README.md").read_text(encoding="utf-8")
     (place / "README.md").write_text(render_card(results, there, card), encoding="utf-8")

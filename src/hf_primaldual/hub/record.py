@@ -26,7 +26,10 @@ def draw_inputs(config: Mapping[str, Any]) -> dict[str, np.ndarray]:
         height, width = (size, size) if isinstance(size := config["image_size"], int) else size
         return {"pixel_values": _standard(random, (2, config["num_channels"], height, width))}
     if family not in ("primal_dual_text", "primal_dual_time_series"):
-        raise ValueError(f"'model_type' of config.json must be of a family of hf_primaldual, not {family!r}")
+        raise ValueError(
+            f"'model_type' of config.json must be of a family of hf_primaldual, not {family!r}; "
+            "another model of transformers is published by its own `push_to_hub`"
+        )
     longest = min(config["max_position_embeddings"], _LONGEST)
     mask = _mask(longest, _SHARES)
     if family == "primal_dual_time_series":

@@ -1,10 +1,11 @@
 """`results.json`, which a training script writes and a model card is rendered from: its schema, read and written.
 
-A table: a `baseline` and several `attentions`, trained on one task over the same seeds. Keys that are not named here
-are let through.
+A table: a `baseline`, if there is one, and `attentions`, trained on one task over the same seeds. What nobody measured
+is null. Keys that are not named here are let through.
 """
 
 import json
+import math
 import os
 import reprlib
 from collections.abc import Iterator, Mapping
@@ -17,10 +18,10 @@ SCHEMA_VERSION = 2
 SIGNIFICANCE_LEVEL = 0.05
 # What `dataset` holds besides, by task.
 _OF_TASK = {
-    "time-series-classification": ("channels", "length"),
-    "text-classification": ("length",),
+    "time-series-classification": ("channels",),
+    "text-classification": (),
     "image-classification": ("channels", "image_size"),
-    "document-matching": ("length",),
+    "document-matching": (),
 }
 TASKS = tuple(_OF_TASK)
 
@@ -41,7 +42,7 @@ class Dataset(_Object):
     source: str
     sha256: dict[str, str]
     licence: str | None
-    # None for a stream, whose examples are not counted.
+    # None for a stream, whose examples are not counted, and for a set that there is not.
     train: int | None
     validation: int | None
     test: int | None
@@ -60,14 +61,14 @@ class Run(_Object):
 
     attention: str
     seed: int
-    best_epoch: float
-    epochs: float
-    validation_accuracy: Fraction
-    validation_loss: float
-    test_accuracy: Fraction
-    test_loss: float
+    best_epoch: float | None
+    epochs: float | None
+    validation_accuracy: Fraction | None
+    validation_loss: float | None
+    test_accuracy: Fraction | None
+    test_loss: float | None
     # Wall time.
-    train_seconds: float
+    train_seconds: float | None
     released: bool
 
 
@@ -75,10 +76,10 @@ class Summary(_Object):
     """Means over the seeds, and the sample deviation, which one seed does not have."""
 
     seeds: int
-    test_accuracy_mean: Fraction
+    test_accuracy_mean: Fraction | None
     test_accuracy_std: float | None
-    validation_accuracy_mean: Fraction
-    validation_loss_mean: float
+    validation_accuracy_mean: Fraction | None
+    validation_loss_mean: float | None
 
 
 class Comparison(_Object):
@@ -167,7 +168,8 @@ class Results(_Object):
     date: str
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     task: Literal[TASKS]
-    baseline: str
+    # None where none was trained.
+    baseline: str | None
     attentions: Annotated[list[str], Field(min_length=1)]
     # The released one: none has a better mean validation accuracy, nor an equal one with a lower mean loss.
     attention: str
@@ -177,12 +179,15 @@ class Results(_Object):
     runs: Annotated[list[Run], Field(min_length=1)]
     summary: dict[str, Summary]
     comparisons: dict[str, Comparison]
-    efficiency: Annotated[list[Point], Field(min_length=1)]
+    # Empty where it was not measured.
+    efficiency: list[Point]
     hardware: Hardware
     versions: Versions
     # The Hub's id of the checkpoint that training started from, and of the repository that this one was published in.
     base_model: str = None
     repo_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")] = None
+    # The class that trained, where a program of its author's did and not a comparison of this package.
+    trainer: str = None
     # Pictures that lie with the file.
     plots: Annotated[list[Picture], Field(min_length=1)] = None
 
@@ -247,8 +252,16 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
 
 def validation_rank(summary: Mapping[str, Any]) -> tuple[float, float]:
     """What attentions are chosen by, the greater the better: mean validation accuracy, then the lower mean loss."""
+    if summary["validation_accuracy_mean"] is None:
+        return -math.inf, 0.0
     # Rounded, for the same mean of other fractions to be a tie.
     return round(summary["validation_accuracy_mean"], 12), -summary["validation_loss_mean"]
+
+
+def names_of(results: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of a table: its baseline, if it has one, and its attentions."""
+    baseline = results["baseline"]
+    return (*([] if baseline is None else [baseline]), *results["attentions"])
 
 
 def _said(error: Mapping[str, Any]) -> str:
@@ -266,7 +279,7 @@ def _said(error: Mapping[str, Any]) -> str:
 def _disagreements(results: Mapping[str, Any]) -> Iterator[str]:
     """Where parts of results that follow the schema do not agree."""
     baseline, attentions, attention = (results[key] for key in ("baseline", "attentions", "attention"))
-    runs, summary, names = results["runs"], results["summary"], (baseline, *attentions)
+    runs, summary, names = results["runs"], results["summary"], names_of(results)
     if len(set(names)) < len(names):
         yield f"'baseline' and 'attentions' name one twice, which cannot be compared to itself: {', '.join(names)}"
     if attention not in attentions:
@@ -274,11 +287,11 @@ def _disagreements(results: Mapping[str, Any]) -> Iterator[str]:
     tables = {
         "dataset": (results["dataset"], _OF_TASK[results["task"]]),
         "summary": (summary, names),
-        "comparisons": (results["comparisons"], attentions),
+        "comparisons": (results["comparisons"], compared := () if baseline is None else attentions),
     }
     for index, point in enumerate(results["efficiency"]):
         tables[f"efficiency[{index}]"] = (point, names)
-        tables[f"efficiency[{index}].ratios"] = (point["ratios"], attentions)
+        tables[f"efficiency[{index}].ratios"] = (point["ratios"], compared)
     yield from (f"'{place}.{key}' is missing" for place, (of, keys) in tables.items() for key in keys if key not in of)
     for key, value in results["settings"].items():
         if isinstance(value, Mapping):
@@ -288,17 +301,21 @@ def _disagreements(results: Mapping[str, Any]) -> Iterator[str]:
             yield f"'runs[{index}].attention' is {run['attention']!r}, not of the table"
     seeds = {name: sorted(run["seed"] for run in runs if run["attention"] == name) for name in names}
     for name in names:
-        if seeds[name] != sorted(set(seeds[baseline])):
+        if seeds[name] != sorted(set(seeds[names[0]])):
             yield (
-                f"'runs' must hold every seed once for each name; {name!r} has {seeds[name]}, {baseline!r} "
-                f"{seeds[baseline]}"
+                f"'runs' must hold every seed once for each name; {name!r} has {seeds[name]}, {names[0]!r} "
+                f"{seeds[names[0]]}"
             )
     released = [run for run in runs if run["released"]]
     if [run["attention"] for run in released] != [attention]:
         of = ", ".join(repr(run["attention"]) for run in released) or "none"
         yield f"exactly one of 'runs' must be released, of 'attention', {attention!r}; those released are of: {of}"
-    best = max(run["validation_accuracy"] for run in runs if run["attention"] == attention)
-    if released[0]["validation_accuracy"] < best:
+    rivals = [run for run in runs if run["attention"] != baseline]
+    if len(rivals) > 1 and any(run["validation_accuracy"] is None for run in rivals):
+        yield "of several 'runs' the one with the best validation accuracy is released, which must not be null"
+        return
+    best = max((run["validation_accuracy"] for run in runs if run["attention"] == attention), default=None)
+    if best is not None and released[0]["validation_accuracy"] < best:
         yield f"the released run is not the one with the best validation accuracy, {best}"
     ahead = max(attentions, key=lambda name: validation_rank(summary[name]))
     if validation_rank(summary[ahead]) > validation_rank(summary[attention]):

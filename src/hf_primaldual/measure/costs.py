@@ -28,7 +28,7 @@ _IN_RESULTS = (
 def efficiency_point(
     models: Mapping[str, nn.Module],
     inputs: Mapping[str, torch.Tensor],
-    baseline: str,
+    baseline: str | None,
     tokens: int | None = None,
     rounds: int = 15,
 ) -> dict[str, Any]:
@@ -39,7 +39,7 @@ def efficiency_point(
     Args:
         models: Models with a loss by name, on the device of the inputs.
         inputs: What they are called with; the main input has shape (batch, tokens, ...), and there are `labels`.
-        baseline: The key of `models` that the ratios of the others are over.
+        baseline: The key of `models` that the ratios of the others are over; with None there are none.
         tokens: What the models attend over, where the main input's second axis is not that: patches of images.
         rounds: Timed calls of each.
 
@@ -47,19 +47,19 @@ def efficiency_point(
         ValueError: `baseline` is not among the models, or images are given without `tokens`.
         MemoryError: A model does not fit into memory.
     """
-    if baseline not in models:
+    if baseline is not None and baseline not in models:
         raise ValueError(f"`baseline` must be one of the models, {', '.join(models)}; got {baseline!r}.")
-    main_input = inputs[models[baseline].main_input_name]
+    main_input = inputs[next(iter(models.values())).main_input_name]
     if tokens is None and main_input.ndim == 4:
         raise ValueError("`tokens` must be given for images, whose number of patches is the model's to choose.")
     point: dict[str, Any] = {"batch": main_input.shape[0], "tokens": tokens or main_input.shape[1], "ratios": {}}
     rows = measure_together(models, inputs, rounds=rounds)
-    theirs = rows[baseline]
+    theirs = rows.get(baseline)
     for name, row in rows.items():
         if "does_not_fit" in row:
             raise MemoryError(f"{name} does not fit into memory: {row['does_not_fit']}")
         point[name] = {key: row[key] for key in _IN_RESULTS}
-        if name != baseline:
+        if theirs is not None and name != baseline:
             point["ratios"][name] = {
                 "inference": row["inference_ms"]["median"] / theirs["inference_ms"]["median"],
                 "train_step": row["train_step_ms"]["median"] / theirs["train_step_ms"]["median"],

@@ -16,13 +16,15 @@ from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import check_text, without_places
+from hf_primaldual.hub.curves import CURVES, plot_learning_curves
 from hf_primaldual.hub.markdown import comparison_rows
 from hf_primaldual.hub.publish import publish
 from hf_primaldual.hub.results import SCHEMA_VERSION, save_results, write_atomically
+from hf_primaldual.hub.summary import compare, release, summarize
+from hf_primaldual.hub.trained import best_epoch, history, training_settings
 from hf_primaldual.measure import efficiency_point, environment
 
 from .arguments import AttentionArguments, ComparisonArguments
-from .curves import plot_learning_curves
 from .runs import (
     BEGUN,
     SETTINGS,
@@ -30,23 +32,14 @@ from .runs import (
     claim_output_folder,
     clear_runs,
     command_line,
-    compare,
     is_own_run,
     last_checkpoint,
     own_runs,
-    release,
-    summarize,
 )
 from .search import search_settings
 from .task import Task
-from .trainer import ComparisonTrainer, build_trainer
+from .trainer import build_trainer
 
-_CURVES = "learning_curves.png"
-# Trainer's and our own settings that the card shows as they are.
-_SHOWN = (
-    "seeds", "num_train_epochs", "max_steps", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm",
-    "label_smoothing_factor", "ema_decay",
-)  # fmt: skip
 Configs = dict[str, PreTrainedConfig]
 
 
@@ -116,7 +109,7 @@ def run_comparison(
             "summary": {name: summarize(runs, name) for name in configs},
             "comparisons": compare(runs, model_args.attention, model_args.baseline),
             "efficiency": _measure(task, configs, model_args.baseline, args),
-            "plots": [_CURVES],
+            "plots": [CURVES],
             **environment(),
         }
         folder = _write(task, results, runs, best, args)
@@ -160,24 +153,19 @@ def _settings(
 ) -> dict[str, Any]:
     """What the card tells of a comparison's settings, and what a resumed one must share."""
     model = {key: value for key, value in asdict(model_args).items() if key not in ("attention", "per_attention")}
+    if model["transforms"] is None:
+        del model["transforms"]
     for name, changes in model_args.per_attention.items():
         model |= {f"{name}: {key}": value for key, value in changes.items()}
     for config in configs.values():
         if "downsampled" in config.choices.training_set:
             model |= {"head_scales": config.resolved_head_scales(), "head_points": config.resolved_head_points()}
             break
-    return {
-        "attentions": list(configs),
-        **model,
-        **task.settings,
-        "selection": f"validation {args.metric_for_best_model}, once per {args.eval_strategy}",
-        **{name: getattr(args, name) for name in _SHOWN},
-        "train_batch_size": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
-        "optimizer": args.optimizer if args.optimizer != "trainer" else str(args.optim.value),
-        "lr_scheduler_type": str(args.lr_scheduler_type.value),
-        "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
-        "processes": args.world_size,
-    }
+    trained = training_settings(args)
+    if args.optimizer != "trainer":
+        trained["optimizer"] = args.optimizer
+    own = {"seeds": args.seeds, "ema_decay": args.ema_decay}
+    return {"attentions": list(configs), **model, **task.settings, **own, **trained}
 
 
 def train_run(
@@ -210,7 +198,7 @@ def train_run(
     run = {
         "attention": config.attention,
         "seed": seed,
-        "best_epoch": _best_epoch(trainer),
+        "best_epoch": best_epoch(trainer),
         "epochs": trainer.state.epoch,
         "validation_accuracy": validation["validation_accuracy"],
         "validation_loss": validation["validation_loss"],
@@ -219,7 +207,7 @@ def train_run(
         "train_seconds": round(trainer.elapsed(), 2),
         "steps": trained.global_step,
         "released": False,
-        "history": _history(trainer),
+        "history": history(trainer),
     }
     trainer.save_model(str(folder / "model"))
     if args.should_save:
@@ -227,20 +215,6 @@ def train_run(
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     return run
-
-
-def _best_epoch(trainer: ComparisonTrainer) -> float:
-    """The epoch whose weights the model now has: the best on validation, or the last if none was to be chosen."""
-    state = trainer.state
-    step = state.best_global_step if trainer.args.load_best_model_at_end else state.global_step
-    return next((entry["epoch"] for entry in state.log_history if entry["step"] == step), state.epoch)
-
-
-def _history(trainer: ComparisonTrainer) -> list[dict[str, float]]:
-    """What was logged of losses and accuracies, by epoch and step."""
-    shown = ("epoch", "step", "loss", "eval_loss", "eval_accuracy")
-    entries = [{key: entry[key] for key in shown if key in entry} for entry in trainer.state.log_history]
-    return [entry for entry in entries if len(entry) > 2]
 
 
 def _measure(task: Task, configs: Configs, baseline: str, args: ComparisonArguments) -> list[dict[str, Any]]:
@@ -264,14 +238,14 @@ def _write(
     output = Path(args.output_dir)
     model = task.model_class.from_pretrained(output / "runs" / f"{best['attention']}-{best['seed']}" / "model")
     with tempfile.TemporaryDirectory() as place:
-        curves = Path(place) / _CURVES
-        plot_learning_curves(runs, tuple(results["summary"]), curves)
+        curves = Path(place) / CURVES
+        plot_learning_curves(runs, tuple(results["summary"]), curves, task.source["name"])
         folder = save_checkpoint(output / results["model_name"], model, task.processor, results, [curves])
     if args.results_dir is not None:
         kept = _kept(task, args)
         kept.parent.mkdir(parents=True, exist_ok=True)
         save_results(results, kept)
-        shutil.copyfile(folder / _CURVES, kept.with_suffix(".png"))
+        shutil.copyfile(folder / CURVES, kept.with_suffix(".png"))
     clear_runs(output)
     print(f"\n{pd.DataFrame(comparison_rows(results)).to_string(index=False)}")
     print(f"\ncheckpoint: {folder}\ncard:       {folder / 'README.md'}, with how to load it")
