@@ -1,15 +1,17 @@
 """
-Draws the paper's figures 1 to 4 as PNG and SVG, with their numbers as JSON and CSV; or, from the results of a training
-script, accuracy against cost.
+Draws the paper's figures 1 to 4 as PNG and SVG, with their numbers as JSON and CSV, or of such a file once more; or,
+from the results of a training script, accuracy against cost.
 
     python scripts/figures.py --figure 1 2 3 4 --budget 240 --output results
     python scripts/figures.py --figure 2 --attn_implementation eager --budget 0 --output results
+    python scripts/figures.py --redraw results/figure-*.json --output results
     python scripts/figures.py --pareto results/training/basicmotions.json --output results
 
 FLOPs are counted; memory and time are measured while the budget lasts, in seconds, and beyond it memory is counted too
 and time left out. Figures 1 and 2 are of the same models, as are 3 and 4: they are measured once, together.
 """
 
+import json
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
@@ -21,7 +23,8 @@ from transformers.hf_argparser import HfArg
 from hf_primaldual.hub.results import load_results
 from hf_primaldual.measure import save_results
 from hf_primaldual.measure.figures import FIGURES, LENGTHS, WIDTHS, figure_rows, plot_figure
-from hf_primaldual.measure.plots import plot_pareto, write_pictures
+from hf_primaldual.measure.plots import plot_pareto
+from hf_primaldual.pictures import write_pictures
 
 
 @dataclass
@@ -29,6 +32,7 @@ class FigureArguments:
     """What is drawn."""
 
     figure: list[int] = HfArg(default_factory=list, help="Numbers of the paper's figures, 1 to 4.")
+    redraw: list[str] = HfArg(default_factory=list, help="Files of numbers to draw again, without measuring.")
     pareto: str | None = HfArg(default=None, help="A results file of a training script.")
     widths: list[int] = HfArg(default_factory=lambda: list(WIDTHS), help="Widths of the model.")
     tokens: list[int] = HfArg(default_factory=lambda: list(LENGTHS), help="Lengths.")
@@ -41,8 +45,8 @@ class FigureArguments:
     def __post_init__(self):
         if unknown := [number for number in self.figure if number not in FIGURES]:
             raise ValueError(f"`figure` must be of {', '.join(map(str, FIGURES))}, got {unknown[0]}.")
-        if not self.figure and self.pareto is None:
-            raise ValueError("`figure` or `pareto` must be given, got neither.")
+        if not (self.figure or self.redraw) and self.pareto is None:
+            raise ValueError("`figure`, `redraw` or `pareto` must be given, got none of them.")
 
 
 def print_row(row: dict) -> None:
@@ -56,13 +60,19 @@ def draw(numbers: list[int], args: FigureArguments) -> None:
     torch.manual_seed(0)
     sizes = (args.widths, args.tokens, args.budget, args.attn_implementation, args.rounds)
     rows = figure_rows(FIGURES[numbers[0]], *sizes, report=print_row)
-    settings = {key: value for key, value in asdict(args).items() if key not in ("output", "pareto", "figure")}
+    settings = {
+        key: value for key, value in asdict(args).items() if key not in ("output", "pareto", "figure", "redraw")
+    }
     name = f"figure-{'-'.join(map(str, numbers))}-{args.attn_implementation}"
     print(f"written: {save_results(args.output, name, {'settings': settings, 'rows': rows})}")
+    show(numbers, rows, args.output)
+
+
+def show(numbers: list[int], rows: list[dict], folder: str) -> None:
+    implementation = rows[0]["attn_implementation"]
     for number in numbers:
-        title = f"Figure {number}: a training step of a text model of 2 layers and 8 heads, {args.attn_implementation}"
-        picture = plot_figure(FIGURES[number], rows, title)
-        write_pictures(picture, args.output, f"figure-{number}-{args.attn_implementation}")
+        title = f"Figure {number}: a training step of a text model of 2 layers and 8 heads, {implementation}"
+        write_pictures(plot_figure(FIGURES[number], rows, title), folder, f"figure-{number}-{implementation}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -71,6 +81,9 @@ def main(argv: list[str] | None = None) -> None:
         torch.set_num_threads(args.threads)
     for _, numbers in groupby(sorted(set(args.figure)), key=lambda number: FIGURES[number].baseline):
         draw(list(numbers), args)
+    for file in args.redraw:
+        rows = json.loads(Path(file).read_text(encoding="utf-8"))["rows"]
+        show([number for number, one in FIGURES.items() if one.baseline == rows[0]["baseline"]], rows, args.output)
     if args.pareto is not None:
         write_pictures(plot_pareto(load_results(args.pareto)), args.output, f"pareto-{Path(args.pareto).stem}")
 

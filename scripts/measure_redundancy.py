@@ -16,7 +16,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from hf_primaldual.measure import head_redundancy, mean_redundancy, save_results
-from hf_primaldual.measure.plots import plot_redundancy, write_pictures
+from hf_primaldual.measure.plots import plot_redundancy
+from hf_primaldual.pictures import write_pictures
 from hf_primaldual.training.commands import KINDS
 from hf_primaldual.training.comparison import train_run
 from hf_primaldual.training.runs import claim_output_folder

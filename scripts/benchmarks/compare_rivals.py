@@ -32,7 +32,7 @@ from transformers.hf_argparser import HfArg
 
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.measure import environment
-from hf_primaldual.measure.plots import write_pictures
+from hf_primaldual.pictures import write_pictures
 
 FAMILIES = {"text": TEXT_MODELS, "image": IMAGE_MODELS}
 # transformers' whole models classify their first token, all others the average.

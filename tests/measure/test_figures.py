@@ -29,7 +29,7 @@ def test_figures_are_drawn_with_their_numbers(tmp_path, capsys):
     (numbers,) = tmp_path.glob("*.json")
     assert len(json.loads(numbers.read_text())["rows"]) == 2
     assert (tmp_path / "figure-1-sdpa.png").read_bytes().startswith(b"\x89PNG")
-    assert "not run: counted from shapes" in (tmp_path / "figure-2-sdpa.svg").read_text()
+    assert "not run: computed from shapes" in (tmp_path / "figure-2-sdpa.svg").read_text()
     assert "width   64     512 tokens" in capsys.readouterr().out
 
 

@@ -9,11 +9,11 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from hf_primaldual.modeling.configuration_primal_dual_models import PrimalDualTextConfig
 from hf_primaldual.modeling.modeling_primal_dual_text import PrimalDualTextForSequenceClassification
 
+from ..pictures import new_figure, not_measured, styles_of
 from .costs import make_inputs
 from .flops import count_flops
 from .latency import interleaved, training_step
 from .memory import count_peak_memory, if_it_fits, peak_memory
-from .plots import new_figure
 
 WIDTHS = (64, 128, 256, 512)
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
@@ -127,21 +127,27 @@ def plot_figure(figure: Figure, rows: list[dict[str, Any]], title: str = ""):
     Bars of a figure's ratios over the length, a panel for each width, and below them the measured ratios of time.
     Hatched bars are of sizes that were not run. Returns the `matplotlib.figure.Figure`.
     """
+    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     widths = sorted({row["width"] for row in rows})
     lengths = sorted({row["tokens"] for row in rows})
+    styles = styles_of(figure.attentions)
     picture, panels = new_figure(1 + 3 * len(widths), 5.5, 2, len(widths), sharey="row")
     labels = {figure.metric: {"flops": "FLOPs", "memory": "peak memory"}[figure.metric], "time": "training time"}
     not_run = {"alpha": 0.5, "hatch": "///", "edgecolor": "black"}
     for line, (metric, label) in zip(panels, labels.items(), strict=True):
         for panel, width in zip(line, widths, strict=True):
             for row in rows:
-                if row["width"] != width or row[metric] is None:
+                if row["width"] != width:
                     continue
                 index = figure.attentions.index(row["attention"])
                 place, style = lengths.index(row["tokens"]) + 0.38 * (index - 0.5), {} if row["time"] else not_run
-                panel.bar(place, row[metric], width=0.36, color=f"C{index}", **style)
+                if row[metric] is None:
+                    not_measured(panel, place)
+                else:
+                    color = styles[row["attention"]]["color"]
+                    panel.bar(place, row[metric], width=0.36, color=color, **style)
             panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
             panel.set_xticks(range(len(lengths)), [str(length) for length in lengths], fontsize=7, rotation=45)
             panel.set_xlim(-0.6, len(lengths) - 0.4)
@@ -149,8 +155,11 @@ def plot_figure(figure: Figure, rows: list[dict[str, Any]], title: str = ""):
         line[0].set_ylabel(f"{label} / {figure.baseline}'s")
     for panel in panels[1]:
         panel.set_xlabel("tokens")
-    handles = [Patch(color=f"C{index}", label=name) for index, name in enumerate(figure.attentions)]
-    handles.append(Patch(facecolor="white", edgecolor="black", hatch="///", label="not run: counted from shapes"))
+    handles = [Patch(color=styles[name]["color"], label=name) for name in figure.attentions]
+    handles.append(Patch(facecolor="white", edgecolor="black", hatch="///", label="not run: computed from shapes"))
+    handles.append(
+        Line2D([], [], color="black", linewidth=0.8, linestyle=":", label=f"{figure.baseline}, below is less")
+    )
     picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
     picture.suptitle(title, fontsize=10)
     return picture

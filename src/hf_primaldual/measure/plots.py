@@ -1,33 +1,16 @@
 """Pictures of costs and of heads. They draw without a display and are no part of pyplot; all return the figure."""
 
 from collections.abc import Mapping, Sequence
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..pictures import new_figure, readable_log, styles_of
 from .attention_maps import LayerMaps, seen_from
 from .redundancy import LayerRedundancy
 
-
-def new_figure(width: float, height: float, rows: int, columns: int, **options: Any):
-    """A figure without a display and its panels, an array `(rows, columns)`."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
-
-
-def write_pictures(figure, folder: str | PathLike, name: str) -> None:
-    """Writes a figure as PNG and as SVG into a folder, which is made if there is none."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    for ending in ("png", "svg"):
-        file = Path(folder) / f"{name}.{ending}"
-        figure.savefig(file, dpi=150)
-        print(f"written: {file}")
+# As many channels have a legend, and as many tokens are written below their places.
+_CHANNELS_NAMED, _TOKENS_NAMED = 12, 80
 
 
 def plot_redundancy(layers_of: Mapping[str, Sequence[LayerRedundancy]], title: str = ""):
@@ -43,34 +26,55 @@ def plot_redundancy(layers_of: Mapping[str, Sequence[LayerRedundancy]], title: s
             panel.set_xticks(range(len(matrix)))
             panel.set_yticks(range(len(matrix)))
             panel.tick_params(labelsize=6)
-    figure.colorbar(image, ax=panels, label="output distance", shrink=0.8)
+        for panel in row[len(layers) :]:
+            panel.set_axis_off()
+        row[0].set_ylabel("head")
+    for panel in panels[-1]:
+        panel.set_xlabel("head")
+    figure.colorbar(image, ax=panels, label="distance of two heads' outputs; 0: they say the same", shrink=0.8)
     figure.suptitle(title, fontsize=10)
     return figure
 
 
-def plot_series_attention(layers: list[LayerMaps], series: torch.Tensor, query: int | None = None, title: str = ""):
+def plot_sequence_attention(
+    layers: list[LayerMaps],
+    series: torch.Tensor | None = None,
+    tokens: Sequence[str] | None = None,
+    query: int | None = None,
+    title: str = "",
+):
     """
-    A series `(time, channels)` with a strip for each head below it, a panel for each layer: what the heads see from
-    the step `query`, or on average over all. A pooled head's window is one flat piece.
+    A strip for each head and a panel for each layer: what the heads see from the token `query`, or on average over
+    all. A pooled head's window is one flat piece. Above them a `series` (time, channels), or below the `tokens`.
     """
-    heads = len(layers[0].keys)
-    strip = 0.6 + 0.18 * heads
+    heads, length = layers[0].weights.shape[:2]
+    strip, drawn = 0.6 + 0.18 * heads, series is not None
+    heights = [*[1.6] * drawn, *[strip] * len(layers)]
     figure, panels = new_figure(
-        8, 2.5 + len(layers) * strip, 1 + len(layers), 1, sharex=True, height_ratios=[1.6, *[strip] * len(layers)]
+        8, 0.9 + 1.6 * drawn + len(layers) * strip, len(heights), 1, sharex=True, height_ratios=heights
     )
     panels = panels[:, 0]
-    panels[0].plot(series.numpy(), linewidth=0.8)
-    panels[0].set_title(title, fontsize=10)
-    if query is not None:
-        panels[0].axvline(query, color="black", linestyle=":")
-    for index, (layer, panel) in enumerate(zip(layers, panels[1:], strict=True)):
+    if drawn:
+        lines = panels[0].plot(series.numpy(), linewidth=0.8)
+        panels[0].set_ylabel("value")
+        if len(lines) <= _CHANNELS_NAMED:
+            names = [f"channel {channel}" for channel in range(len(lines))]
+            panels[0].legend(lines, names, fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
+    for index, (layer, panel) in enumerate(zip(layers, panels[drawn:], strict=True)):
         weights = seen_from(layer, query).numpy()
         image = panel.imshow(weights, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
         labels = [f"head {head}, {keys} keys" for head, keys in enumerate(layer.keys)]
         panel.set_yticks(range(heads), labels, fontsize=6)
         panel.set_title(f"layer {index}", loc="left", fontsize=9)
-        figure.colorbar(image, ax=panel, label="weight of a step")
-    panels[-1].set_xlabel("step")
+        figure.colorbar(image, ax=panel, label="attention weight")
+    if query is not None:
+        for panel in panels:
+            panel.axvline(query, color="black", linestyle=":")
+    if tokens is not None and length <= _TOKENS_NAMED:
+        panels[-1].set_xticks(range(length), tokens, rotation=90, fontsize=6)
+    panels[-1].set_xlabel("step" if drawn else "token")
+    seen = "mean over all queries" if query is None else f"seen from {query}, the dotted line"
+    figure.suptitle(f"{title}; {seen}", fontsize=10)
     return figure
 
 
@@ -87,17 +91,38 @@ def plot_image_attention(
     head: what they see from the token `query`, or on average over all; `prefix` tokens (CLS) are in front.
     """
     heads, (height, width) = len(layers[0].keys), image.shape[1:]
-    figure, panels = new_figure(0.8 + 1.6 * heads, 0.6 + 1.8 * len(layers), len(layers), heads)
-    grey = image.mean(dim=0).numpy()
+    figure, panels = new_figure(1.6 + 1.6 * heads, 0.6 + 1.8 * len(layers), len(layers), heads)
+    grey, extent = image.mean(dim=0).numpy(), (0, width, height, 0)
     for index, (layer, row) in enumerate(zip(layers, panels, strict=True)):
         patches = seen_from(layer, query)[:, prefix:].unflatten(1, tuple(grid_size))
+        # One scale for the heads of a layer.
+        largest = float(patches.max())
         for head, (weights, panel) in enumerate(zip(patches, row, strict=True)):
-            extent = (0, width, height, 0)
             panel.imshow(grey, cmap="gray", extent=extent)
-            panel.imshow(weights.numpy(), cmap="inferno", alpha=0.6, interpolation="nearest", extent=extent, vmin=0)
+            shown = panel.imshow(
+                weights.numpy(),
+                cmap="inferno",
+                alpha=0.6,
+                interpolation="nearest",
+                extent=extent,
+                vmin=0,
+                vmax=largest,
+            )
             panel.set_title(f"layer {index}, head {head}: {layer.keys[head]} keys", fontsize=6)
             panel.set_axis_off()
-    figure.suptitle(title, fontsize=10)
+            if query is not None and query >= prefix:
+                place = divmod(query - prefix, grid_size[1])
+                y, x = ((axis + 0.5) * side / count for axis, side, count in zip(place, (height, width), grid_size))
+                panel.plot(x, y, "x", color="cyan")
+        figure.colorbar(shown, ax=list(row), label="attention weight")
+    seen = "mean over all queries"
+    if query is not None:
+        seen = (
+            f"seen from token {query}, the cross"
+            if query >= prefix
+            else f"seen from token {query}, before the patches"
+        )
+    figure.suptitle(f"{title}; {seen}", fontsize=10)
     return figure
 
 
@@ -106,34 +131,41 @@ def plot_pareto(results: dict[str, Any]):
     Test accuracy of every attention against FLOPs, inference time and training time at the last size of `efficiency`,
     from a training script's results. Bars are deviations over seeds, the line joins what nothing beats in both.
     """
-    from matplotlib.ticker import LogLocator
+    from matplotlib.lines import Line2D
 
-    cost, names = results["efficiency"][-1], (results["baseline"], *results["attentions"])
+    if not results["efficiency"]:
+        raise ValueError("`results` must hold what the attentions cost, and their `efficiency` is empty.")
+    cost, names = results["efficiency"][-1], [name for name in results["summary"] if name in results["efficiency"][-1]]
     axes = {
         "FLOPs of a forward": {name: cost[name]["forward_flops"] for name in names},
         "inference, ms": {name: cost[name]["inference_ms"]["median"] for name in names},
         "training step, ms": {name: cost[name]["train_step_ms"]["median"] for name in names},
     }
-    summary = {name: results["summary"][name] for name in names}
+    summary, styles = {name: results["summary"][name] for name in names}, styles_of(names)
     accuracy = {name: 100 * each["test_accuracy_mean"] for name, each in summary.items()}
-    picture, panels = new_figure(11, 4, 1, 3, sharey=True)
+    picture, panels = new_figure(12, 4.4, 1, 3, sharey=True)
     for panel, (label, values) in zip(panels[0], axes.items(), strict=True):
-        for index, name in enumerate(names):
+        for name in names:
             deviation = 100 * (summary[name]["test_accuracy_std"] or 0)
-            # Ten colours, and after them another marker; the baseline is black.
-            style = {"color": f"C{(index - 1) % 10}", "marker": "o^D"[(index - 1) // 10 % 3]}
-            style = {"color": "black", "marker": "s"} if name == results["baseline"] else style
-            panel.errorbar(values[name], accuracy[name], deviation, label=name, capsize=3, linestyle="none", **style)
+            # Nothing is beyond 0 and 100 %.
+            bar = [[min(deviation, accuracy[name])], [min(deviation, 100 - accuracy[name])]]
+            panel.errorbar(values[name], accuracy[name], bar, capsize=3, linestyle="none", **styles[name])
         front = pareto_front({name: (values[name], accuracy[name]) for name in names})
         panel.plot([values[n] for n in front], [accuracy[n] for n in front], color="grey", linewidth=0.8, zorder=0)
         panel.set_xlabel(label)
         panel.set_xscale("log")
-        panel.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        readable_log(panel.xaxis)
+        panel.grid(alpha=0.3)
     panels[0][0].set_ylabel("test accuracy, %")
-    picture.legend(*panels[0][0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    seeds = summary[names[0]]["seeds"]
+    seeds = max(each["seeds"] for each in summary.values())
+    handles = [Line2D([], [], linestyle="none", label=name, **styles[name]) for name in names]
+    handles.append(Line2D([], [], color="grey", linewidth=0.8, label="best for its cost"))
+    if seeds > 1:
+        handles.append(Line2D([], [], color="grey", marker="|", linestyle="none", label="± deviation over seeds"))
+    picture.legend(handles=handles, loc="outside right center", fontsize=8)
+    runs = f"{seeds} seed{'s' * (seeds != 1)}"
     picture.suptitle(
-        f"{results['dataset']['name']}, {seeds} seeds; costs at {cost['batch']} x {cost['tokens']} tokens", fontsize=10
+        f"{results['dataset']['name']}, {runs}; costs at batch {cost['batch']} of {cost['tokens']} tokens", fontsize=10
     )
     return picture
 

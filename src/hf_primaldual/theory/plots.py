@@ -2,13 +2,16 @@
 
 from os import PathLike
 
+from ..pictures import new_figure
 from .dual_variables import DualVariables
 
 # Keys below this share of their head's largest coefficient are all drawn alike.
 _LEAST_SHARE = 1e-3
 
 
-def plot_dual_variables(result: DualVariables | list[DualVariables], path: str | PathLike | None = None, row: int = 0):
+def plot_dual_variables(
+    result: DualVariables | list[DualVariables], path: str | PathLike | None = None, row: int = 0, title: str = ""
+):
     """
     Draws |alpha - alpha~| of each key as a share of its head's largest: a strip for each head, a panel for each layer.
     A strip of a downsampled head has fewer, wider keys. At its side stands ||W||_F, the norm of the head's primal
@@ -18,24 +21,22 @@ def plot_dual_variables(result: DualVariables | list[DualVariables], path: str |
         result (`DualVariables` or a list of them): What `dual_variables` returned.
         path (`str`, *optional*): Where to write the picture; its suffix, such as `.png` or `.svg`, is the format.
         row (`int`): Which row of the batch.
+        title (`str`): Above the panels.
 
     Returns:
         The `matplotlib.figure.Figure`. It draws without a display, and is no part of pyplot.
     """
-    try:
-        from matplotlib.colors import LogNorm
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot_dual_variables needs matplotlib: pip install matplotlib") from error
-
     results = [result] if isinstance(result, DualVariables) else list(result)
     if not results:
         raise ValueError("`result` must hold at least one layer, got an empty list.")
     batch, heads, _ = results[0].mask.shape
     if not 0 <= row < batch:
         raise ValueError(f"`row` must be 0 to {batch - 1}, got {row}.")
-    figure = Figure(figsize=(7, 1 + len(results) * (0.8 + 0.2 * heads)), layout="constrained")
-    panels = figure.subplots(len(results), 1, squeeze=False, sharex=True)[:, 0]
+    figure, panels = new_figure(7, 1.2 + len(results) * (0.8 + 0.2 * heads), len(results), 1, sharex=True)
+    # After `new_figure`, which says where there is no matplotlib.
+    from matplotlib.colors import LogNorm
+
+    panels = panels[:, 0]
     for panel, layer in zip(panels, results, strict=True):
         shares = layer.relative_magnitudes()[row].clamp(min=_LEAST_SHARE)
         norms = (layer.log_squared_weight_norms[row] / 2).exp().tolist()
@@ -53,6 +54,7 @@ def plot_dual_variables(result: DualVariables | list[DualVariables], path: str |
         panel.set_title(f"layer {layer.layer}, {layer.kernel} kernel", loc="left")
     panels[-1].set_xlabel("place in the sequence, from first to last key")
     figure.colorbar(strip, ax=list(panels), label="|α − α̃|, share of the head's largest", extend="min")
+    figure.suptitle(title, fontsize=10)
     if path is not None:
-        figure.savefig(path)
+        figure.savefig(path, dpi=150)
     return figure
