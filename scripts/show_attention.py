@@ -1,66 +1,42 @@
 """
-Draws where the heads of a trained model look: at which patches of an image, or at which steps of a series. A head with
-pooled keys shows its windows as pieces of one colour.
+Draws where the heads of a trained model look: at which patches of an image, steps of a series or tokens of a text. A
+head with pooled keys shows its windows as pieces of one colour.
 
     python scripts/show_attention.py --checkpoint outputs/demo/primal-dual-japanesevowels-bn-sh \
         --dataset JapaneseVowels --index 3 --plot attention.png
+    python scripts/show_attention.py --checkpoint FOLDER --dataset mine.csv --id_column id --plot attention.png
+    python scripts/show_attention.py --checkpoint FOLDER --text "A fine day." --plot attention.png
     python scripts/show_attention.py --checkpoint FOLDER --image photo.png --query 0 --plot attention.png
 """
 
 from dataclasses import dataclass
 
-import torch
-from transformers import AutoFeatureExtractor, AutoImageProcessor, HfArgumentParser
+from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
-from hf_primaldual.data import load_uea
-from hf_primaldual.measure import attention_maps, load_model
-from hf_primaldual.measure.plots import plot_image_attention, plot_series_attention
+from hf_primaldual.measure import attention_maps
+from hf_primaldual.measure.examples import ExampleArguments, load_example
+from hf_primaldual.measure.plots import plot_image_attention, plot_sequence_attention
 
 
 @dataclass
-class ShowArguments:
+class ShowArguments(ExampleArguments):
     """What is looked at."""
 
-    checkpoint: str = HfArg(help="Folder or repository of a trained classifier of images or series.")
-    plot: str = HfArg(help="File for the picture, PNG or SVG.")
-    image: str | None = HfArg(default=None, help="Picture to look at, for a classifier of images.")
-    dataset: str | None = HfArg(default=None, help="UEA task, for a classifier of series.")
-    data_folder: str | None = HfArg(default=None, help="Folder of the archive; default: the aeon wheel.")
-    index: int = HfArg(default=0, help="Which series of the test set.")
+    plot: str = HfArg(default="attention.png", help="File for the picture, PNG or SVG.")
     query: int | None = HfArg(default=None, help="The token that looks; default: the mean over all.")
-
-    def __post_init__(self):
-        if (self.image is None) == (self.dataset is None):
-            raise ValueError("one of `image` and `dataset` must be given, got neither or both.")
-
-
-def draw_series(args: ShowArguments):
-    model = load_model(args.checkpoint, trust_remote_code=False)
-    extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint, trust_remote_code=False)
-    series = load_uea(args.dataset, args.data_folder)["test"].with_format("numpy")[args.index]["past_values"]
-    layers = attention_maps(model, extractor(series, return_tensors="pt"))
-    title = f"series {args.index} of {args.dataset}, {model.config.attention}"
-    return plot_series_attention(layers, torch.as_tensor(series), args.query, title)
-
-
-def draw_image(args: ShowArguments):
-    from PIL import Image
-
-    model = load_model(args.checkpoint, trust_remote_code=False)
-    processor = AutoImageProcessor.from_pretrained(args.checkpoint, trust_remote_code=False)
-    mode = "L" if model.config.num_channels == 1 else "RGB"
-    pixels = processor(Image.open(args.image).convert(mode), return_tensors="pt")["pixel_values"]
-    layers = attention_maps(model, {"pixel_values": pixels})
-    config = model.config
-    return plot_image_attention(
-        layers, pixels[0], config.grid_size, config.num_prefix_tokens, args.query, config.attention
-    )
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = HfArgumentParser(ShowArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
-    figure = draw_series(args) if args.image is None else draw_image(args)
+    (args,) = HfArgumentParser(ShowArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
+    example = load_example(args)
+    layers = attention_maps(example.model, example.inputs)
+    if example.pixels is None:
+        figure = plot_sequence_attention(layers, example.series, example.tokens, args.query, example.title)
+    else:
+        config = example.model.config
+        grid, prefix = config.grid_size, config.num_prefix_tokens
+        figure = plot_image_attention(layers, example.pixels, grid, prefix, args.query, example.title)
     figure.savefig(args.plot, dpi=150)
     print(f"picture: {args.plot}")
 

@@ -41,7 +41,10 @@ CALLS = [
     (lambda: head_redundancy(text_model(sampling="conv"), [text_batch()]), "sampling='conv'"),
     (lambda: seen_from(attention_maps(VIT, IMAGE)[0], 26), "0 to 25, got 26"),
     (lambda: attention_maps(VIT, {"pixel_values": torch.randn(2, 3, 40, 40)}), "one example, got 2"),
-    (lambda: load_script("show_attention").main(["--checkpoint", "x", "--plot", "y.png"]), "one of `image` and `data"),
+    (
+        lambda: load_script("show_attention").main(["--checkpoint", "x", "--plot", "y.png"]),
+        "one of `dataset`, `text` and `image`",
+    ),
     (lambda: load_script("figures").main(["--figure", "7"]), "1, 2, 3, 4, got 7"),
 ]
 

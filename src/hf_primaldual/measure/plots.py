@@ -71,10 +71,17 @@ def plot_sequence_attention(
         for panel in panels:
             panel.axvline(query, color="black", linestyle=":")
     if tokens is not None and length <= _TOKENS_NAMED:
-        panels[-1].set_xticks(range(length), tokens, rotation=90, fontsize=6)
+        named = [
+            *[""] * (length - len(tokens)),
+            *(each if each.isprintable() else ascii(each)[1:-1] for each in tokens),
+        ]
+        panels[-1].set_xticks(range(length), named, rotation=90, fontsize=6)
+        for label in panels[-1].get_xticklabels():
+            # A dollar is no formula.
+            label.set_parse_math(False)
     panels[-1].set_xlabel("step" if drawn else "token")
     seen = "mean over all queries" if query is None else f"seen from {query}, the dotted line"
-    figure.suptitle(f"{title}; {seen}", fontsize=10)
+    figure.suptitle(f"{title}; {seen}", fontsize=10, parse_math=False)
     return figure
 
 
@@ -144,6 +151,7 @@ def plot_pareto(results: dict[str, Any]):
     summary, styles = {name: results["summary"][name] for name in names}, styles_of(names)
     accuracy = {name: 100 * each["test_accuracy_mean"] for name, each in summary.items()}
     picture, panels = new_figure(12, 4.4, 1, 3, sharey=True)
+    fronts = []
     for panel, (label, values) in zip(panels[0], axes.items(), strict=True):
         for name in names:
             deviation = 100 * (summary[name]["test_accuracy_std"] or 0)
@@ -151,6 +159,7 @@ def plot_pareto(results: dict[str, Any]):
             bar = [[min(deviation, accuracy[name])], [min(deviation, 100 - accuracy[name])]]
             panel.errorbar(values[name], accuracy[name], bar, capsize=3, linestyle="none", **styles[name])
         front = pareto_front({name: (values[name], accuracy[name]) for name in names})
+        fronts.append(front)
         panel.plot([values[n] for n in front], [accuracy[n] for n in front], color="grey", linewidth=0.8, zorder=0)
         panel.set_xlabel(label)
         panel.set_xscale("log")
@@ -159,7 +168,8 @@ def plot_pareto(results: dict[str, Any]):
     panels[0][0].set_ylabel("test accuracy, %")
     seeds = max(each["seeds"] for each in summary.values())
     handles = [Line2D([], [], linestyle="none", label=name, **styles[name]) for name in names]
-    handles.append(Line2D([], [], color="grey", linewidth=0.8, label="best for its cost"))
+    if max(map(len, fronts)) > 1:
+        handles.append(Line2D([], [], color="grey", linewidth=0.8, label="best for its cost"))
     if seeds > 1:
         handles.append(Line2D([], [], color="grey", marker="|", linestyle="none", label="± deviation over seeds"))
     picture.legend(handles=handles, loc="outside right center", fontsize=8)

@@ -54,7 +54,7 @@ def plot_dual_variables(
         panel.set_title(f"layer {layer.layer}, {layer.kernel} kernel", loc="left")
     panels[-1].set_xlabel("place in the sequence, from first to last key")
     figure.colorbar(strip, ax=list(panels), label="|α − α̃|, share of the head's largest", extend="min")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, parse_math=False)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
