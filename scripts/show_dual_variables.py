@@ -1,6 +1,6 @@
 """
-Looks at a trained model as the regressions that it is: which steps of a series, tokens of a text or patches of an image
-are support vectors of each head, and how large each head's primal weight is. Prints a table and draws a picture.
+Looks at a trained model as the regressions that it is: which steps of a series, tokens of a text or patches of an
+image are support vectors of each head, and how large each head's primal weight is. Prints a table, draws a picture.
 
     python scripts/show_dual_variables.py --checkpoint outputs/demo/primal-dual-japanesevowels-bn-sh --plot dual.png
     python scripts/show_dual_variables.py --checkpoint FOLDER --dataset mine.parquet --index 3

@@ -107,7 +107,7 @@ def _series(args: ExampleArguments, model: PreTrainedModel) -> Example:
     values = series_arrays(split.select([args.index]))[0]
     extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint, trust_remote_code=False)
     title = f"series {args.index} of {path.name}, {model.config.attention}"
-    return Example(model, extractor(values, return_tensors="pt"), title, series=torch.as_tensor(values))
+    return Example(model, extractor(values, return_tensors="pt"), title, series=torch.tensor(values))
 
 
 def _text(args: ExampleArguments, model: PreTrainedModel) -> Example:
