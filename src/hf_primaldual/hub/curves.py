@@ -38,6 +38,9 @@ def plot_learning_curves(runs: list[dict[str, Any]], names: tuple[str, ...], pat
                 axes.fill_between(curve.index, curve["min"], curve["max"], **band)
         if not axes.lines:
             not_measured(axes)
+        else:
+            axes.set_xlim(left=0)
+            axes.ticklabel_format(axis="y", useOffset=False)
         axes.set(xlabel="epoch", ylabel=unit)
         axes.set_title(heading, fontsize=10)
         axes.grid(alpha=0.3)

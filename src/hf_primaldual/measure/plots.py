@@ -10,7 +10,7 @@ from .attention_maps import LayerMaps, seen_from
 from .redundancy import LayerRedundancy
 
 # As many channels have a legend, and as many tokens are written below their places.
-_CHANNELS_NAMED, _TOKENS_NAMED = 12, 80
+_CHANNELS_NAMED, _TOKENS_NAMED = 10, 80
 
 
 def plot_redundancy(layers_of: Mapping[str, Sequence[LayerRedundancy]], title: str = ""):
@@ -56,17 +56,18 @@ def plot_sequence_attention(
     panels = panels[:, 0]
     if drawn:
         lines = panels[0].plot(series.numpy(), linewidth=0.8)
-        panels[0].set_ylabel("value")
-        if len(lines) <= _CHANNELS_NAMED:
+        panels[0].set_ylabel(f"value, {len(lines)} channel{'s' * (len(lines) != 1)}")
+        if 1 < len(lines) <= _CHANNELS_NAMED:
             names = [f"channel {channel}" for channel in range(len(lines))]
             panels[0].legend(lines, names, fontsize=6, loc="upper left", bbox_to_anchor=(1, 1))
+    weights = [seen_from(layer, query).numpy() for layer in layers]
+    scale = {"vmin": 0, "vmax": max(each.max() for each in weights)}
     for index, (layer, panel) in enumerate(zip(layers, panels[drawn:], strict=True)):
-        weights = seen_from(layer, query).numpy()
-        image = panel.imshow(weights, aspect="auto", cmap="Blues", interpolation="nearest", vmin=0)
+        image = panel.imshow(weights[index], aspect="auto", cmap="Blues", interpolation="nearest", **scale)
         labels = [f"head {head}, {keys} keys" for head, keys in enumerate(layer.keys)]
         panel.set_yticks(range(heads), labels, fontsize=6)
         panel.set_title(f"layer {index}", loc="left", fontsize=9)
-        figure.colorbar(image, ax=panel, label="attention weight")
+    figure.colorbar(image, ax=list(panels[drawn:]), label="attention weight")
     if query is not None:
         for panel in panels:
             panel.axvline(query, color="black", linestyle=":")

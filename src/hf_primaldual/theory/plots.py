@@ -35,6 +35,7 @@ def plot_dual_variables(
     figure, panels = new_figure(7, 1.2 + len(results) * (0.8 + 0.2 * heads), len(results), 1, sharex=True)
     # After `new_figure`, which says where there is no matplotlib.
     from matplotlib.colors import LogNorm
+    from matplotlib.ticker import FuncFormatter
 
     panels = panels[:, 0]
     for panel, layer in zip(panels, results, strict=True):
@@ -53,7 +54,8 @@ def plot_dual_variables(
         panel.set_yticks(range(heads), [f"head {head}, ‖W‖ = {norm:.3g}" for head, norm in enumerate(norms)])
         panel.set_title(f"layer {layer.layer}, {layer.kernel} kernel", loc="left")
     panels[-1].set_xlabel("place in the sequence, from first to last key")
-    figure.colorbar(strip, ax=list(panels), label="|α − α̃|, share of the head's largest", extend="min")
+    percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
+    figure.colorbar(strip, ax=list(panels), label="|α − α̃| of its head's largest", extend="min", format=percent)
     figure.suptitle(title, fontsize=10, parse_math=False)
     if path is not None:
         figure.savefig(path, dpi=150)
