@@ -84,7 +84,7 @@ def test_any_checkpoint_is_shown_on_any_input(script, tmp_path, monkeypatch, cap
     values = np.random.default_rng(0).normal(size=(20, 2))
     np.save(tmp_path / "one.npy", values)
     lines = [f"a,{step},{x},{y}" for step, (x, y) in enumerate(values)]
-    (tmp_path / "long.csv").write_text("\n".join(["id,step,x,y", *lines]))
+    (tmp_path / "long.csv").write_text("\n".join(["id,step,left,right", *lines]))
     (tmp_path / "story.txt").write_text("It cost $5, or $6.\n" * 5)
 
     to = ["--plot", str(plot), "--checkpoint"]
