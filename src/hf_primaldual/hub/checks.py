@@ -108,7 +108,8 @@ def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) ->
     if foreign and not trust_remote_code:
         raise ValueError(
             f"{', '.join(foreign)} of {folder} is not the code of the installed hf_primaldual, and checking the "
-            "folder would run it with your rights; read it, then pass `trust_remote_code=True`"
+            "folder would run it with your rights; read it, then pass `trust_remote_code=True`, as a "
+            "flag --trust_remote_code"
         )
     with tempfile.TemporaryDirectory(prefix="hf_primaldual-check-") as home:
         # No cache but its own: each has a variable that would win over HF_HOME.

@@ -115,7 +115,8 @@ def run_comparison(
         folder = _write(task, results, runs, best, args)
     if args.push_to_hub and args.should_save:
         to = {"private": bool(args.hub_private_repo), "revision": args.hub_revision, "token": args.hub_token}
-        print(publish(folder, args.hub_model_id, **to))
+        # What a transform from outside of the package brings is what has just been trained here.
+        print(publish(folder, args.hub_model_id, trust_remote_code=True, **to))
     return folder
 
 
