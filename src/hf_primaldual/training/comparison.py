@@ -115,8 +115,9 @@ def run_comparison(
         folder = _write(task, results, runs, best, args)
     if args.push_to_hub and args.should_save:
         to = {"private": bool(args.hub_private_repo), "revision": args.hub_revision, "token": args.hub_token}
-        # What a transform from outside of the package brings is what has just been trained here.
-        print(publish(folder, args.hub_model_id, trust_remote_code=True, **to))
+        # The file of a transform from outside of the package was named by whoever trains, and has run already.
+        to["trust_remote_code"] = any("." in name for config in configs.values() for name in config.choices.transforms)
+        print(publish(folder, args.hub_model_id, **to))
     return folder
 
 
