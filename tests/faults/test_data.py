@@ -213,7 +213,8 @@ def test_row_21_all_that_is_wrong_is_told_at_once(tmp_path):
         ({}, {"text": [], "label": []}, "parquet", {}, r"test\.parquet cannot be read"),
         ({"label": ["no", "yes", "so"] * 4}, {"label": ["so"] * 12}, "csv", CHOSEN, "got none in test"),
         ({"label": [None] * 12}, {}, "parquet", {}, r"12 of 12 labels are missing \(rows 0, 1, 2, 3, 4, \.\.\., cou"),
-        ({"label": [["no"], ["yes"]] * 6}, {}, "parquet", {}, "'label' is of the type .*list.*, not one class for"),
+        ({}, {"label": [["no"], ["yes"]] * 6}, "parquet", {}, "'label' is of the type .*list.*, not one class for"),
+        ({"label": [["no"], ["yes"]] * 6}, {}, "parquet", {}, "'label' is of the type .*string, not of lists of"),
         ({"label": ["x", 1] * 6}, {}, "jsonl", {}, r"train\.jsonl: the column 'label' is of the type .*, not one cla"),
     ],
 )
