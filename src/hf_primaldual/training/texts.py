@@ -1,7 +1,7 @@
 """Sequences of tokens as a task: texts by a tokenizer, pairs of documents, and tokens that are there already."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +16,7 @@ from hf_primaldual import PrimalDualTextForDocumentMatching, PrimalDualTextForSe
 from hf_primaldual.data.files import digest
 from hf_primaldual.data.label_sets import check_labels_of_train
 from hf_primaldual.data.splits import class_names, column_of, cut_shares, draw, problem, refuse
+from hf_primaldual.data.windows import cut_texts
 
 from .arguments import AttentionArguments, ComparisonArguments
 from .samplers import LengthSampler
@@ -108,6 +109,7 @@ def text_task(
     described = {"licence": None, **source.described}
     if "sha256" not in described:
         described["sha256"] = {name: digest(split) for name, split in splits.items()}
+    described["majority_share"] = majority_share(splits)
 
     tokenizer = _tokenizer(source, data_args)
     limit = data_args.max_tokens or source.max_tokens
@@ -128,11 +130,12 @@ def text_task(
         "tokenizer": type(tokenizer).__name__,
     }
     if data_args.too_long == "window":
-        settings["windows"] = f"of {limit} tokens, one every {data_args.stride or limit}, with votes on whole texts"
+        every = f", one every {data_args.stride}" if data_args.stride else ""
+        settings["windows"] = f"of {limit} tokens{every}, which vote on their text"
     task_class = MatchingTask if len(source.columns) == 2 else TextTask
     return task_class(
         splits=with_ids(splits.remove_columns("shortest")).with_format("numpy"),
-        source={**described, "length": list(lengths), "majority_share": majority_share(splits)},
+        source={**described, "length": list(lengths)},
         processor=tokenizer,
         collate=partial(_collate, tokenizer.pad_token_id or 0, len(class_names(labels))),
         lengths=lengths,
@@ -167,7 +170,7 @@ def _collate(pad_token_id: int, classes: int, examples: list[dict[str, Any]]) ->
     if np.ndim(examples[0]["labels"]):
         batch = {"labels": torch.zeros(len(examples), classes)}
         for row, example in zip(batch["labels"], examples, strict=True):
-            row[torch.as_tensor(example["labels"], dtype=torch.long)] = 1.0
+            row[example["labels"].tolist()] = 1.0
     else:
         batch = {"labels": torch.tensor([int(example["labels"]) for example in examples])}
     for prefix in _PREFIXES:
@@ -202,18 +205,13 @@ def _with_tokens(
     if windows and len(source.columns) == 2:
         raise ValueError("`too_long` must be cut or refuse for pairs of texts, which have no windows, got 'window'.")
     options = {"truncation": True, "max_length": limit} if args.too_long == "cut" else {}
-    cut = _window_cutter(tokenizer, limit, args.stride) if windows else None
 
     def encode(batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
         rows = {}
         if windows:
-            of_texts = [cut(text) for text in batch[source.columns[0]]]
-            counts = [len(of_text) for of_text in of_texts]
-            rows["input_ids"] = [window for of_text in of_texts for window in of_text]
-            rows["labels"] = [
-                label for label, count in zip(batch["labels"], counts, strict=True) for _ in range(count)
-            ]
-            rows["recording"] = np.repeat(numbers, counts).tolist()
+            rows["input_ids"], places = cut_texts(batch[source.columns[0]], tokenizer, limit, args.stride)
+            rows["labels"] = [batch["labels"][place] for place in places]
+            rows["recording"] = [numbers[place] for place in places]
         else:
             for column, prefix in zip(source.columns, _PREFIXES, strict=False):
                 texts = batch[column]
@@ -227,27 +225,6 @@ def _with_tokens(
     others = names if windows else [name for name in names if name not in ("labels", "input_ids")]
     encoded = splits.map(encode, batched=True, with_indices=True, remove_columns=others)
     return encoded.cast_column("labels", labels) if windows else encoded
-
-
-def _window_cutter(
-    tokenizer: PreTrainedTokenizerBase, limit: int, stride: int | None
-) -> Callable[[str], list[list[int]]]:
-    """A function that makes the windows of a text, of up to `limit` tokens; the last one ends with the text."""
-    whole, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
-    first = next(place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)
-    before, behind = whole[:first], whole[first + len(plain) :]
-    size = limit - len(before) - len(behind)
-    stride = size if stride is None else stride
-    if not 0 < stride <= size:
-        raise ValueError(f"`stride` must be at most {size}, the tokens of a window, or some are lost, got {stride}.")
-
-    def cut(text: str) -> list[list[int]]:
-        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        last = max(len(ids) - size, 0)
-        starts = [min(start, last) for start in range(0, last + stride, stride)]
-        return [[*before, *ids[start : start + size], *behind] for start in starts]
-
-    return cut
 
 
 def _lengths(splits: DatasetDict) -> tuple[int, int]:
