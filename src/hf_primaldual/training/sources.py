@@ -1,5 +1,6 @@
 """The flags that name where texts and images come from, a data set of the Hub or a folder of the same layout."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from transformers.hf_argparser import HfArg
@@ -23,3 +24,10 @@ class SourceArguments:
         check_name(self.name)
         if self.test_split not in ("test", "validation"):
             raise ValueError(f"`test_split` must be test or validation, got {self.test_split!r}.")
+
+
+def refuse_given(args: SourceArguments, names: Iterable[str], where: str) -> None:
+    """Raises a `ValueError` for a flag that is given and means nothing here, only with `where`."""
+    for name in names:
+        if getattr(args, name) != type(args).__dataclass_fields__[name].default:
+            raise ValueError(f"`{name}` goes with {where}, and means nothing here, got {getattr(args, name)!r}.")

@@ -31,7 +31,7 @@ from hf_primaldual.data.splits import LABEL_NAMES, class_names, empty_texts, ref
 from hf_primaldual.data.windows import TOO_LONG
 
 from .settings import refuse_below_one
-from .sources import SourceArguments
+from .sources import SourceArguments, refuse_given
 
 # How `load_dataset` reads a file, by its ending.
 _READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
@@ -129,10 +129,8 @@ def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = 
             f"one of `task`, `dataset` and `train_file` must be given, got {' and '.join(named) or 'none'}."
         )
     (kind,) = named
-    defaults = TextDataArguments.__dataclass_fields__
     for other, flags in _GO_WITH.items():
-        if lost := [flag for flag in flags if other != kind and getattr(args, flag) != defaults[flag].default]:
-            raise ValueError(f"`{lost[0]}` goes with `{other}`, not with `{kind}`, got {getattr(args, lost[0])!r}.")
+        refuse_given(args, flags if other != kind else (), f"`{other}`")
     if args.task is not None and args.task not in sources:
         raise ValueError(f"`task` must be one of {', '.join(sources)}, got {args.task!r}.")
     source = {"task": sources.get(args.task), "dataset": _from_hub, "train_file": _from_files}[kind](args)

@@ -96,11 +96,10 @@ def voted(recordings: np.ndarray, prediction: EvalPrediction) -> EvalPrediction:
     logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
     logits = torch.as_tensor(logits).double()
     _, first = np.unique(pd.factorize(recordings)[0], return_index=True)
-    if prediction.label_ids.ndim == 1:
-        answers = np.log(vote(recordings, logits.softmax(-1))[1])
-    else:
-        answers = torch.logit(torch.as_tensor(vote(recordings, logits.sigmoid())[1])).numpy()
-    return EvalPrediction(answers, prediction.label_ids[first])
+    is_single = prediction.label_ids.ndim == 1
+    # Away from 0 and 1, whose logits are infinite.
+    scores = vote(recordings, logits.softmax(-1) if is_single else logits.sigmoid())[1].clip(1e-12, 1 - 1e-12)
+    return EvalPrediction(np.log(scores) if is_single else np.log(scores / (1 - scores)), prediction.label_ids[first])
 
 
 def _with_ids(collate: Callable[[list[dict[str, Any]]], dict[str, Any]], examples: list[dict]) -> dict[str, Any]:
