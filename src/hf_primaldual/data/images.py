@@ -131,33 +131,33 @@ def _decoded(cell: Any, at_least: tuple[int, int] | None = None) -> "PillowImage
     """The image as it is saved, turned as its camera noted."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
-    if isinstance(cell, Image.Image):
-        return ImageOps.exif_transpose(cell)
     if isinstance(cell, str | PathLike):
         cell = {"path": str(cell), "bytes": None}
-    path, content = (None, None) if cell is None else (cell.get("path"), cell.get("bytes"))
-    if path is None and content is None:
+    if cell is None or (isinstance(cell, Mapping) and cell.get("path") is None and cell.get("bytes") is None):
         raise ValueError("there is no image")
-    name = path or f"an image of {len(content or b'')} bytes without a file name"
-    try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
-            if at_least is not None:
-                image.draft(None, at_least)
-            return ImageOps.exif_transpose(image)
-    except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: no readable image (of no known format)") from error
-    # By format, Pillow raises OSError, ValueError, SyntaxError, struct.error and its own.
-    except Exception as error:
-        raise ValueError(f"{name}: no readable image ({type(error).__name__}: {error})") from error
+    if isinstance(cell, Image.Image):
+        name, image = "an image", ImageOps.exif_transpose(cell)
+    else:
+        path, content = cell.get("path"), cell.get("bytes")
+        name = path or f"an image of {len(content)} bytes without a file name"
+        try:
+            with Image.open(path if content is None else io.BytesIO(content)) as file:
+                if at_least is not None:
+                    file.draft(None, at_least)
+                image = ImageOps.exif_transpose(file)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{name}: no readable image (of no known format)") from error
+        # By format, Pillow raises OSError, ValueError, SyntaxError, struct.error and its own.
+        except Exception as error:
+            raise ValueError(f"{name}: no readable image ({type(error).__name__}: {error})") from error
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{name}: of mode {image.mode}, 32 bits without a white; save it with 8 or 16 bits")
+    return image
 
 
 def _in_colour(image: "PillowImage.Image") -> "PillowImage.Image":
     from PIL import Image
 
-    if image.mode in ("I", "F"):
-        raise ValueError(
-            f"an image of mode {image.mode} has 32 bits, of which none is white; save it with 8 or 16 bits"
-        )
     if image.mode.startswith("I;16"):
         # Pillow would clip it at 255.
         scaled = (np.asarray(image).astype(np.uint32) * 255 + _DEEP // 2) // _DEEP
