@@ -24,7 +24,7 @@ from datasets import (
     Value,
 )
 
-from .sources import load_splits
+from .sources import check_test_set, load_splits
 from .splits import LABEL_NAMES, column_of, cut_shares, with_classes
 
 if TYPE_CHECKING:
@@ -77,15 +77,8 @@ def load_images(
             missing or are no classes that `train` has, or the share leaves a class without an image on either side.
             Images are looked at once, as the cache of `datasets` remembers; a stream's when they are trained on.
     """
-    if test_split not in ("test", "validation"):
-        raise ValueError(f"`test_split` must be test or validation, got {test_split!r}.")
-    loaded = load_splits(
-        source,
-        config,
-        revision=revision,
-        streaming=streaming,
-        test_split=test_split if test_share is None else None,
-    )
+    loaded = load_splits(source, config, revision=revision, streaming=streaming, test_split=test_split)
+    check_test_set(loaded, test_share, str(source))
     columns = _columns(source, loaded["train"], image_column, label_column)
     kind = type(loaded)
     splits = kind({name: _normalized(split, columns) for name, split in loaded.items()})

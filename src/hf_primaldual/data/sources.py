@@ -1,6 +1,7 @@
 """Data sets of the Hub and folders of the same layout: their splits by three names, and what the data are called."""
 
 import re
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def read_splits(where: str, *args: Any, **options: Any) -> Any:
         return load_dataset(*args, **options)
     # `datasets` looks for the first row of JSON, and stops.
     except (DatasetGenerationError, ValueError, StopIteration) as error:
-        said = f"{error.__cause__ or str(error) or 'it is empty'}"
+        said = " ".join(f"{error.__cause__ or str(error) or 'it is empty'}".split())
         advice = "; name one by `dataset_config`" if "Config name is missing" in said else ""
         raise ValueError(f"{where} cannot be read: {said}{advice}") from error
 
@@ -32,36 +33,38 @@ def load_splits(
     *,
     revision: str | None = None,
     streaming: bool = False,
-    test_split: str | None = None,
+    test_split: str = "test",
 ) -> DatasetDict | IterableDatasetDict:
     """
     The splits `train`, `validation` and `test`, as far as there are any, of a data set of the Hub, `owner/name`, or of
-    a folder that `load_dataset` reads as one. With `test_split="validation"` the validation set is to test on.
+    a folder that `load_dataset` reads as one. With `test_split="validation"` its validation set is the test set.
 
     Raises:
         ConnectionError, FileNotFoundError: There is no such data set, or no data in the folder.
-        ValueError: It cannot be read, or has no split to train or, if `test_split` is given, to test on.
+        ValueError: It cannot be read, or has no split to train on.
     """
-    if test_split not in (None, "test", "validation"):
+    if test_split not in ("test", "validation"):
         raise ValueError(f"`test_split` must be test or validation, got {test_split!r}.")
     # A folder may be called as one of the readers of `datasets`, such as csv.
     place = str(Path(source).resolve()) if Path(source).is_dir() else str(source)
     loaded = read_splits(str(source), place, config, revision=revision, streaming=streaming)
     found = {name: next((one for one in names if one in loaded), None) for name, names in _SPLITS.items()}
-    advice = ""
     if test_split == "validation":
         found["test"] = found.pop("validation")
-    elif test_split == "test":
-        advice = "; cut a test set out of it by `test_share`"
-        if found["validation"] is not None:
-            advice = "; test on its validation set by `test_split='validation'`, or" + advice[1:]
-    for name in ("train", "test") if test_split else ("train",):
-        if found[name] is None:
-            raise ValueError(
-                f"{source} has the splits {', '.join(loaded)}, but no {test_split if name == 'test' else name}"
-                f"{advice if name == 'test' else ''}."
-            )
+    if found["train"] is None:
+        raise ValueError(f"{source} has no split train, only {', '.join(loaded)}.")
     return type(loaded)({name: loaded[split] for name, split in found.items() if split is not None})
+
+
+def check_test_set(splits: Mapping[str, Any], test_share: float | None, where: str) -> None:
+    """Refuses splits without a test set where no share is cut out for it, and a share where there is one."""
+    if "test" in splits and test_share is not None:
+        raise ValueError(f"`test_share` cuts a test set out of the training set, and {where} has one; leave it out.")
+    if "test" not in splits and test_share is None:
+        advice = ", or test on its validation set by `test_split='validation'`" if "validation" in splits else ""
+        raise ValueError(
+            f"{where} has the splits {', '.join(splits)}, but no test; cut one out of train by `test_share`{advice}."
+        )
 
 
 def described(source: str | PathLike, config: str | None = None, revision: str | None = None) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def image_task(
 
 def _load(args: ImageDataArguments, sources: Mapping[str, Loader]) -> tuple[Any, dict[str, Any]]:
     if args.dataset in sources:
-        refuse_given(args, _OF_THE_HUB, "a folder or a data set of the Hub")
+        refuse_given(args, (*_OF_THE_HUB, "test_share"), "a folder or a data set of the Hub")
         splits, source = sources[args.dataset](args)
     else:
         refuse_given(args, ("data_folder",), ", ".join(sources))

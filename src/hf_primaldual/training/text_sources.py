@@ -26,7 +26,7 @@ from hf_primaldual.data import (
     load_retrieval,
 )
 from hf_primaldual.data.label_sets import has_label_sets, of_labels, with_label_sets
-from hf_primaldual.data.sources import data_name, described, load_splits, read_splits
+from hf_primaldual.data.sources import check_test_set, data_name, described, load_splits, read_splits
 from hf_primaldual.data.splits import LABEL_NAMES, class_names, empty_texts, refuse, with_classes
 from hf_primaldual.data.windows import TOO_LONG
 
@@ -134,6 +134,7 @@ def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = 
     if args.task is not None and args.task not in sources:
         raise ValueError(f"`task` must be one of {', '.join(sources)}, got {args.task!r}.")
     source = {"task": sources.get(args.task), "dataset": _from_hub, "train_file": _from_files}[kind](args)
+    check_test_set(source.splits, args.test_share, args.task or args.dataset or args.train_file)
     if not source.has_tokens:
         # Tokens were generated or published whole, and so were the texts of tasks.
         where = {name: f"the {name} set" for name in source.splits} | source.files
@@ -215,7 +216,7 @@ def _text(args: TextDataArguments) -> TextSource:
         splits = load_imdb(args.data_folder)
     else:
         described |= {"source": "stanfordnlp/imdb on the hub", "hub_id": "stanfordnlp/imdb"}
-        splits = load_splits("stanfordnlp/imdb", test_split="test").rename_column("label", "labels")
+        splits = load_splits("stanfordnlp/imdb").rename_column("label", "labels")
     return TextSource(splits, ("text",), described, max_tokens=4000)
 
 
@@ -242,12 +243,7 @@ def _sizes(args: TextDataArguments, default: tuple[int, int, int]) -> tuple[int,
 
 
 def _from_hub(args: TextDataArguments) -> TextSource:
-    splits = load_splits(
-        args.dataset,
-        args.dataset_config,
-        revision=args.revision,
-        test_split=args.test_split if args.test_share is None else None,
-    )
+    splits = load_splits(args.dataset, args.dataset_config, revision=args.revision, test_split=args.test_split)
     return _from_columns(args, splits, described(args.dataset, args.dataset_config, args.revision), {})
 
 
@@ -257,8 +253,6 @@ def _from_files(args: TextDataArguments) -> TextSource:
     suffixes = {Path(file).suffix for file in files.values()}
     if len(suffixes) != 1 or not suffixes <= _READERS.keys():
         raise ValueError(f"files must all end in one of {', '.join(_READERS)}, got {', '.join(sorted(suffixes))}.")
-    if args.test_file is None and args.test_share is None:
-        raise ValueError("`test_file` must be given, or `test_share` to cut a test set out of `train_file`.")
     suffix = suffixes.pop()
     options = {"sep": "\t"} if suffix == ".tsv" else {}
     if is_table := _READERS[suffix] == "csv":
