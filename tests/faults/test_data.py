@@ -324,13 +324,13 @@ def of_pictures(folder, size: int = 16, *flags):
     return image_task(*parse_arguments(*types, argv=[*argv, "--image_size", str(size), *flags]))
 
 
-@pytest.mark.parametrize(("mode", "size"), [("L", 80), ("P", 16), ("RGBA", 16), ("I;16", 16)])
+@pytest.mark.parametrize(("mode", "size"), [("L", 80), ("P", 16), ("RGBA", 16), ("CMYK", 16), ("I;16", 16)])
 def test_row_23_the_pipeline_sees_what_training_evaluates(pictures, tmp_path, mode, size):
     def change(image):
         return Pillow.fromarray(np.asarray(image) * np.uint16(257)) if mode == "I;16" else image.convert(mode)
 
-    task = of_pictures(pictures(change), size)
-    files = sorted(map(str, tmp_path.glob("pictures/test/*/*.png")))
+    task = of_pictures(pictures(change, "tiff" if mode == "CMYK" else "png"), size)
+    files = sorted(map(str, tmp_path.glob("pictures/test/*/*.*")))
     model = task.model_class(task.config("bn+sh")).eval()
     with torch.no_grad():
         logits = model(**task.collate(list(task.splits["test"]))).logits

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import run_sequence_classification as script
 import torch
-from datasets import Dataset
+import yaml
+from datasets import ClassLabel, Dataset, Features, List, Value
 from sources import TEXT_SOURCES
 from transformers import AutoModelForSequenceClassification, ByT5Tokenizer, pipeline, set_seed
 
@@ -109,6 +110,27 @@ def test_windows_of_texts_and_their_votes(files, tmp_path):
             prepare(**files, **settings)
 
 
+def test_a_data_set_of_the_hubs_layout(tmp_path):
+    features = Features({"text": Value("string"), "labels": List(ClassLabel(names=["joy", "fear", "anger"]))})
+    for config, splits in {"raw": ("train",), "simplified": ("train", "dev", "test")}.items():
+        for split in splits:
+            sets = [[0], [0, 1], [1], []] * 5
+            data = Dataset.from_dict({"text": [f"{split} {n}" for n in range(20)], "labels": sets}, features=features)
+            data.to_parquet(tmp_path / config / f"{split}-00000-of-00001.parquet")
+    configs = [
+        {"config_name": config, "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in splits]}
+        for config, splits in {"raw": ["train"], "simplified": ["train", "dev", "test"]}.items()
+    ]
+    (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs})}---\n")
+    task = prepare(dataset=str(tmp_path), dataset_config="simplified")
+    assert task.sizes == {"train": 20, "validation": 20, "test": 20}
+    assert task.class_names == ["joy", "fear", "anger"]
+    assert task.collate(list(task.splits["test"])[:2])["labels"].tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert task.source["source"] == f"a local folder {tmp_path.name}, simplified"
+    cut = prepare(dataset=str(tmp_path), dataset_config="raw", test_share=0.3, validation_share=0.2)
+    assert cut.sizes == {"train": 10, "validation": 4, "test": 6}
+
+
 def test_texts_of_several_labels_are_scored_by_exact_matches_and_f1(tmp_path):
     rows = "".join(f"film {index},{('a;b', 'b', ';', 'a')[index % 4]}\n" for index in range(40))
     for split in ("train", "test"):
@@ -143,6 +165,10 @@ def test_texts_of_several_labels_are_scored_by_exact_matches_and_f1(tmp_path):
         ({"text_pair_column": "x"}, "no column 'x'; .*`--text_pair_column`"),
         ({"name": "my films"}, "`name` must be of letters, digits, .* got 'my films'"),
         ({"dataset_config": "en"}, "`dataset_config` goes with `dataset`, and means nothing here, got 'en'"),
+        (
+            {"task": "text", "train_file": None, "test_file": None},
+            "`text_column` goes with `dataset` and `train_file`",
+        ),
         ({"test_share": 0.2}, "`test_share` cuts a test set out of the training set, and .*tsv has one"),
         (
             {"test_file": None},

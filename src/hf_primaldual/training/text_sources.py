@@ -37,7 +37,8 @@ from .sources import SourceArguments, refuse_given
 _READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
-# Flags that go with one kind of data, and would mean nothing with another.
+# Flags that mean nothing with another kind of data.
+_OF_COLUMNS = ("text_column", "text_pair_column", "label_column", "label_separator")
 _GO_WITH = {
     "task": ("data_folder",),
     "dataset": ("dataset_config", "revision", "test_split"),
@@ -131,6 +132,8 @@ def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = 
     (kind,) = named
     for other, flags in _GO_WITH.items():
         refuse_given(args, flags if other != kind else (), f"`{other}`")
+    if kind == "task":
+        refuse_given(args, _OF_COLUMNS, "`dataset` and `train_file`")
     if args.task is not None and args.task not in sources:
         raise ValueError(f"`task` must be one of {', '.join(sources)}, got {args.task!r}.")
     source = {"task": sources.get(args.task), "dataset": _from_hub, "train_file": _from_files}[kind](args)

@@ -201,9 +201,9 @@ def _with_tokens(
     `input_ids` and with pairs `pair_input_ids`; `length` and `shortest` count those of the longer and shorter. Of
     windows, `recording` is the number of their text.
     """
-    windows = args.too_long == "window" and not source.has_tokens
-    if windows and len(source.columns) == 2:
-        raise ValueError("`too_long` must be cut or refuse for pairs of texts, which have no windows, got 'window'.")
+    windows = args.too_long == "window"
+    if windows and (source.has_tokens or len(source.columns) == 2):
+        raise ValueError("`too_long` must be cut or refuse for pairs of texts and tasks of tokens, got 'window'.")
     options = {"truncation": True, "max_length": limit} if args.too_long == "cut" else {}
 
     def encode(batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
