@@ -23,8 +23,8 @@ from transformers import (
 )
 
 from hf_primaldual import PRESETS, AnnealToTarget, PrimalDualTextForSequenceClassification, convert
+from hf_primaldual.hub.scores import compute_accuracy
 from hf_primaldual.measure import training_step
-from hf_primaldual.training.trainer import compute_accuracy
 
 # What a linear classifier of frozen features is regularized by, chosen on validation.
 INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)

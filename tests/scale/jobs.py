@@ -11,10 +11,11 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import set_seed
 
+from hf_primaldual.hub.scores import compute_accuracy_and_loss
 from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.task import EXAMPLE_ID
 from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTask, series_task
-from hf_primaldual.training.trainer import ComparisonTrainer, compute_accuracy_and_loss
+from hf_primaldual.training.trainer import ComparisonTrainer
 
 ROOT = Path(__file__).parents[2]
 # Odd, so that neither the batch of a process nor the set is a round number.

@@ -10,9 +10,10 @@ from sklearn.metrics import accuracy_score, log_loss
 from torch import nn
 from transformers import EvalPrediction
 
+from hf_primaldual.hub.scores import compute_accuracy_and_loss
 from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.runs import last_checkpoint
-from hf_primaldual.training.trainer import ComparisonTrainer, compute_accuracy_and_loss
+from hf_primaldual.training.trainer import ComparisonTrainer
 
 
 class Line(nn.Module):

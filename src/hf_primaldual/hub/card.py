@@ -6,6 +6,7 @@ Model cards, rendered from the results file of a run, but for what a person writ
 import json
 import os
 import re
+import statistics
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from itertools import zip_longest
@@ -206,6 +207,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
         "level": SIGNIFICANCE_LEVEL,
         "tested": sum(one["p_value"] is not None for one in comparisons.values()),
         "released": _released(results),
+        "f1": _mean_f1(results["runs"]),
         "verdict": lambda name: _verdict(comparisons[name], name, results["baseline"]),
         "plus_minus": _plus_minus,
         "counted": _counted,
@@ -220,6 +222,15 @@ def _own_transforms(names: Sequence[str]) -> list[str]:
     choices = [choices_of(name) for name in names]
     transforms = [each for one in choices if one is not None for each in one.transforms]
     return [name for name in dict.fromkeys(transforms) if "." in name]
+
+
+def _mean_f1(runs: list[Mapping[str, Any]]) -> dict[str, float]:
+    """The micro F1 on the test set by attention, where examples have several labels."""
+    found = {}
+    for run in runs:
+        if "test_f1" in run:
+            found.setdefault(run["attention"], []).append(run["test_f1"])
+    return {name: statistics.fmean(values) for name, values in found.items()}
 
 
 def _released(results: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -67,6 +67,9 @@ class Run(_Object):
     validation_loss: float | None
     test_accuracy: Fraction | None
     test_loss: float | None
+    # Micro F1, where an example has several labels; its accuracy counts it as right if all of them are.
+    validation_f1: Fraction = None
+    test_f1: Fraction = None
     # Wall time.
     train_seconds: float | None
     released: bool

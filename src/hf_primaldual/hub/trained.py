@@ -13,13 +13,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 
 from ..measure import efficiency_point, environment
 from .checkpoint import save_checkpoint
 from .checks import without_places
 from .curves import CURVES, plot_learning_curves
 from .results import SCHEMA_VERSION, validate_results
+from .scores import compute_accuracy_and_loss
 from .summary import compare, release, summarize
 
 _KINDS = {
@@ -246,24 +247,23 @@ def _settings(trainer: Trainer) -> dict[str, Any]:
 
 
 def _scores(trainer: Trainer, split: str, dataset: Any) -> dict[str, float | None]:
-    """Accuracy and mean cross-entropy on a set; both None where there is none."""
+    """Accuracy, loss and, of several labels, F1 on a set; None where there is none."""
     if dataset is None:
         return {f"{split}_accuracy": None, f"{split}_loss": None}
     predicted = trainer.predict(dataset, metric_key_prefix=split)
     logits, labels = predicted.predictions, predicted.label_ids
     logits = logits[0] if isinstance(logits, tuple) else logits
-    if logits is None or labels is None or np.ndim(labels) != 1 or np.ndim(logits) not in (1, 2):
+    shapes = np.shape(labels), np.shape(logits)
+    if labels is None or logits is None or shapes[0] not in (shapes[1], shapes[1][:1]):
         raise ValueError(
-            f"the {split} set must give one label for each example, and the trainer predict logits or classes; got "
-            f"labels of shape {np.shape(labels)} and predictions of shape {np.shape(logits)}. `labels` and "
-            "`prediction_loss_only=False` are needed, and several labels for one example are not told of by a card."
+            f"the {split} set must have `labels`, and the trainer predict logits or classes of them; got labels of "
+            f"shape {shapes[0]} and predictions of shape {shapes[1]}. Leave `prediction_loss_only` false."
         )
-    loss = predicted.metrics.get(f"{split}_loss")
     if np.ndim(logits) == 2:
-        # Trainer's is a mean over batches, of which the last may be smaller, and with what smooths the labels.
-        loss = torch.nn.functional.cross_entropy(torch.tensor(logits).float(), torch.tensor(labels).long()).item()
-        logits = logits.argmax(-1)
-    return {f"{split}_accuracy": float(np.mean(logits == labels)), f"{split}_loss": loss}
+        scores = compute_accuracy_and_loss(EvalPrediction(logits, labels))
+    else:
+        scores = {"accuracy": float(np.mean(logits == labels)), "loss": predicted.metrics.get(f"{split}_loss")}
+    return {f"{split}_{name}": score for name, score in scores.items()}
 
 
 def _measured(

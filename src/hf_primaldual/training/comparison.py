@@ -206,6 +206,7 @@ def train_run(
         "validation_loss": validation["validation_loss"],
         "test_accuracy": test["test_accuracy"],
         "test_loss": test["test_loss"],
+        **{key: value for key, value in (validation | test).items() if key.endswith("_f1")},
         "train_seconds": round(trainer.elapsed(), 2),
         "steps": trained.global_step,
         "released": False,
