@@ -14,6 +14,7 @@ from accelerate import PartialState
 from transformers import PreTrainedConfig, set_seed
 from transformers.utils.logging import disable_progress_bar
 
+from hf_primaldual.data import vote
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import check_text, without_places
 from hf_primaldual.hub.markdown import comparison_rows
@@ -73,7 +74,8 @@ def run_comparison(
     configs = {name: task.config(name) for name in model_args.names}
     run_args = {name: replace(args, **model_args.training_fields(name)) for name in configs}
     command, settings = command_line(argv, prog), _settings(task, model_args, args, configs)
-    record = {"command": command, **settings}
+    # Where a run goes on the data are the same, too.
+    record = {"command": command, "sha256": task.source.get("sha256"), **settings}
     _check(task, configs, args, record)
 
     if args.should_save:
@@ -209,8 +211,7 @@ def train_run(
     checkpoint = last_checkpoint(folder)
     trained = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     trainer.keep_average()
-    validation = trainer.evaluate(metric_key_prefix="validation")
-    test = trainer.evaluate(task.splits["test"], metric_key_prefix="test")
+    validation, test = (_evaluate(task, trainer, name) for name in ("validation", "test"))
     run = {
         "attention": config.attention,
         "seed": seed,
@@ -231,6 +232,20 @@ def train_run(
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     return run
+
+
+def _evaluate(task: Task, trainer: ComparisonTrainer, name: str) -> dict[str, float]:
+    """The metrics of a split. Where its rows are windows, the accuracy is that of the recordings, by their votes."""
+    split = task.splits[name]
+    if not task.votes:
+        return trainer.evaluate(split, metric_key_prefix=name)
+    found = trainer.predict(split, metric_key_prefix=name)
+    logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
+    probabilities = torch.as_tensor(logits).double().softmax(-1).numpy()
+    labels = dict(zip(split["recording"], found.label_ids, strict=True))
+    recordings, scores = vote(split["recording"], probabilities)
+    accuracy = float((scores.argmax(-1) == [labels[recording] for recording in recordings]).mean())
+    return {**found.metrics, f"{name}_accuracy": accuracy}
 
 
 def _best_epoch(trainer: ComparisonTrainer) -> float:
