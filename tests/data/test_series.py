@@ -1,6 +1,7 @@
 """Series from whatever people have them in: real series in every form, and small ones with all that may be wrong."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
+from hf_primaldual.commands import main
 from hf_primaldual.data import class_weights, cut_series, load_uea, read_series, series_arrays, series_dataset, vote
 from tests.data.test_uea import aeon_file
 
@@ -206,14 +208,14 @@ def test_windows_cover_each_series_and_vote_on_it(vowels):
 def test_series_longer_than_the_positions_are_refused_cut_or_windowed(vowels):
     series, _ = vowels
     with pytest.raises(
-        ValueError, match=r"of 270 series are longer than `max_steps` = 20, up to 26 \(rows .*'window'"
+        ValueError, match=r"of 270 series are longer than the 20 positions of the model, up to 26 \(rows .*or window"
     ):
         series_dataset(*vowels, max_steps=20)
     cut = series_dataset(*vowels, max_steps=20, too_long="cut")["train"]
     assert all(np.array_equal(ours, one[:20]) for ours, one in zip(cut["past_values"], series, strict=True))
     windows = cut_series(read_series(series), max_steps=20, too_long="window")
     assert windows.num_rows == sum(1 + (len(one) > 20) for one in series)
-    with pytest.raises(ValueError, match="are longer than `max_steps` = 20"):
+    with pytest.raises(ValueError, match="are longer than the 20 positions"):
         cut_series(read_series(series), max_steps=20)
 
 
@@ -282,12 +284,23 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
     assert "test.csv: 1 of 4 examples are of classes that train lacks: 'w' (1) (id 'a')" in str(told.value)
 
 
-def test_the_pages_python_runs(tmp_path, monkeypatch):
+# A training as short as can be; the last of a flag counts.
+SHORT = (
+    "--seeds 0 --num_train_epochs 1 --hidden_size 16 --intermediate_size 16 --num_hidden_layers 1 --disable_tqdm true"
+)
+
+
+def test_the_pages_blocks_run(tmp_path, monkeypatch):
     text = (Path(__file__).parents[2] / "docs" / "your-own-series.md").read_text(encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     names = {}
-    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
-        exec(compile(block, "your-own-series.md", "exec"), names)
+    for language, block in re.findall(r"```(python|bash)\n(.*?)```", text, flags=re.DOTALL):
+        if language == "bash":
+            program, *argv = shlex.split(block.replace("\\\n", ""))
+            assert program == "hf-primaldual"
+            main([*argv, *SHORT.split(), "--efficiency_tokens", "8"])
+        else:
+            exec(compile(block, "your-own-series.md", "exec"), names)
     assert not set(names["splits"]["train"]["group"]) & set(names["splits"]["validation"]["group"])
     assert names["recordings"].size == 8
     assert len(names["new"]) == 9

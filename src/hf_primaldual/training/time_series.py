@@ -56,6 +56,13 @@ class SeriesTask(Task):
     kind = "time-series-classification"
     model_class = PrimalDualTimeSeriesForSequenceClassification
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """See `Task`. Windows are counted as the series that they are of."""
+        if not self.votes:
+            return super().sizes
+        return {name: len(column_of(split, "recording").unique()) for name, split in self.splits.items()}
+
     def stretched(self, example: Mapping[str, Any], tokens: int) -> dict[str, Any]:
         """See `Task`: the series, repeated until it has `tokens` steps."""
         return {**example, "past_values": np.resize(example["past_values"], (tokens, self.processor.feature_size))}
@@ -124,8 +131,7 @@ def prepare_series(
         settings |= shares
     votes = reading.get("window") is not None or reading.get("too_long") == "window"
     if votes:
-        recordings = {name: len(set(split["recording"])) for name, split in splits.items()}
-        settings["series"] = ", ".join(f"{name} {count}" for name, count in recordings.items())
+        settings["windows"] = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
         settings["accuracies"] = "of whole series, by the mean of their windows' probabilities"
     class_weight = torch.tensor(class_weights(splits["train"]), dtype=torch.float32) if weights else None
     if any(column.flatten().flatten().null_count for column in columns.values()):
