@@ -151,9 +151,10 @@ def _from_hub(args: SeriesDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
 
 
 def _name_of(file: Path) -> str:
-    """What a file says its data are called, or else its folder."""
+    """What a file says its data are called, or else the nearest of its folders that does."""
     stem = re.sub(r"(^|[-_. ])(x[-_]?)?train(ing)?$", "", file.name.partition(".")[0], flags=re.IGNORECASE)
-    return _plain(file.resolve().parent.name if stem.lower() in _NO_NAMES else stem)
+    names = (stem, *(folder.name for folder in file.resolve().parents))
+    return _plain(next((name for name in names if name.lower() not in _NO_NAMES), "series"))
 
 
 def _plain(name: str) -> str:
