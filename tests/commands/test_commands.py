@@ -31,7 +31,7 @@ def test_the_commands_are_listed_with_what_they_do(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(COMMANDS)
     assert ended(main, ["trian-text"]) == 2
-    assert "the nearest is 'train-text'" in capsys.readouterr().err
+    assert "the nearest is train-text" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("command", COMMANDS)

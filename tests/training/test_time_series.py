@@ -45,12 +45,13 @@ SHORT += " --disable_tqdm true --efficiency_tokens 8 --threads 1"
 
 @pytest.fixture
 def files(tmp_path) -> list[str]:
-    """Flags that name files of real series, 40 to train on and 40 to test, of 100 steps."""
+    """Flags that name files of real series, 40 to train on and 40 to test, of 100 steps, in groups."""
     flags = []
     for name, split in load_uea("BasicMotions").items():
         file = tmp_path / "motions" / f"{name}.npz"
         file.parent.mkdir(exist_ok=True)
-        np.savez(file, X=np.array(split["past_values"]), y=split.features["labels"].int2str(split["labels"]))
+        classes, groups = split.features["labels"].int2str(split["labels"]), np.tile([*name[:5]], 8)
+        np.savez(file, X=np.array(split["past_values"]), y=classes, groups=groups)
         flags += [f"--{name}_file", str(file)]
     return flags
 
@@ -61,6 +62,7 @@ def test_windows_vote_on_their_series_and_a_run_goes_on_with_the_same_data_alone
     results = json.loads((folder / "results.json").read_text())
     data, settings = results["dataset"], results["settings"]
     assert (data["name"], data["train"], data["validation"], data["test"]) == ("motions", 32, 8, 40)
+    assert settings["groups"] == "train 4, validation 1, test 3"
     assert settings["windows"] == "train 96, validation 24, test 120"
     assert settings["accuracies"] == "of whole series, by the mean of their windows' probabilities"
 

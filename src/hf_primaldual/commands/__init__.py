@@ -24,6 +24,8 @@ COMMANDS = {
     "publish": ("publish", "main", "Check a checkpoint folder and publish it on the Hub."),
     "card": ("card", "main", "Write the card of a checkpoint folder again."),
 }
+_OPTIONS = f"""COMMAND --help lists what a command takes, --debug shows where an error came from, {PROGRAM} --version
+prints the version."""
 # What somebody who runs a command can put right. All else is a fault of ours, and shows where.
 _MISTAKES = (ValueError, TypeError, OSError, ImportError, FloatingPointError, StrictDataclassError)
 
@@ -34,13 +36,9 @@ def main(argv: list[str] | None = None) -> None:
     name, *rest = argv or ["--help"]
     if name in ("-h", "--help"):
         listed = "\n".join(f"  {name:<14}{does}" for name, (*_, does) in COMMANDS.items())
-        print(f"usage: {PROGRAM} COMMAND [--help] ...\n\n{listed}\n\n{PROGRAM} --version prints the version.")
+        print(f"usage: {PROGRAM} COMMAND [--help] [--debug] ...\n\n{listed}\n\n{_OPTIONS}")
     elif name == "--version":
         print(__version__)
-    elif name not in COMMANDS:
-        print(f"{PROGRAM}: error: no command {name!r}, the nearest is {nearest_to(name, COMMANDS, cutoff=0.0)!r}; "
-              "--help lists them.", file=sys.stderr)  # fmt: skip
-        sys.exit(2)
     else:
         run(lambda *args: _find(name)(*args), rest, f"{PROGRAM} {name}")
 
@@ -72,6 +70,10 @@ def run(command: Callable[..., Any], argv: list[str] | None = None, prog: str | 
 
 def _find(name: str) -> Callable[..., Any]:
     """A command of the table."""
+    if name not in COMMANDS:
+        raise ValueError(
+            f"no such command, the nearest is {nearest_to(name, COMMANDS, cutoff=0.0)}; --help lists them."
+        )
     module, function, _ = COMMANDS[name]
     try:
         return getattr(importlib.import_module(f"{__name__}.{module}"), function)
