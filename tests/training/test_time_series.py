@@ -63,8 +63,7 @@ def test_windows_vote_on_their_series_and_a_run_goes_on_with_the_same_data_alone
     data, settings = results["dataset"], results["settings"]
     assert (data["name"], data["train"], data["validation"], data["test"]) == ("motions", 32, 8, 40)
     assert settings["groups"] == "train 4, validation 1, test 3"
-    assert settings["windows"] == "train 96, validation 24, test 120"
-    assert settings["accuracies"] == "of whole series, by the mean of their windows' probabilities"
+    assert settings["windows"] == "train 96, validation 24, test 120, which vote on their series"
 
     model, extractor = AutoModelForSequenceClassification.from_pretrained(folder), AutoFeatureExtractor
     test = read_series(files[3])
@@ -115,7 +114,6 @@ def test_classes_count_alike_in_training_and_in_what_chooses_the_epoch(tmp_path)
     ("file", "name"),
     [
         ("motions/train.csv", "motions"),
-        ("motions/data/X_train.npz", "motions"),
         ("heart beats_TRAIN.ts", "heart-beats"),
         ("trains-2024.parquet", "trains-2024"),
     ],
@@ -139,10 +137,12 @@ FILE = {"train_file": "x.csv"}
     ("settings", "message"),
     [
         ({**FILE, "dataset": "BasicMotions"}, "one of `dataset` and `train_file`"),
-        ({"test_file": "x.csv"}, "go with a `train_file`"),
-        ({**FILE, "test_file": "x.csv", "test_share": 0.2}, "`test_file` is one; pass one"),
+        ({"test_file": "x.csv"}, "`test_file` goes with `train_file`"),
+        ({**FILE, "revision": "main"}, "`revision` goes with `dataset`"),
+        ({"revision": "main"}, "`revision` goes with a data set of the Hub"),
+        ({**FILE, "test_file": "x.csv", "test_share": 0.2}, r"`test_share` cuts .* x\.csv has one"),
         ({"test_share": 0.2}, "`test_share` cuts .* JapaneseVowels has one"),
-        (FILE, "name one by `test_file`, or cut it out .*`test_share`"),
+        (FILE, r"x\.csv has the splits train, but no test; cut one out .*`test_share`"),
         ({"name": "a b"}, "`name` must be of letters.*got 'a b'"),
         ({"too_long": "cut"}, "`too_long` = 'cut' needs `max_steps_per_series`"),
         ({"too_long": "drop"}, "`too_long` must be refuse, cut or window, got 'drop'"),

@@ -1,4 +1,4 @@
-"""Windows of long series, and the vote of its windows on a series."""
+"""Windows of long series and texts, and the vote of its windows on a whole one."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from .splits import column_of, ids_of, problem, refuse
 from .tables import nested
@@ -61,6 +62,41 @@ def cut_series(
     columns = split.remove_columns("past_values").with_format("arrow")[:].take(pa.array(of_window))
     columns = columns.add_column(0, "past_values", nested(values.ravel(), width, sizes)).select(split.column_names)
     return Dataset(columns.cast(split.features.arrow_schema), info=split.info.copy(), split=split.split)
+
+
+def cut_texts(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, window: int, stride: int | None = None
+) -> tuple[list[list[int]], list[int]]:
+    """Cut texts into the windows that a model reads.
+
+    Args:
+        texts: Of any length.
+        tokenizer: That of the model.
+        window: Tokens of a window, the special ones that the tokenizer adds among them; the positions of the model.
+        stride: Tokens from one window to the next; by default as many as fit between the special ones. The last window
+            ends with the text, so that no token is lost; a shorter text is one window.
+
+    Returns:
+        The tokens of each window, for `tokenizer.pad`, and the place of its text among `texts`, for [`vote`].
+    """
+    whole, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    first = next(place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)
+    before, behind = whole[:first], whole[first + len(plain) :]
+    size = window - len(before) - len(behind)
+    stride = size if stride is None else stride
+    if not 0 < stride <= size:
+        raise ValueError(
+            f"`stride` must be from 1 to {size}, the tokens of a window of {window} without special ones, or some are "
+            f"lost, got {stride}."
+        )
+    windows, places = [], []
+    for place, text in enumerate(texts):
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        last = max(len(ids) - size, 0)
+        starts = [min(start, last) for start in range(0, last + stride, stride)]
+        windows += [[*before, *ids[start : start + size], *behind] for start in starts]
+        places += [place] * len(starts)
+    return windows, places
 
 
 def vote(recordings: Iterable, scores: np.ndarray, how: str = "mean") -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,6 @@ from accelerate import PartialState
 from transformers import PreTrainedConfig, set_seed
 from transformers.utils.logging import disable_progress_bar
 
-from hf_primaldual.data import vote
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import check_text, without_places
 from hf_primaldual.hub.markdown import comparison_rows
@@ -211,7 +210,8 @@ def train_run(
     checkpoint = last_checkpoint(folder)
     trained = trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
     trainer.keep_average()
-    validation, test = (_evaluate(task, trainer, name) for name in ("validation", "test"))
+    validation = trainer.evaluate(metric_key_prefix="validation")
+    test = trainer.evaluate(task.splits["test"], metric_key_prefix="test")
     run = {
         "attention": config.attention,
         "seed": seed,
@@ -221,6 +221,7 @@ def train_run(
         "validation_loss": validation["validation_loss"],
         "test_accuracy": test["test_accuracy"],
         "test_loss": test["test_loss"],
+        **{key: value for key, value in (validation | test).items() if key.endswith("_f1")},
         "train_seconds": round(trainer.elapsed(), 2),
         "steps": trained.global_step,
         "released": False,
@@ -232,20 +233,6 @@ def train_run(
         for checkpoint in folder.glob("checkpoint-*"):
             shutil.rmtree(checkpoint)
     return run
-
-
-def _evaluate(task: Task, trainer: ComparisonTrainer, name: str) -> dict[str, float]:
-    """The metrics of a split. Where its rows are windows, the accuracy is that of the recordings, by their votes."""
-    split = task.splits[name]
-    if not task.votes:
-        return trainer.evaluate(split, metric_key_prefix=name)
-    found = trainer.predict(split, metric_key_prefix=name)
-    logits = found.predictions[0] if isinstance(found.predictions, tuple) else found.predictions
-    probabilities = torch.as_tensor(logits).double().softmax(-1).numpy()
-    labels = dict(zip(split["recording"], found.label_ids, strict=True))
-    recordings, scores = vote(split["recording"], probabilities)
-    accuracy = float((scores.argmax(-1) == [labels[recording] for recording in recordings]).mean())
-    return {**found.metrics, f"{name}_accuracy": accuracy}
 
 
 def _best_epoch(trainer: ComparisonTrainer) -> float:

@@ -1,23 +1,23 @@
 """From flags to series: a task of the UEA archive, files, or a data set of the Hub, and where they come from."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from datasets import DatasetDict, load_dataset
+from datasets import DatasetDict
 from transformers.hf_argparser import HfArg
 
 from hf_primaldual.data import SeriesLayout, describe_source
 from hf_primaldual.data.files import sha256_of
+from hf_primaldual.data.sources import check_test_set, data_name, described, load_splits
 from hf_primaldual.data.uea import uea_files
 from hf_primaldual.data.windows import TOO_LONG, check_window_settings
 
 from .settings import refuse_below_one
+from .sources import SourceArguments, refuse_given
 
-# What a file of training series is called that does not say of what.
-_NO_NAMES = ("", "train", "training", "data", "dataset", "series", "x")
+_OF_THE_HUB = ("dataset_config", "revision", "test_split")
 # What may differ from the defaults, and then is told by the card and shared by a run that is resumed.
 _READING = (
     *(field.name for field in fields(SeriesLayout)), "test_share", "window", "stride", "too_long", "class_weights",
@@ -25,21 +25,24 @@ _READING = (
 
 
 @dataclass
-class SeriesDataArguments:
+class SeriesDataArguments(SourceArguments):
     """The data: series with their classes."""
 
     dataset: str | None = HfArg(
         default=None,
         help="Name of a task of the UEA archive; or a folder, or owner/name on the Hub. Default: JapaneseVowels.",
     )
-    data_folder: str | None = HfArg(default=None, help="Folder of .ts files. Default: in the installed aeon wheel.")
-    dataset_config: str | None = HfArg(default=None, help="Name of a configuration of a data set on the Hub.")
+    data_folder: str | None = HfArg(
+        default=None, help="Folder of the archive's .ts files. Default: in the installed aeon wheel."
+    )
     train_file: str | None = HfArg(
         default=None, help="Or your own: a .csv, .tsv, .parquet, .jsonl, .npz, .npy or .ts file."
     )
     validation_file: str | None = HfArg(default=None, help="Default: cut out of the training series.")
     test_file: str | None = HfArg(default=None, help="The file that is read once a run; or see --test_share.")
-    name: str | None = HfArg(default=None, help="What the data are called. Default: as the data set or the file.")
+    validation_share: float = HfArg(
+        default=0.2, help="Share of the training series that is cut out by class or group."
+    )
     id_column: str | None = HfArg(default=None, help="Of a long table, one row a step: the column of series' names.")
     time_column: str | None = HfArg(default=None, help="Of a long table: what orders the steps; numbers or dates.")
     value_columns: list[str] | None = HfArg(
@@ -51,10 +54,6 @@ class SeriesDataArguments:
     group_column: str | None = HfArg(default=None, help="Column of groups, such as subjects, that no cut divides.")
     channels_first: bool = HfArg(default=False, help="Series are (channels, time), as aeon and sktime have them.")
     rows_are: str | None = HfArg(default=None, help="What rows of a flat table are: steps of one series, or series.")
-    validation_share: float = HfArg(
-        default=0.2, help="Share of the training series that is cut out by class or group."
-    )
-    test_share: float | None = HfArg(default=None, help="Share that is cut out where there is no test set.")
     window: int | None = HfArg(default=None, help="Cut series into windows of so many steps; they vote on a series.")
     stride: int | None = HfArg(default=None, help="Steps from one window to the next. Default: the window.")
     max_steps_per_series: int | None = HfArg(default=None, help="Positions. Default: those of the longest series.")
@@ -63,6 +62,7 @@ class SeriesDataArguments:
     class_weights: str | None = HfArg(default=None, help="balanced: each class counts alike in the loss.")
 
     def __post_init__(self):
+        super().__post_init__()
         refuse_below_one(self, "max_steps_per_series", "window", "stride")
         for name, known in (("missing_values", ("error", "mean")), ("too_long", TOO_LONG)):
             if getattr(self, name) not in known:
@@ -78,14 +78,10 @@ class SeriesDataArguments:
             raise ValueError(
                 f"one of `dataset` and `train_file` may be given, got {self.dataset!r} and {self.train_file!r}."
             )
-        if self.train_file is None and (self.validation_file or self.test_file):
-            raise ValueError("`validation_file` and `test_file` go with a `train_file`, which is not given.")
-        if self.test_file is not None and self.test_share is not None:
-            raise ValueError(
-                "`test_share` cuts a test set out of the training series, and `test_file` is one; pass one."
-            )
-        if self.name is not None and not re.fullmatch(r"[\w.-]+", self.name, re.ASCII):
-            raise ValueError(f"`name` must be of letters, digits, `.`, `_` and `-`, got {self.name!r}.")
+        if self.train_file is None:
+            refuse_given(self, ("validation_file", "test_file"), "`train_file`")
+        else:
+            refuse_given(self, (*_OF_THE_HUB, "data_folder"), "`dataset`")
         SeriesLayout(**self.layout)
         if self.dataset is None and self.train_file is None:
             self.dataset = "JapaneseVowels"
@@ -118,14 +114,9 @@ def series_source(
     elif args.data_folder is None and ("/" in args.dataset or Path(args.dataset).is_dir()):
         splits, source = _from_hub(args)
     else:
+        refuse_given(args, _OF_THE_HUB, "a data set of the Hub")
         splits, source = uea_files(args.dataset, args.data_folder), describe_source(args.dataset, args.data_folder)
-    if "test" in splits and args.test_share is not None:
-        raise ValueError(f"`test_share` cuts a test set out of the training series, and {source['name']} has one.")
-    if "test" not in splits and args.test_share is None:
-        raise ValueError(
-            f"{source['name']} has no test set: name one by `test_file`, or cut it out of the training series by "
-            "`test_share`, such as 0.2."
-        )
+    check_test_set(splits, args.test_share, args.train_file or args.dataset)
     return splits, source | ({"name": args.name} if args.name else {})
 
 
@@ -135,31 +126,17 @@ def _from_files(args: SeriesDataArguments) -> tuple[dict[str, Path], dict[str, A
     if absent := [f"`{split}_file` {file}" for split, file in files.items() if not file.is_file()]:
         raise FileNotFoundError(f"there is no file {' and none '.join(absent)}.")
     digests = {split: sha256_of(file) for split, file in files.items()}
-    return files, {"name": _name_of(files["train"]), "source": "local files", "sha256": digests, "licence": None}
+    return files, {"name": data_name(args.train_file), "source": "local files", "sha256": digests, "licence": None}
 
 
 def _from_hub(args: SeriesDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
     folder = Path(args.dataset)
-    source = {"name": _plain(folder.resolve().name if folder.is_dir() else folder.name), "sha256": {}, "licence": None}
-    if folder.is_dir():
-        found = (path for path in sorted(folder.rglob("*")) if path.is_file())
-        digests = {str(path.relative_to(folder)): sha256_of(path) for path in found}
-        source |= {"source": "a local folder", "sha256": digests}
-    else:
-        source |= {"source": f"{args.dataset} on the Hub", "hub_id": args.dataset}
-    return load_dataset(args.dataset, args.dataset_config), source
-
-
-def _name_of(file: Path) -> str:
-    """What a file says its data are called, or else the nearest of its folders that does."""
-    stem = re.sub(r"(^|[-_. ])(x[-_]?)?train(ing)?$", "", file.name.partition(".")[0], flags=re.IGNORECASE)
-    names = (stem, *(folder.name for folder in file.resolve().parents))
-    return _plain(next((name for name in names if name.lower() not in _NO_NAMES), "series"))
-
-
-def _plain(name: str) -> str:
-    """A name as a checkpoint may bear it."""
-    return re.sub(r"[^\w.-]+", "-", name, flags=re.ASCII).strip("-.") or "series"
+    # Of a data set of the Hub the revision says which it is.
+    digests = {
+        str(path.relative_to(folder)): sha256_of(path) for path in sorted(folder.rglob("*.*")) if path.is_file()
+    }
+    source = {**described(args.dataset, args.dataset_config, args.revision), "sha256": digests, "licence": None}
+    return load_splits(args.dataset, args.dataset_config, revision=args.revision, test_split=args.test_split), source
 
 
 def _either(names: tuple[str, ...]) -> str:

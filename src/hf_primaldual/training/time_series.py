@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from datasets import Array2D, Dataset
+from datasets import Array2D
 from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor, PrimalDualTimeSeriesForSequenceClassification
@@ -55,13 +55,6 @@ class SeriesTask(Task):
 
     kind = "time-series-classification"
     model_class = PrimalDualTimeSeriesForSequenceClassification
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """See `Task`. Windows are counted as the series that they are of."""
-        if not self.votes:
-            return super().sizes
-        return {name: _different(split, "recording") for name, split in self.splits.items()}
 
     def stretched(self, example: Mapping[str, Any], tokens: int) -> dict[str, Any]:
         """See `Task`: the series, repeated until it has `tokens` steps."""
@@ -130,11 +123,14 @@ def prepare_series(
     if not (isinstance(data, Mapping) and "validation" in data):
         settings |= shares
     if "group" in splits["train"].column_names:
-        settings["groups"] = _told({name: _different(split, "group") for name, split in splits.items()})
-    votes = reading.get("window") is not None or reading.get("too_long") == "window"
-    if votes:
-        settings["windows"] = _told({name: len(split) for name, split in splits.items()})
-        settings["accuracies"] = "of whole series, by the mean of their windows' probabilities"
+        groups = {name: len(column_of(split, "group").unique()) for name, split in splits.items()}
+        settings["groups"] = ", ".join(f"{name} {count}" for name, count in groups.items())
+    if reading.get("window") is not None or reading.get("too_long") == "window":
+        windows = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+        settings["windows"] = f"{windows}, which vote on their series"
+    else:
+        # Rows of one name are no windows.
+        splits = splits.remove_columns("recording")
     class_weight = torch.tensor(class_weights(splits["train"]), dtype=torch.float32) if weights else None
     if any(column.flatten().flatten().null_count for column in columns.values()):
         # An array of `datasets` has NaN where something is missing, and no nulls.
@@ -154,20 +150,11 @@ def prepare_series(
         model_args=model_args,
         data_fields={"num_channels": channels, "max_position_embeddings": positions},
         settings=settings,
-        votes=votes,
         class_weight=class_weight,
         compute_loss=None
         if class_weight is None
         else partial(weighted_cross_entropy, class_weight, label_smoothing=label_smoothing),
     )
-
-
-def _different(split: Dataset, column: str) -> int:
-    return len(column_of(split, column).unique())
-
-
-def _told(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in counts.items())
 
 
 def _collate(feature_extractor: PrimalDualTimeSeriesFeatureExtractor, examples: list[dict]) -> dict[str, torch.Tensor]:
