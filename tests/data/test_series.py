@@ -1,8 +1,6 @@
 """Series from whatever people have them in: real series in every form, and small ones with all that may be wrong."""
 
 import re
-import shlex
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,7 +8,6 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
-from hf_primaldual.commands import main
 from hf_primaldual.data import class_weights, cut_series, load_uea, read_series, series_arrays, series_dataset, vote
 from tests.data.test_uea import aeon_file
 
@@ -282,28 +279,6 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
         gist = re.sub(r" (such as|\\\().*", "", WRONG[what][1])
         assert re.search(gist, str(told.value)), what
     assert "test.csv: 1 of 4 examples are of classes that train lacks: 'w' (1) (id 'a')" in str(told.value)
-
-
-# A training as short as can be; the last of a flag counts.
-SHORT = (
-    "--seeds 0 --num_train_epochs 1 --hidden_size 16 --intermediate_size 16 --num_hidden_layers 1 --disable_tqdm true"
-)
-
-
-def test_the_pages_blocks_run(tmp_path, monkeypatch):
-    text = (Path(__file__).parents[2] / "docs" / "your-own-series.md").read_text(encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    names = {}
-    for language, block in re.findall(r"```(python|bash)\n(.*?)```", text, flags=re.DOTALL):
-        if language == "bash":
-            program, *argv = shlex.split(block.replace("\\\n", ""))
-            assert program == "hf-primaldual"
-            main([*argv, *SHORT.split(), "--efficiency_tokens", "8"])
-        else:
-            exec(compile(block, "your-own-series.md", "exec"), names)
-    assert not set(names["splits"]["train"]["group"]) & set(names["splits"]["validation"]["group"])
-    assert names["recordings"].size == 8
-    assert len(names["new"]) == 9
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,10 @@ def files(tmp_path) -> list[str]:
     for name, split in load_uea("BasicMotions").items():
         file = tmp_path / "motions" / f"{name}.npz"
         file.parent.mkdir(exist_ok=True)
-        classes, groups = split.features["labels"].int2str(split["labels"]), np.tile([*name[:5]], 8)
+        classes, groups = (
+            split.features["labels"].int2str(split["labels"]),
+            np.tile([f"{name}-{number}" for number in range(5)], 8),
+        )
         np.savez(file, X=np.array(split["past_values"]), y=classes, groups=groups)
         flags += [f"--{name}_file", str(file)]
     return flags
@@ -62,7 +65,7 @@ def test_windows_vote_on_their_series_and_a_run_goes_on_with_the_same_data_alone
     results = json.loads((folder / "results.json").read_text())
     data, settings = results["dataset"], results["settings"]
     assert (data["name"], data["train"], data["validation"], data["test"]) == ("motions", 32, 8, 40)
-    assert settings["groups"] == "train 4, validation 1, test 3"
+    assert settings["groups"] == "train 4, validation 1, test 5"
     assert settings["windows"] == "train 96, validation 24, test 120, which vote on their series"
 
     model, extractor = AutoModelForSequenceClassification.from_pretrained(folder), AutoFeatureExtractor
