@@ -1,4 +1,4 @@
-"""The pages on one's own series, texts and images: every block runs, one after the other, the commands with a tiny model."""
+"""The pages on one's own series, texts and images: every block runs, in order, the commands with a tiny model."""
 
 import json
 import re
