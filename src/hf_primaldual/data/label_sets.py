@@ -109,9 +109,8 @@ def _of_lists(split: Dataset, columns: Sequence[str], _: None, where: str) -> tu
     sets = [None if row is None else [class_name(cell, feature) for cell in row] for row in cells]
     missing = [row for row, labels in enumerate(sets) if labels is None or None in labels]
     sets = [None if labels is None or None in labels else labels for labels in sets]
-    return sets, problem(
-        where, missing, len(sets), "labels are missing", "an example without a label has an empty list"
-    )
+    advice = "an example without a label has an empty list"
+    return sets, problem(where, missing, len(sets), "labels are missing", advice)
 
 
 def _are_flags(cells: list) -> bool:
@@ -124,10 +123,10 @@ def _are_flags(cells: list) -> bool:
 
 def _of_texts(split: Dataset, columns: Sequence[str], separator: str, where: str) -> tuple[list, list[str]]:
     (column,) = columns
-    values = column_of(split, column)
+    feature, values = split.features[column], column_of(split, column)
     if pa.types.is_nested(values.type):
         raise ValueError(f"{where}: the column {column!r} is of the type {values.type}, which no separator parts.")
-    texts = [class_name(value, split.features[column]) for value in values.to_pylist()]
+    texts = [class_name(value, feature) for value in values.to_pylist()]
     sets = [text and [label for part in text.split(separator) if (label := part.strip())] for text in texts]
     missing = [row for row, labels in enumerate(sets) if labels is None]
     advice = f"a text without a label has {separator!r} alone"

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, List, concatenate_datasets
+from datasets import ClassLabel, Dataset, DatasetDict, List
+from sklearn.model_selection import train_test_split
 
 # By these a data set calls its classes where nothing else is said.
 LABEL_NAMES = ("labels", "label", "y", "class", "target", "fine_label")
@@ -184,11 +185,8 @@ def _cut_by_rarest_label(
     while (sizes := np.bincount(codes)).size > 1 and (sizes.min() < 2 or sizes.size > min(train_size, test_size)):
         first, second = np.argsort(sizes, kind="stable")[:2]
         codes = np.unique(np.where(codes == first, second, codes), return_inverse=True)[1]
-    feature = ClassLabel(names=[str(code) for code in range(len(sizes))])
-    numbered = split.select(rest).add_column("stratum", codes, feature=feature)
-    parts = numbered.train_test_split(test_size, train_size, stratify_by_column="stratum", seed=seed)
-    parts = parts.remove_columns("stratum")
-    return DatasetDict(train=concatenate_datasets([split.select(kept), parts["train"]]), test=parts["test"])
+    train, test = train_test_split(rest, train_size=train_size, test_size=test_size, stratify=codes, random_state=seed)
+    return DatasetDict(train=split.select(np.concatenate([kept, train])), test=split.select(test))
 
 
 def cut_shares(

@@ -199,8 +199,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
         "level": SIGNIFICANCE_LEVEL,
         "tested": sum(comparisons[name]["p_value"] is not None for name in attentions),
         "released": _released(results),
-        "several_labels": "test_f1" in _released(results),
-        "f1": {name: _mean_f1(results["runs"], name) for name in (results["baseline"], *attentions)},
+        "f1": _mean_f1(results["runs"]),
         "verdict": lambda name: _verdict(comparisons[name], name, results["baseline"]),
         "plus_minus": _plus_minus,
         # The longest input that the model takes, in steps or tokens; images have none.
@@ -208,8 +207,13 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mean_f1(runs: list[Mapping[str, Any]], name: str) -> float:
-    return statistics.fmean(run.get("test_f1", 0.0) for run in runs if run["attention"] == name)
+def _mean_f1(runs: list[Mapping[str, Any]]) -> dict[str, float]:
+    """The micro F1 on the test set by attention, where examples have several labels."""
+    found = {}
+    for run in runs:
+        if "test_f1" in run:
+            found.setdefault(run["attention"], []).append(run["test_f1"])
+    return {name: statistics.fmean(values) for name, values in found.items()}
 
 
 def _released(results: Mapping[str, Any]) -> Mapping[str, Any]:
