@@ -66,6 +66,7 @@ def test_windows_vote_on_their_series_and_a_run_goes_on_with_the_same_data_alone
     data, settings = results["dataset"], results["settings"]
     assert (data["name"], data["train"], data["validation"], data["test"]) == ("motions", 32, 8, 40)
     assert settings["groups"] == "train 4, validation 1, test 5"
+    assert "Accuracies are those of whole series, the mean of their windows" in (folder / "README.md").read_text()
     assert settings["windows"] == "train 96, validation 24, test 120, which vote on their series"
 
     model, extractor = AutoModelForSequenceClassification.from_pretrained(folder), AutoFeatureExtractor
