@@ -121,3 +121,15 @@ def test_missing_labels_and_what_is_not_there_are_named(parquet):
         load_images(root)
     with pytest.raises(ValueError, match="`test_split` must be test or validation, got 'dev'"):
         load_images(root, test_split="dev")
+
+
+def test_a_stream_leaves_out_what_cannot_be_read_and_is_cut_twice(layout, tmp_path):
+    shutil.copytree(layout / "train", tmp_path / "train")
+    (tmp_path / "train" / "one" / "train-5.png").write_bytes(b"no image")
+    shares = {"test_share": 0.3, "validation_share": 0.3}
+    data = load_images(tmp_path, streaming=True, skip_unreadable=True, **shares)
+    with pytest.warns(UserWarning, match=r"left out: .*1 of 60 images cannot be read .*train-5\.png"):
+        whole = load_images(tmp_path, skip_unreadable=True, **shares)
+    assert {name: len(split) for name, split in whole.items()} == {"train": 23, "validation": 18, "test": 18}
+    assert rows(*data.values()) == rows(*whole.values())
+    assert all(6 < len(rows(split)) < 40 for split in data.values())

@@ -8,7 +8,7 @@ papers report on: `load_images(source, test_split="validation")` tests on them a
 import io
 import warnings
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,18 +81,21 @@ def load_images(
     check_test_set(loaded, test_share, str(source))
     columns = _columns(source, loaded["train"], image_column, label_column)
     kind = type(loaded)
-    splits = kind({name: _normalized(split, columns) for name, split in loaded.items()})
+    # Encoded, for a stream is decoded at each step: what cannot be read must be left out before.
+    splits = kind({name: _normalized(split, columns, Image(decode=not streaming)) for name, split in loaded.items()})
     shares = {"test": test_share, "validation": validation_share}
     if streaming:
         _check_classes_of_stream(source, splits)
         if skip_unreadable:
-            splits = kind({name: _filtered(split, _is_readable) for name, split in splits.items()})
+            splits = kind({name: split.filter(_is_readable) for name, split in splits.items()})
         for name, share in shares.items():
             if share is not None and name not in splits:
                 # By another hash, or the second cut would find its images gone.
                 own = seed + 1 if name == "test" else seed
                 splits["train"], splits[name] = _cut_stream(splits["train"], f"`{name}_share`", share, own)
-        return kind({name: splits[name] for name in ("train", "validation", "test")})
+        features = Features({"image": Image(), "labels": splits["train"].features["labels"]})
+        # `datasets` takes what a filter gives for decoded; after a map it looks at the features again.
+        return kind({name: splits[name].map(_same).cast(features) for name in ("train", "validation", "test")})
     where = {name: f"the {name} set of {source}" for name in splits}
     splits, problems = _looked_at(splits, where, skip_unreadable)
     try:
@@ -216,10 +219,9 @@ def _columns(source, split, image_column: str | None, label_column: str | None) 
     return {image: "image", label: "labels"}
 
 
-def _normalized(split, columns: dict[str, str]):
-    split = split.select_columns(list(columns))
-    split = split.rename_columns({old: new for old, new in columns.items() if old != new})
-    return split.cast_column("image", Image())
+def _normalized(split, columns: dict[str, str], image: Image):
+    split = split.cast_column(next(iter(columns)), image).select_columns(list(columns))
+    return split.rename_columns({old: new for old, new in columns.items() if old != new})
 
 
 def _check_classes_of_stream(source, splits: IterableDatasetDict) -> None:
@@ -240,13 +242,7 @@ def _cut_stream(train: IterableDataset, what: str, share: float, seed: int) -> t
         raise ValueError(f"{what} of a stream must be at least {1 / _BUCKETS} and below 1, got {share}.")
     # Not by position: each worker and each process counts its own.
     sides = ({"validation": side, "share": share, "seed": seed} for side in (False, True))
-    return tuple(_filtered(train, _on_side, **side) for side in sides)
-
-
-def _filtered(stream: IterableDataset, keep: Callable[..., bool], **options: Any) -> IterableDataset:
-    kept = stream.cast_column("image", Image(decode=False)).filter(keep, fn_kwargs=options)
-    # `datasets` takes what a filter gives for decoded; a map that does nothing makes it look at the features again.
-    return kept.map(_same).cast(stream.features)
+    return tuple(train.filter(_on_side, fn_kwargs=side) for side in sides)
 
 
 def _is_readable(row: dict) -> bool:
