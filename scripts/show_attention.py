@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from hf_primaldual.commands import run
 from hf_primaldual.measure import attention_maps
 from hf_primaldual.measure.examples import ExampleArguments, load_example
 from hf_primaldual.measure.plots import plot_image_attention, plot_sequence_attention
@@ -42,4 +43,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

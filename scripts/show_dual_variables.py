@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from hf_primaldual.commands import run
 from hf_primaldual.measure.examples import ExampleArguments, load_example
 from hf_primaldual.theory import DualVariables, dual_variables, plot_dual_variables
 
@@ -54,4 +55,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,4 +1,4 @@
-"""The pages on one's own texts and images: every block runs, one after the other, the commands with a tiny model."""
+"""The pages on one's own series, texts and images: every block runs, in order, the commands with a tiny model."""
 
 import json
 import re
@@ -7,10 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import run_image_classification
-import run_sequence_classification
 
-PROGRAMS = {"train-text": run_sequence_classification.main, "train-images": run_image_classification.main}
+from hf_primaldual.commands import main
+
 TINY = "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 16 --seeds 0 --threads 1"
 TINY += " --num_train_epochs 1 --disable_tqdm true --efficiency_tokens 16"
 
@@ -23,9 +22,9 @@ def run(page: str) -> dict:
         if language == "python":
             exec(compile(block, page, "exec"), left)
         else:
-            program, command, *flags = shlex.split(block.replace("\\\n", " "))
+            program, *argv = shlex.split(block.replace("\\\n", " "))
             assert program == "hf-primaldual"
-            PROGRAMS[command]([*flags, *TINY.split()])
+            main([*argv, *TINY.split()])
     return left
 
 
@@ -38,6 +37,15 @@ def folder(tmp_path, monkeypatch):
 def results(folder: Path) -> dict:
     (path,) = folder.glob("*/results.json")
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def test_your_own_series(folder):
+    left = run("your-own-series.md")
+    # Nobody is in two of the sets.
+    assert results(folder / "motions")["settings"]["groups"] == "train 3, validation 1, test 1"
+    assert not set(left["splits"]["train"]["group"]) & set(left["splits"]["validation"]["group"])
+    assert left["recordings"].size == 8
+    assert len(left["new"]) == 9
 
 
 def test_your_own_texts(folder):

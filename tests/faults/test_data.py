@@ -70,7 +70,7 @@ per_attention: {bn: {bn_beta: "0.5", num_train_epochs: 2}}
     ("settings", "message"),
     [
         ({"num_train_epochs": [3]}, r"run\.yaml: `num_train_epochs` must be a number, got \[3\]"),
-        ({"dataset": True}, "`dataset` must be text, got True"),
+        ({"dataset": True}, "`dataset` must be text or null, got True"),
         ({"seeds": [[1]]}, r"`seeds` must be a list, each a whole number, got \[\[1\]\]"),
         ({"bn_scaling": 2}, "`bn_scaling` must be true or false, got 2"),
         ({"optim": "adamm"}, "`optim` must be one of adamw_torch.*, got 'adamm'"),
@@ -104,7 +104,9 @@ def test_row_26_the_settings_of_every_attention_are_looked_at_before_the_first_i
         with pytest.raises(ValueError, match=message):
             run_comparison(task, model, args, [])
         assert not (tmp_path / "settings.json").exists()
-    with pytest.raises(ValueError, match="`max_steps_per_series` must be at least 4, the longest series, got 3"):
+    with pytest.raises(
+        ValueError, match=r"10 of 10 series are longer than the 3 positions .*`--max_steps_per_series`"
+    ):
         prepare_series(DatasetDict(train=series(), test=series()), {}, SeriesModelArguments(), 3)
 
 

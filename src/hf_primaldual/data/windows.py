@@ -135,15 +135,15 @@ def check_window_settings(window: int | None, stride: int | None, max_steps: int
     if stride is not None and (size is None or stride > size):
         raise ValueError(f"`stride` must be at most the window, or steps are lost, got {stride} and {size}.")
     if window is not None and max_steps is not None and window > max_steps:
-        raise ValueError(f"`window` must be at most `max_steps`, got {window} and {max_steps}.")
+        raise ValueError(f"`window` must be at most the positions of the model, got {window} and {max_steps}.")
 
 
 def too_long_problems(column: pa.Array, max_steps: int | None, where: str, ids: pa.Array | None) -> list[str]:
     """The series that have more steps than the model has positions."""
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
     rows = np.flatnonzero(lengths > max_steps) if max_steps is not None else ()
-    what = f"series are longer than `max_steps` = {max_steps}, up to {max(lengths, default=0)}"
-    advice = "cut them off by `too_long='cut'`, or into windows by `too_long='window'`"
+    what = f"series are longer than the {max_steps} positions of the model, up to {max(lengths, default=0)}"
+    advice = "raise `max_steps` (`--max_steps_per_series`), or set `too_long` to cut or window"
     return problem(where, rows, len(column), what, advice, ids)
 
 

@@ -48,7 +48,9 @@ class Task:
         train_sampler (`Callable`):
             Makes the sampler of a training set that is not drawn once an epoch in random order.
         compute_loss (`Callable`):
-            Trainer's `compute_loss_func`, for targets that are not class indices.
+            Trainer's `compute_loss_func`, for targets that are not class indices, and for weights of classes.
+        class_weight (`torch.Tensor`):
+            The weight of each class in the validation and test losses; shape `(classes,)`.
     """
 
     kind: ClassVar[str]
@@ -67,6 +69,7 @@ class Task:
     collate_train: Collate | None = None
     train_sampler: Callable[[Any], Sampler] | None = None
     compute_loss: Callable | None = None
+    class_weight: torch.Tensor | None = None
 
     @property
     def class_names(self) -> list[str]:

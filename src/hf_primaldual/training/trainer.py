@@ -55,7 +55,7 @@ def build_trainer(
         train_sampler=task.train_sampler,
         compute_loss_func=task.compute_loss,
         processing_class=task.processor,
-        compute_metrics=compute_accuracy_and_loss,
+        compute_metrics=partial(compute_accuracy_and_loss, class_weight=task.class_weight),
     )
     trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     if not args.disable_tqdm:
