@@ -13,11 +13,26 @@ from datasets import ClassLabel, Dataset, DatasetDict
 _NAMED = 5
 
 
-def problem(where: str, rows: Sequence[int] | np.ndarray, total: int, what: str) -> list[str]:
-    """What is wrong with these rows of a split, in one sentence that counts them; nothing where there are none."""
+def problem(
+    where: str,
+    rows: Sequence[int] | np.ndarray,
+    total: int,
+    what: str,
+    advice: str | None = None,
+    ids: pa.Array | None = None,
+) -> list[str]:
+    """
+    What is wrong with these rows of a split, in one sentence that counts them, and what to do; nothing where there are
+    none. They are named by their `ids`, if there are any.
+    """
     if not len(rows):
         return []
-    return [f"{where}: {len(rows)} of {total} {what} (row{'s' * (len(rows) > 1)} {_listed(rows)}, counted from 0)"]
+    plural = "s" * (len(rows) > 1)
+    if ids is None:
+        named = f"row{plural} {listed(rows)}, counted from 0"
+    else:
+        named = f"id{plural} {listed([repr(name) for name in ids.take(pa.array(rows)).to_pylist()])}"
+    return [f"{where}: {len(rows)} of {total} {what} ({named})" + (f", {advice}" if advice else "")]
 
 
 def refuse(problems: list[str]) -> None:
@@ -30,6 +45,12 @@ def column_of(split: Dataset, name: str) -> pa.Array:
     """A column at once; the rows of a `Dataset`'s column are read one by one."""
     values = split.select_columns(name).with_format("arrow")[:][name].combine_chunks()
     return getattr(values, "storage", values)
+
+
+def ids_of(split: Dataset) -> pa.Array | None:
+    """What a split's series are called, where that is more than their row numbers."""
+    ids = column_of(split, "recording") if "recording" in split.column_names else None
+    return None if ids is None or ids.equals(pa.array(np.arange(len(ids)))) else ids
 
 
 def empty_texts(splits: DatasetDict, columns: Iterable[str], where: Mapping[str, str]) -> list[str]:
@@ -54,10 +75,12 @@ def with_classes(
     column: str = "labels",
     where: Mapping[str, str] | None = None,
     problems: Iterable[str] = (),
+    at_least: int = 1,
 ) -> DatasetDict:
     """
     The splits with `labels`, a `ClassLabel` that they share, in place of the column of classes: that of `train`, or
-    else the names or numbers that its column has, in their order. `where` is what errors call a split.
+    else the names or numbers that its column has, in their order. `where` is what errors call a split, `at_least` how
+    many examples `train` must have of each class: more than one where it is cut by class.
 
     Raises:
         ValueError: For the problems that were found before; for a split without an example, labels that are missing
@@ -71,14 +94,21 @@ def with_classes(
     seen = set(cells["train"]) - {None}
     names = feature.names if isinstance(feature, ClassLabel) else sorted(seen, key=_order(seen))
     for name, classes in cells.items():
+        ids = ids_of(splits[name])
         if not len(classes):
             problems.append(f"{where[name]} is empty")
         missing = np.flatnonzero([value is None for value in classes])
-        problems += problem(where[name], missing, len(classes), "labels are missing")
+        problems += problem(where[name], missing, len(classes), "labels are missing", ids=ids)
         unknown = Counter(value for value in classes if value is not None and value not in seen)
         rows = np.flatnonzero([value in unknown for value in classes])
-        lacking = _listed([f"{value!r} ({count})" for value, count in sorted(unknown.items())])
-        problems += problem(where[name], rows, len(classes), f"examples are of classes that train lacks: {lacking}")
+        lacking = listed([f"{value!r} ({count})" for value, count in sorted(unknown.items())])
+        what = f"examples are of classes that train lacks: {lacking}"
+        problems += problem(where[name], rows, len(classes), what, ids=ids)
+    if few := [f"{name!r} ({count})" for name, count in Counter(cells["train"]).items() if name and count < at_least]:
+        problems.append(
+            f"{where['train']}: {len(few)} of {len(seen)} classes have fewer than {at_least} examples, as many as the "
+            f"parts of the cut: {listed(few)}; add examples, leave the classes out, or bring the other sets"
+        )
     if len(seen) == 1:
         problems.append(f"{where['train']} has one class alone, {next(iter(seen))!r}")
     refuse(problems)
@@ -106,7 +136,7 @@ def cut_by_class(
     if alone := [feature.names[place] for place in np.flatnonzero(counts == 1)]:
         raise ValueError(
             f"a split is cut by class, and {len(alone)} of its {len(counts)} classes have one example alone: "
-            f"{_listed([repr(name) for name in alone])}; add examples, leave the class out, or bring a validation set."
+            f"{listed([repr(name) for name in alone])}; add examples, leave the class out, or bring a validation set."
         )
     train_size = len(split) - test_size if train_size is None else train_size
     test_size = len(split) - train_size if test_size is None else test_size
@@ -139,7 +169,8 @@ def draw(split: Dataset, size: int | None, seed: int = 0) -> Dataset:
     return cut_by_class(split, f"a part of {size}", train_size=size, seed=seed)["train"]
 
 
-def _listed(items: Sequence | np.ndarray) -> str:
+def listed(items: Sequence | np.ndarray) -> str:
+    """The first of many."""
     return ", ".join(map(str, items[:_NAMED])) + ", ..." * (len(items) > _NAMED)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import ClassLabel, DatasetDict, List, Value
+from datasets import ClassLabel, Dataset, DatasetDict, List, Value
 
 from .files import check_sha256, read_files, sha256_of, wheel_folder
 
@@ -59,8 +59,7 @@ def load_uea(name: str, folder: str | PathLike | None = None) -> DatasetDict:
             f"{paths['test']}: its classes are {', '.join(test)}, those of {paths['train'].name} are "
             f"{', '.join(train)}; they must be the same"
         )
-    features = {"past_values": List(List(Value("float64"))), "labels": ClassLabel(names=train)}
-    splits = read_files(_examples, features, {split: [(path.resolve(),)] for split, path in paths.items()})
+    splits = DatasetDict({split: load_ts(path, split, train) for split, path in paths.items()})
     channels = {split: len(data[0]["past_values"][0]) for split, data in splits.items()}
     if channels["test"] != channels["train"]:
         raise ValueError(
@@ -68,6 +67,13 @@ def load_uea(name: str, folder: str | PathLike | None = None) -> DatasetDict:
             f"{channels['train']}; they must have as many"
         )
     return splits
+
+
+def load_ts(path: str | PathLike, split: str = "train", classes: list[str] | None = None) -> Dataset:
+    """One `.ts` file as a split with the columns of `load_uea`, and its classes in the header's order by default."""
+    names = read_ts(path)[0] if classes is None else classes
+    features = {"past_values": List(List(Value("float64"))), "labels": ClassLabel(names=names)}
+    return read_files(_examples, features, {split: [(Path(path).resolve(),)]})[split]
 
 
 def describe_source(name: str, folder: str | PathLike | None = None) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 from datasets import Array2D, DatasetDict
@@ -14,7 +13,8 @@ from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor, PrimalDualTimeSeriesForSequenceClassification
 from hf_primaldual.data import describe_source, load_uea
-from hf_primaldual.data.splits import column_of, cut_validation, problem, with_classes
+from hf_primaldual.data.series import series_problems
+from hf_primaldual.data.splits import column_of, cut_validation, with_classes
 
 from .arguments import AttentionArguments, ComparisonArguments
 from .settings import refuse_below_one
@@ -114,7 +114,7 @@ def prepare_series(
     channels = next((len(steps[0]) for steps in columns["train"] if steps.is_valid and len(steps)), 1)
     problems = []
     for name, column in columns.items():
-        problems += _problems(column, channels, missing_values, (where or {}).get(name, f"the {name} set"))
+        problems += series_problems(column, channels, missing_values, (where or {}).get(name, f"the {name} set"))
     splits = with_classes(splits, where=where, problems=problems)
     counts = np.concatenate([pc.list_value_length(column).to_numpy() for column in columns.values()])
     lengths = (int(counts.min()), int(counts.max()))
@@ -153,23 +153,3 @@ def _collate(feature_extractor: PrimalDualTimeSeriesFeatureExtractor, examples: 
 
 def _with_nans(values: list[list[float | None]]) -> dict[str, np.ndarray]:
     return {"past_values": np.array(values, dtype=np.float64)}
-
-
-def _problems(column: pa.Array, channels: int, missing_values: str, where: str) -> list[str]:
-    """What is wrong with the series of a split, lists (time, channels)."""
-    lengths = pc.list_value_length(column).fill_null(0).to_numpy()
-    steps = column.flatten()
-    widths = pc.list_value_length(steps).fill_null(0).to_numpy()
-    values = steps.flatten().cast(pa.float64()).fill_null(np.nan).to_numpy()
-    # Which series a step and a value are of.
-    of_step = np.repeat(np.arange(len(column)), lengths)
-    of_value = np.repeat(of_step, widths)
-    found = {
-        "series have no step": np.flatnonzero(lengths == 0),
-        f"series are not of {channels} channels, as the first is": np.unique(of_step[widths != channels]),
-        "series have infinite values": np.unique(of_value[np.isinf(values)]),
-    }
-    if missing_values == "error":
-        hint = "series have missing values, which `--missing_values mean` makes the training mean,"
-        found[hint] = np.unique(of_value[np.isnan(values)])
-    return [text for what, rows in found.items() for text in problem(where, rows, len(column), what)]
