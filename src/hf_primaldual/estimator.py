@@ -1,0 +1,586 @@
+"""A classifier of time series with scikit-learn's contract, trained by transformers' Trainer."""
+
+import math
+import random
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import fields
+from functools import partial
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import ClassLabel
+from huggingface_hub import CommitInfo, HfApi
+from joblib import effective_n_jobs
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from transformers import (
+    BatchFeature,
+    EarlyStoppingCallback,
+    PreTrainedConfig,
+    PreTrainedModel,
+    Trainer,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
+from transformers.utils import logging
+
+from .data.series import read_series
+from .data.splits import column_of
+from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
+from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+from .modeling.modeling_primal_dual_time_series import PrimalDualTimeSeriesForSequenceClassification
+
+# A training is looked at so often.
+_EVALUATIONS = 40
+_EVALUATION_BATCH = 256
+# Of the model, where neither a parameter nor `model_config` says otherwise.
+_MODEL = {"norm_type": "layer", "norm_position": "pre", "pooling": "flatten", "initializer_range": 0.05}
+# Parameters that are fields of the model's configuration.
+_FIELDS = {
+    "attention": "attention",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_hidden_layers",
+    "num_attention_heads": "num_attention_heads",
+    "dropout": "hidden_dropout_prob",
+}
+_OF_THE_DATA = {"num_channels", "max_position_embeddings", "hf_primaldual_version"}
+
+
+class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
+    r"""
+    Classifies time series by a transformer encoder with the primal-dual framework's attentions.
+
+    Series are standardized by the training set, a share of which is held out: what is kept are the weights that do
+    best on it.
+
+    Args:
+        attention (`str`, *optional*, defaults to `"bn+sh"`):
+            The preset, as [`PrimalDualConfig`] names them.
+        hidden_size, num_hidden_layers, num_attention_heads (`int`, *optional*, defaults to 64, 3 and 8):
+            Size of the model.
+        dropout (`float`, *optional*, defaults to 0.1):
+            Dropout of attention maps, sublayers and the classifier.
+        model_config (`dict`, *optional*):
+            Further fields of [`PrimalDualTimeSeriesConfig`], such as `{"bn_beta": 0.5}`.
+        learning_rate (`float`, *optional*, defaults to 1e-3):
+            Peak learning rate of AdamW; it rises for a tenth of the steps and falls along a cosine.
+        batch_size (`int`, *optional*, defaults to 16):
+            Series per step.
+        max_epochs (`int`, *optional*, defaults to 40):
+            Passes through the training set at most, but
+        min_steps (`int`, *optional*, defaults to 600):
+            as many more as make so many steps.
+        training_args (`dict`, *optional*):
+            Further fields of transformers' `TrainingArguments`, such as `{"weight_decay": 0.01}`.
+        validation_share (`float`, *optional*, defaults to 0.2):
+            Share of the training set that is held out, by class. With 0 all of it is trained on, to the end.
+        patience (`int`, *optional*, defaults to 20):
+            Training ends after so many evaluations without a smaller loss on what is held out; there are 40 of them.
+        class_weight (`dict` or `"balanced"`, *optional*):
+            Weight of each class in the loss, as scikit-learn has it.
+        missing_values (`str`, *optional*, defaults to `"error"`):
+            What becomes of a NaN: `"error"`, or `"mean"`, the channel's training mean.
+        channels_first (`bool`, *optional*, defaults to `False`):
+            Series are `(channels, time)`, as aeon and sktime have them.
+        layout (`dict`, *optional*):
+            Where a table has its series: fields of `hf_primaldual.data.SeriesLayout`, such as
+            `{"id_column": "patient", "time_column": "day"}`.
+        warm_start (`bool`, *optional*, defaults to `False`):
+            `fit` goes on from the weights and the standardization that there are.
+        random_state (`int`, `RandomState`, *optional*):
+            Draws the initial weights, what is held out, batches and dropout.
+        n_jobs (`int`, *optional*):
+            Threads, as scikit-learn counts them: 1 by default, which is fastest for models this small; -1 for all.
+        verbose (`bool`, *optional*, defaults to `False`):
+            Shows a progress bar.
+
+    Attributes:
+        classes_ (array): the classes, sorted.
+        model_ ([`PrimalDualTimeSeriesForSequenceClassification`]), feature_extractor_
+            ([`PrimalDualTimeSeriesFeatureExtractor`]): what was trained.
+        n_iter_ (`int`): steps that were taken.
+        history_ (`list[dict]`): Trainer's log: training loss, and loss on what is held out.
+
+    Example:
+
+    ```python
+    >>> from hf_primaldual import PrimalDualTimeSeriesClassifier
+
+    >>> classifier = PrimalDualTimeSeriesClassifier(random_state=0).fit(series, labels)
+    >>> classifier.predict_proba(new_series)
+    >>> classifier.save_pretrained("my-classifier")
+    ```
+    """
+
+    def __init__(
+        self,
+        attention: str = "bn+sh",
+        *,
+        hidden_size: int = 64,
+        num_hidden_layers: int = 3,
+        num_attention_heads: int = 8,
+        dropout: float = 0.1,
+        model_config: dict[str, Any] | None = None,
+        learning_rate: float = 1e-3,
+        batch_size: int = 16,
+        max_epochs: int = 40,
+        min_steps: int = 600,
+        training_args: dict[str, Any] | None = None,
+        validation_share: float = 0.2,
+        patience: int = 20,
+        class_weight: dict | str | None = None,
+        missing_values: str = "error",
+        channels_first: bool = False,
+        layout: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
+        self.attention = attention
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.dropout = dropout
+        self.model_config = model_config
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.min_steps = min_steps
+        self.training_args = training_args
+        self.validation_share = validation_share
+        self.patience = patience
+        self.class_weight = class_weight
+        self.missing_values = missing_values
+        self.channels_first = channels_first
+        self.layout = layout
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = self.missing_values == "mean"
+        return tags
+
+    def fit(self, X, y=None) -> "PrimalDualTimeSeriesClassifier":
+        """
+        Trains on series.
+
+        Args:
+            X: The series: a list of arrays `(time, channels)`, of any lengths; an array `(cases, time, channels)`; an
+                array or a DataFrame of numbers `(cases, time)`, univariate; or what
+                `hf_primaldual.data.series_dataset` reads, such as a long table with a `layout`, or a file.
+            y: The class of each series. It may be left out where `X` holds them.
+
+        Returns:
+            This classifier.
+
+        Raises:
+            ValueError: for series or classes that cannot be trained on, or a loss that is not finite.
+
+        Warns:
+            ConvergenceWarning: the loss on what is held out was still falling when the steps were over.
+        """
+        self._check_settings()
+        series, y = self._read(X, y, fitting=True)
+        check_classification_targets(y)
+        classes, targets = np.unique(y, return_inverse=True)
+        before = self.model_ if self.warm_start and hasattr(self, "model_") else None
+        if before is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"`warm_start` goes on with the classes {self.classes_.tolist()}, but `y` has {classes.tolist()}."
+            )
+        # Drawn as scikit-learn draws: without a `random_state` numpy's global numbers go on.
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        train, held_out = self._hold_out(targets, classes, seed)
+        if before is None:
+            channels = np.shape(series[0])[1]
+            feature_extractor = PrimalDualTimeSeriesFeatureExtractor(channels, missing_values=self.missing_values)
+            feature_extractor.fit(series[row] for row in train)
+            # Where lengths differ, those to come may be longer.
+            lengths = set(map(len, series))
+            positions = max(lengths) * (1 if len(lengths) == 1 else 2)
+        else:
+            feature_extractor, positions = self.feature_extractor_, before.config.max_position_embeddings
+        with _as_it_was(), _threads(self.n_jobs):
+            torch.default_generator.manual_seed(seed)
+            model = PrimalDualTimeSeriesForSequenceClassification(
+                self._config(classes, feature_extractor.feature_size, positions)
+            )
+            if before is not None:
+                _copy_weights(before, model)
+            values = _standardized(series, feature_extractor, model.config.max_position_embeddings)
+            examples = [{"past_values": x, "labels": int(label)} for x, label in zip(values, targets, strict=True)]
+            state = self._train(
+                model,
+                partial(_collate, feature_extractor),
+                [examples[row] for row in train],
+                [examples[row] for row in held_out],
+                self._class_weights(classes, targets[train]),
+                seed,
+            )
+        self.classes_, self.model_, self.feature_extractor_ = classes, model.eval(), feature_extractor
+        self.n_iter_, self.history_ = state.global_step, state.log_history
+        if _still_falling(state):
+            warnings.warn(
+                f"the training has not converged: the loss was still falling when its {state.max_steps} steps were "
+                "over; raise `min_steps` or `max_epochs`.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """
+        Args:
+            X: Series, in any form that `fit` takes.
+
+        Returns:
+            Probabilities of shape `(cases, classes)`, in the order of `classes_`; of a long table in the order in
+            which its ids first come.
+
+        Raises:
+            ValueError: for series of other channels than those of the training, or longer than the model's positions.
+        """
+        check_is_fitted(self)
+        series, _ = self._read(X)
+        values = _standardized(series, self.feature_extractor_, self.model_.config.max_position_embeddings)
+        rows = []
+        with _threads(self.n_jobs), torch.inference_mode():
+            for start in range(0, len(values), _EVALUATION_BATCH):
+                examples = [{"past_values": x} for x in values[start : start + _EVALUATION_BATCH]]
+                batch = _collate(self.feature_extractor_, examples).to(self.model_.device)
+                rows.append(self.model_(**batch).logits.double().softmax(-1).cpu().numpy())
+        return np.concatenate(rows)
+
+    def predict(self, X) -> np.ndarray:
+        """
+        Args:
+            X: Series, in any form that `fit` takes.
+
+        Returns:
+            The class of each, of shape `(cases,)`.
+        """
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def save_pretrained(self, folder: str | PathLike) -> None:
+        """
+        Saves a checkpoint: model, feature extractor and code, for [`~PrimalDualTimeSeriesClassifier.from_pretrained`],
+        for `AutoModelForSequenceClassification`, and for `pipeline("time-series-classification", folder)`.
+        """
+        check_is_fitted(self)
+        # What the names of the classes do not say, and what `predict` reads series by.
+        self.model_.config.estimator = {
+            "classes": self.classes_.tolist(),
+            "channels_first": self.channels_first,
+            "layout": self.layout,
+        }
+        with _without_bars():
+            self.model_.save_pretrained(folder)
+            self.feature_extractor_.save_pretrained(folder)
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> CommitInfo:
+        """Uploads what `save_pretrained` saves, in one commit, to a repository that is made if there is none."""
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a classifier")
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | PathLike, *, revision: str | None = None, token: str | None = None, **params: Any
+    ) -> "PrimalDualTimeSeriesClassifier":
+        """
+        Loads a classifier from a folder or the Hub.
+
+        Args:
+            source: What `save_pretrained` or a training of this package saved.
+            revision, token: as for transformers' `from_pretrained`.
+            params: Parameters of the classifier. By default those of the model are the checkpoint's, and those of the
+                training as for a new one.
+        """
+        where = {"revision": revision, "token": token}
+        with _without_bars():
+            model = PrimalDualTimeSeriesForSequenceClassification.from_pretrained(source, **where)
+            feature_extractor = PrimalDualTimeSeriesFeatureExtractor.from_pretrained(source, **where)
+        config = model.config
+        saved = dict(getattr(config, "estimator", None) or {})
+        classes = saved.pop("classes", [config.id2label[place] for place in range(config.num_labels)])
+        saved |= {name: getattr(config, field) for name, field in _FIELDS.items()}
+        classifier = cls(**{**saved, "missing_values": feature_extractor.missing_values, **params})
+        if "model_config" not in params:
+            default = PrimalDualTimeSeriesConfig(**classifier._model_fields())
+            names = {field.name for field in fields(config)} - {field.name for field in fields(PreTrainedConfig)}
+            values = {name: getattr(config, name) for name in sorted(names - _OF_THE_DATA)}
+            classifier.model_config = {
+                name: value for name, value in values.items() if value != getattr(default, name)
+            } or None
+        classifier.classes_ = np.array(classes)
+        classifier.model_, classifier.feature_extractor_ = model.eval(), feature_extractor
+        return classifier
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if "model_" in state:
+            # Who loads it may have no such device.
+            state = {**state, "model_": deepcopy(state["model_"]).cpu()}
+        return state
+
+    def _check_settings(self) -> None:
+        """Refuses what neither the model's configuration nor Trainer would refuse."""
+        for name in ("batch_size", "max_epochs", "patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"`validation_share` must lie from 0 to below 1, got {self.validation_share}.")
+
+    def _read(self, X, y=None, fitting: bool = False) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
+        """The series as arrays (time, channels), and their classes, one for each."""
+        if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
+            X = list(X)
+        if _is_flat(X, self.layout):
+            if fitting and y is None:
+                raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+            finite = "allow-nan" if self.missing_values == "mean" else True
+            options = {"dtype": np.float64, "ensure_all_finite": finite, "reset": fitting}
+            X, y = validate_data(self, X, y, **options) if fitting else (validate_data(self, X, **options), None)
+            return X[:, :, None], y
+        # A fit before may have been of rows, whose length scikit-learn holds on to.
+        for name in ("n_features_in_", "feature_names_in_") if fitting else ():
+            vars(self).pop(name, None)
+        by_id = isinstance(y, pd.Series)
+        split = read_series(X, y if by_id else None, channels_first=self.channels_first, **(self.layout or {}))
+        column = column_of(split, "past_values")
+        lengths = column.value_lengths().to_numpy()
+        steps = column.flatten()
+        channels = steps.value_lengths()[0].as_py()
+        values = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, channels)
+        series = np.split(values, np.cumsum(lengths)[:-1])
+        if not fitting:
+            expected = self.feature_extractor_.feature_size
+            if channels != expected:
+                swapped = ", and seem to be (channels, time): set `channels_first`" * (set(lengths) == {expected})
+                raise ValueError(f"`X` has series of {channels} channels, and the model is of {expected}{swapped}.")
+            return series, None
+        if y is None and "labels" not in split.column_names:
+            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        if by_id or y is None:
+            feature, y = split.features["labels"], column_of(split, "labels").to_pandas().to_numpy()
+            y = np.array(feature.names)[y] if isinstance(feature, ClassLabel) else y
+        y = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None)
+        check_consistent_length(series, y)
+        return series, y
+
+    def _hold_out(self, targets: np.ndarray, classes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows that are trained on, and those that are held out."""
+        rows, counts = np.arange(len(targets)), np.bincount(targets)
+        if not self.validation_share:
+            return rows, rows[:0]
+        alone = classes[counts == 1].tolist()
+        if alone:
+            raise ValueError(
+                f"`validation_share` = {self.validation_share} holds out examples of each class, and `y` has one "
+                f"sample alone of {len(alone)} of its {len(classes)} classes, such as {alone[0]!r}: bring more, leave "
+                "the class out, or set `validation_share=0`."
+            )
+        size = np.clip(round(len(rows) * self.validation_share), len(classes), len(rows) - len(classes))
+        return tuple(train_test_split(rows, test_size=int(size), stratify=targets, random_state=seed))
+
+    def _model_fields(self) -> dict[str, Any]:
+        """The fields of the configuration that do not depend on the data."""
+        given = {field: getattr(self, name) for name, field in _FIELDS.items()}
+        derived = {"attention_probs_dropout_prob": self.dropout, "intermediate_size": 4 * self.hidden_size}
+        return {**_MODEL, **given, **derived, **(self.model_config or {})}
+
+    def _config(self, classes: np.ndarray, channels: int, positions: int) -> PrimalDualTimeSeriesConfig:
+        names = [str(name) for name in classes.tolist()]
+        return PrimalDualTimeSeriesConfig(
+            **{"max_position_embeddings": positions, **self._model_fields()},
+            num_channels=channels,
+            id2label=dict(enumerate(names)),
+            label2id={name: place for place, name in enumerate(names)},
+            problem_type="single_label_classification",
+        )
+
+    def _class_weights(self, classes: np.ndarray, targets: np.ndarray) -> torch.Tensor | None:
+        """The weight of each class, on average 1 over the training set."""
+        if self.class_weight is None:
+            return None
+        weights = compute_class_weight(self.class_weight, classes=classes, y=classes[targets])
+        return torch.tensor(weights / weights[targets].mean(), dtype=torch.float32)
+
+    def _train(self, model, collate, train, held_out, class_weights, seed) -> TrainerState:
+        """Trains a model in place, and leaves it with the weights that did best."""
+        max_steps = max(self.max_epochs * math.ceil(len(train) / self.batch_size), self.min_steps)
+        eval_steps = math.ceil(max_steps / _EVALUATIONS)
+        with tempfile.TemporaryDirectory() as folder:
+            settings = {
+                "output_dir": folder,
+                "seed": seed,
+                "max_steps": max_steps,
+                "per_device_train_batch_size": self.batch_size,
+                "per_device_eval_batch_size": _EVALUATION_BATCH,
+                "learning_rate": self.learning_rate,
+                "lr_scheduler_type": "cosine",
+                "warmup_steps": 0.1,
+                "logging_steps": eval_steps,
+                "dataloader_pin_memory": torch.cuda.is_available(),
+                "report_to": "none",
+                "log_level": "error",
+                "disable_tqdm": not self.verbose,
+            }
+            if held_out:
+                settings |= {
+                    "eval_strategy": "steps",
+                    "eval_steps": eval_steps,
+                    "save_strategy": "best",
+                    "save_total_limit": 1,
+                    "save_only_model": True,
+                    "load_best_model_at_end": True,
+                    "metric_for_best_model": "loss",
+                }
+            else:
+                settings["save_strategy"] = "no"
+            args = TrainingArguments(**{**settings, **(self.training_args or {})})
+            trainer = Trainer(
+                model,
+                args,
+                data_collator=collate,
+                train_dataset=train,
+                eval_dataset=held_out or None,
+                compute_loss_func=None
+                if class_weights is None
+                else partial(_weighted_loss, class_weights, args.label_smoothing_factor),
+                callbacks=[EarlyStoppingCallback(self.patience)] if held_out else [],
+            )
+            # Their bars and lines show every evaluation.
+            trainer.pop_callback(ProgressCallback if self.verbose else PrinterCallback)
+            if self.verbose:
+                trainer.add_callback(_Bar())
+            trainer.train()
+        losses = [
+            entry[name] for entry in trainer.state.log_history for name in ("loss", "eval_loss") if name in entry
+        ]
+        if not np.isfinite(losses).all():
+            raise ValueError(
+                f"the loss of the training became {next(x for x in losses if not np.isfinite(x))}; lower "
+                f"`learning_rate`, now {self.learning_rate:g}."
+            )
+        return trainer.state
+
+
+class _Bar(ProgressCallback):
+    """One bar for the whole training, with the last losses, and no printed line."""
+
+    def on_log(self, args, state, control, logs=None, **kwargs):
+        if self.training_bar is not None:
+            self.training_bar.set_postfix({name: logs[name] for name in ("loss", "eval_loss") if name in logs})
+
+    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
+        """Evaluations are short."""
+
+
+def _is_flat(X, layout: dict[str, Any] | None) -> bool:
+    """Whether X is rows of numbers, each a univariate series: what scikit-learn itself checks."""
+    if isinstance(X, pd.DataFrame):
+        return layout is None and X.index.nlevels == 1 and "object" not in set(map(str, X.dtypes))
+    if hasattr(X, "ndim"):
+        return X.ndim < 3
+    if hasattr(X, "__arrow_c_stream__") or not (isinstance(X, list | tuple) or hasattr(X, "__array__")):
+        return False
+    try:
+        return np.ndim(X) < 3
+    except ValueError:
+        # Of several lengths.
+        return False
+
+
+def _standardized(series, feature_extractor: PrimalDualTimeSeriesFeatureExtractor, positions: int) -> list[np.ndarray]:
+    longest = max(map(len, series))
+    if longest > positions:
+        raise ValueError(
+            f"`X` has a series of {longest} steps, and the model has positions for {positions}: cut it, or train with "
+            f"`model_config={{'max_position_embeddings': {longest}}}`."
+        )
+    return feature_extractor(series, padding=False)["past_values"]
+
+
+def _collate(feature_extractor: PrimalDualTimeSeriesFeatureExtractor, examples: list[dict]) -> BatchFeature:
+    padded = len({len(example["past_values"]) for example in examples}) > 1
+    return feature_extractor.pad(examples, return_attention_mask=padded, return_tensors="pt")
+
+
+def _weighted_loss(class_weights, label_smoothing, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
+    """Trainer's `compute_loss_func` with a weight for each class."""
+    weights = class_weights.to(outputs.logits.device)
+    options = {"weight": weights, "label_smoothing": label_smoothing, "reduction": "sum"}
+    return torch.nn.functional.cross_entropy(outputs.logits, labels, **options) / (num_items_in_batch or len(labels))
+
+
+def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "`warm_start` goes on from the weights that there are, which a model of these parameters has not: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
+def _still_falling(state: TrainerState) -> bool:
+    return False
+
+
+@contextmanager
+def _as_it_was() -> Iterator[None]:
+    """Leaves random numbers and the logging of transformers as they were, and shows no bar but ours."""
+    python, numbers, verbosity = random.getstate(), np.random.get_state(), logging.get_verbosity()
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _without_bars():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numbers)
+        logging.set_verbosity(verbosity)
+
+
+@contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without transformers' bars of files and tensors."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
+
+
+@contextmanager
+def _threads(n_jobs: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(effective_n_jobs(n_jobs))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+__all__ = ["PrimalDualTimeSeriesClassifier"]
