@@ -1,43 +1,38 @@
 """A classifier of time series with scikit-learn's contract, trained by transformers' Trainer."""
 
 import math
-import random
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import fields
-from functools import partial
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
-from datasets import ClassLabel
+from datasets import ClassLabel, Dataset
 from huggingface_hub import CommitInfo, HfApi
-from joblib import effective_n_jobs
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from transformers import (
-    BatchFeature,
-    EarlyStoppingCallback,
-    PreTrainedConfig,
-    PreTrainedModel,
-    Trainer,
-    TrainerState,
-    TrainingArguments,
-)
-from transformers.trainer_callback import PrinterCallback, ProgressCallback
-from transformers.utils import logging
+from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
 
 from .data.series import read_series
 from .data.splits import column_of
+from .estimator_training import (
+    as_it_was,
+    collate,
+    hold_out,
+    standardize,
+    still_falling,
+    threads,
+    train_quietly,
+    without_bars,
+)
 from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 from .modeling.modeling_primal_dual_time_series import PrimalDualTimeSeriesForSequenceClassification
@@ -198,7 +193,6 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         """
         self._check_settings()
         series, y = self._read(X, y, fitting=True)
-        check_classification_targets(y)
         classes, targets = np.unique(y, return_inverse=True)
         before = self.model_ if self.warm_start and hasattr(self, "model_") else None
         if before is not None and not np.array_equal(classes, self.classes_):
@@ -207,7 +201,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             )
         # Drawn as scikit-learn draws: without a `random_state` numpy's global numbers go on.
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
-        train, held_out = self._hold_out(targets, classes, seed)
+        train, held_out = hold_out(targets, classes, self.validation_share, seed)
         if before is None:
             channels = np.shape(series[0])[1]
             feature_extractor = PrimalDualTimeSeriesFeatureExtractor(channels, missing_values=self.missing_values)
@@ -217,26 +211,23 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             positions = max(lengths) * (1 if len(lengths) == 1 else 2)
         else:
             feature_extractor, positions = self.feature_extractor_, before.config.max_position_embeddings
-        with _as_it_was(), _threads(self.n_jobs):
+        class_weights = self._class_weights(classes, targets[train])
+        with as_it_was(), threads(self.n_jobs):
             torch.default_generator.manual_seed(seed)
             model = PrimalDualTimeSeriesForSequenceClassification(
                 self._config(classes, feature_extractor.feature_size, positions)
             )
             if before is not None:
                 _copy_weights(before, model)
-            values = _standardized(series, feature_extractor, model.config.max_position_embeddings)
+            values = standardize(series, feature_extractor, model.config.max_position_embeddings)
             examples = [{"past_values": x, "labels": int(label)} for x, label in zip(values, targets, strict=True)]
-            state = self._train(
-                model,
-                partial(_collate, feature_extractor),
-                [examples[row] for row in train],
-                [examples[row] for row in held_out],
-                self._class_weights(classes, targets[train]),
-                seed,
-            )
+            train, held_out = ([examples[row] for row in rows] for rows in (train, held_out))
+            with tempfile.TemporaryDirectory() as folder:
+                args = self._training_args(folder, len(train), len(held_out), seed)
+                state = train_quietly(model, feature_extractor, args, train, held_out, self.patience, class_weights)
         self.classes_, self.model_, self.feature_extractor_ = classes, model.eval(), feature_extractor
         self.n_iter_, self.history_ = state.global_step, state.log_history
-        if _still_falling(state):
+        if still_falling(state, len(classes)):
             warnings.warn(
                 f"the training has not converged: the loss was still falling when its {state.max_steps} steps were "
                 "over; raise `min_steps` or `max_epochs`.",
@@ -259,12 +250,12 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         """
         check_is_fitted(self)
         series, _ = self._read(X)
-        values = _standardized(series, self.feature_extractor_, self.model_.config.max_position_embeddings)
+        values = standardize(series, self.feature_extractor_, self.model_.config.max_position_embeddings)
         rows = []
-        with _threads(self.n_jobs), torch.inference_mode():
+        with threads(self.n_jobs), torch.inference_mode():
             for start in range(0, len(values), _EVALUATION_BATCH):
                 examples = [{"past_values": x} for x in values[start : start + _EVALUATION_BATCH]]
-                batch = _collate(self.feature_extractor_, examples).to(self.model_.device)
+                batch = collate(self.feature_extractor_, examples).to(self.model_.device)
                 rows.append(self.model_(**batch).logits.double().softmax(-1).cpu().numpy())
         return np.concatenate(rows)
 
@@ -291,7 +282,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             "channels_first": self.channels_first,
             "layout": self.layout,
         }
-        with _without_bars():
+        with without_bars():
             self.model_.save_pretrained(folder)
             self.feature_extractor_.save_pretrained(folder)
 
@@ -317,7 +308,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
                 training as for a new one.
         """
         where = {"revision": revision, "token": token}
-        with _without_bars():
+        with without_bars():
             model = PrimalDualTimeSeriesForSequenceClassification.from_pretrained(source, **where)
             feature_extractor = PrimalDualTimeSeriesFeatureExtractor.from_pretrained(source, **where)
         config = model.config
@@ -352,56 +343,46 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             raise ValueError(f"`validation_share` must lie from 0 to below 1, got {self.validation_share}.")
 
     def _read(self, X, y=None, fitting: bool = False) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
-        """The series as arrays (time, channels), and their classes, one for each."""
+        """The series as arrays (time, channels) and, of what is fitted, their classes, one for each."""
         if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
             X = list(X)
-        if _is_flat(X, self.layout):
-            if fitting and y is None:
-                raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        if flat := _is_flat(X, self.layout):
+            self._check_has_classes(not fitting or y is not None)
             finite = "allow-nan" if self.missing_values == "mean" else True
             options = {"dtype": np.float64, "ensure_all_finite": finite, "reset": fitting}
             X, y = validate_data(self, X, y, **options) if fitting else (validate_data(self, X, **options), None)
-            return X[:, :, None], y
-        # A fit before may have been of rows, whose length scikit-learn holds on to.
-        for name in ("n_features_in_", "feature_names_in_") if fitting else ():
-            vars(self).pop(name, None)
-        by_id = isinstance(y, pd.Series)
-        split = read_series(X, y if by_id else None, channels_first=self.channels_first, **(self.layout or {}))
-        column = column_of(split, "past_values")
-        lengths = column.value_lengths().to_numpy()
-        steps = column.flatten()
-        channels = steps.value_lengths()[0].as_py()
-        values = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, channels)
-        series = np.split(values, np.cumsum(lengths)[:-1])
-        if not fitting:
-            expected = self.feature_extractor_.feature_size
-            if channels != expected:
-                swapped = ", and seem to be (channels, time): set `channels_first`" * (set(lengths) == {expected})
-                raise ValueError(f"`X` has series of {channels} channels, and the model is of {expected}{swapped}.")
-            return series, None
-        if y is None and "labels" not in split.column_names:
-            raise ValueError(f"{type(self).__name__} requires y to be passed, but the target y is None")
-        if by_id or y is None:
-            feature, y = split.features["labels"], column_of(split, "labels").to_pandas().to_numpy()
-            y = np.array(feature.names)[y] if isinstance(feature, ClassLabel) else y
-        y = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None)
-        check_consistent_length(series, y)
-        return series, y
+            series = X[:, :, None]
+        else:
+            # A fit before may have been of rows, whose length scikit-learn holds on to.
+            for name in ("n_features_in_", "feature_names_in_") if fitting else ():
+                vars(self).pop(name, None)
+            layout = self.layout or {}
+            by_id = isinstance(y, pd.Series) and "id_column" in layout
+            split = read_series(X, y if by_id else None, channels_first=self.channels_first, **layout)
+            series = _arrays_of(split)
+            if fitting and (by_id or y is None):
+                self._check_has_classes("labels" in split.column_names)
+                feature, y = split.features["labels"], column_of(split, "labels").to_pandas().to_numpy()
+                y = np.array(feature.names)[y] if isinstance(feature, ClassLabel) else y
+        if fitting:
+            y = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None)
+            check_consistent_length(series, y)
+            check_classification_targets(y)
+            return series, y
+        channels, expected = series[0].shape[1], self.feature_extractor_.feature_size
+        if channels != expected:
+            hint = "; rows are univariate series: one series with channels is `X[None]`" if flat else ""
+            if {len(values) for values in series} == {expected}:
+                hint = "; it looks like (channels, time): set `channels_first=True`"
+            raise ValueError(f"`X` has series of {channels} channels, and the model was fitted on {expected}{hint}.")
+        return series, None
 
-    def _hold_out(self, targets: np.ndarray, classes: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
-        """The rows that are trained on, and those that are held out."""
-        rows, counts = np.arange(len(targets)), np.bincount(targets)
-        if not self.validation_share:
-            return rows, rows[:0]
-        alone = classes[counts == 1].tolist()
-        if alone:
+    def _check_has_classes(self, given: bool) -> None:
+        if not given:
+            # The words that scikit-learn's checks look for.
             raise ValueError(
-                f"`validation_share` = {self.validation_share} holds out examples of each class, and `y` has one "
-                f"sample alone of {len(alone)} of its {len(classes)} classes, such as {alone[0]!r}: bring more, leave "
-                "the class out, or set `validation_share=0`."
+                f"{type(self).__name__} requires y to be passed, but the target y is None, and `X` holds no classes."
             )
-        size = np.clip(round(len(rows) * self.validation_share), len(classes), len(rows) - len(classes))
-        return tuple(train_test_split(rows, test_size=int(size), stratify=targets, random_state=seed))
 
     def _model_fields(self) -> dict[str, Any]:
         """The fields of the configuration that do not depend on the data."""
@@ -426,75 +407,36 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         weights = compute_class_weight(self.class_weight, classes=classes, y=classes[targets])
         return torch.tensor(weights / weights[targets].mean(), dtype=torch.float32)
 
-    def _train(self, model, collate, train, held_out, class_weights, seed) -> TrainerState:
-        """Trains a model in place, and leaves it with the weights that did best."""
-        max_steps = max(self.max_epochs * math.ceil(len(train) / self.batch_size), self.min_steps)
-        eval_steps = math.ceil(max_steps / _EVALUATIONS)
-        with tempfile.TemporaryDirectory() as folder:
-            settings = {
-                "output_dir": folder,
-                "seed": seed,
-                "max_steps": max_steps,
-                "per_device_train_batch_size": self.batch_size,
-                "per_device_eval_batch_size": _EVALUATION_BATCH,
-                "learning_rate": self.learning_rate,
-                "lr_scheduler_type": "cosine",
-                "warmup_steps": 0.1,
-                "logging_steps": eval_steps,
-                "dataloader_pin_memory": torch.cuda.is_available(),
-                "report_to": "none",
-                "log_level": "error",
-                "disable_tqdm": not self.verbose,
+    def _training_args(self, folder: str, cases: int, held_out: int, seed: int) -> TrainingArguments:
+        max_steps = max(self.max_epochs * math.ceil(cases / self.batch_size), self.min_steps)
+        eval_steps = min(max(max_steps // _EVALUATIONS, 10), max_steps)
+        settings = {
+            "output_dir": folder,
+            "seed": seed,
+            "max_steps": max_steps,
+            "per_device_train_batch_size": self.batch_size,
+            "per_device_eval_batch_size": _EVALUATION_BATCH,
+            "learning_rate": self.learning_rate,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.1,
+            "logging_steps": eval_steps,
+            "save_strategy": "no",
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "report_to": "none",
+            "log_level": "error",
+            "disable_tqdm": not self.verbose,
+        }
+        if held_out:
+            settings |= {
+                "eval_strategy": "steps",
+                "eval_steps": eval_steps,
+                "save_strategy": "best",
+                "save_total_limit": 1,
+                "save_only_model": True,
+                "load_best_model_at_end": True,
+                "metric_for_best_model": "loss",
             }
-            if held_out:
-                settings |= {
-                    "eval_strategy": "steps",
-                    "eval_steps": eval_steps,
-                    "save_strategy": "best",
-                    "save_total_limit": 1,
-                    "save_only_model": True,
-                    "load_best_model_at_end": True,
-                    "metric_for_best_model": "loss",
-                }
-            else:
-                settings["save_strategy"] = "no"
-            args = TrainingArguments(**{**settings, **(self.training_args or {})})
-            trainer = Trainer(
-                model,
-                args,
-                data_collator=collate,
-                train_dataset=train,
-                eval_dataset=held_out or None,
-                compute_loss_func=None
-                if class_weights is None
-                else partial(_weighted_loss, class_weights, args.label_smoothing_factor),
-                callbacks=[EarlyStoppingCallback(self.patience)] if held_out else [],
-            )
-            # Their bars and lines show every evaluation.
-            trainer.pop_callback(ProgressCallback if self.verbose else PrinterCallback)
-            if self.verbose:
-                trainer.add_callback(_Bar())
-            trainer.train()
-        losses = [
-            entry[name] for entry in trainer.state.log_history for name in ("loss", "eval_loss") if name in entry
-        ]
-        if not np.isfinite(losses).all():
-            raise ValueError(
-                f"the loss of the training became {next(x for x in losses if not np.isfinite(x))}; lower "
-                f"`learning_rate`, now {self.learning_rate:g}."
-            )
-        return trainer.state
-
-
-class _Bar(ProgressCallback):
-    """One bar for the whole training, with the last losses, and no printed line."""
-
-    def on_log(self, args, state, control, logs=None, **kwargs):
-        if self.training_bar is not None:
-            self.training_bar.set_postfix({name: logs[name] for name in ("loss", "eval_loss") if name in logs})
-
-    def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
-        """Evaluations are short."""
+        return TrainingArguments(**{**settings, **(self.training_args or {})})
 
 
 def _is_flat(X, layout: dict[str, Any] | None) -> bool:
@@ -506,32 +448,19 @@ def _is_flat(X, layout: dict[str, Any] | None) -> bool:
     if hasattr(X, "__arrow_c_stream__") or not (isinstance(X, list | tuple) or hasattr(X, "__array__")):
         return False
     try:
-        return np.ndim(X) < 3
+        return np.asarray(X).ndim < 3
     except ValueError:
         # Of several lengths.
         return False
 
 
-def _standardized(series, feature_extractor: PrimalDualTimeSeriesFeatureExtractor, positions: int) -> list[np.ndarray]:
-    longest = max(map(len, series))
-    if longest > positions:
-        raise ValueError(
-            f"`X` has a series of {longest} steps, and the model has positions for {positions}: cut it, or train with "
-            f"`model_config={{'max_position_embeddings': {longest}}}`."
-        )
-    return feature_extractor(series, padding=False)["past_values"]
-
-
-def _collate(feature_extractor: PrimalDualTimeSeriesFeatureExtractor, examples: list[dict]) -> BatchFeature:
-    padded = len({len(example["past_values"]) for example in examples}) > 1
-    return feature_extractor.pad(examples, return_attention_mask=padded, return_tensors="pt")
-
-
-def _weighted_loss(class_weights, label_smoothing, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
-    """Trainer's `compute_loss_func` with a weight for each class."""
-    weights = class_weights.to(outputs.logits.device)
-    options = {"weight": weights, "label_smoothing": label_smoothing, "reduction": "sum"}
-    return torch.nn.functional.cross_entropy(outputs.logits, labels, **options) / (num_items_in_batch or len(labels))
+def _arrays_of(split: Dataset) -> list[np.ndarray]:
+    """Series (time, channels) of a split that was read."""
+    column = column_of(split, "past_values")
+    steps = column.flatten()
+    channels = steps.value_lengths()[0].as_py()
+    values = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, channels)
+    return np.split(values, np.cumsum(column.value_lengths().to_numpy())[:-1])
 
 
 def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
@@ -542,45 +471,6 @@ def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
             "`warm_start` goes on from the weights that there are, which a model of these parameters has not: "
             f"{' '.join(str(error).split())}"
         ) from error
-
-
-def _still_falling(state: TrainerState) -> bool:
-    return False
-
-
-@contextmanager
-def _as_it_was() -> Iterator[None]:
-    """Leaves random numbers and the logging of transformers as they were, and shows no bar but ours."""
-    python, numbers, verbosity = random.getstate(), np.random.get_state(), logging.get_verbosity()
-    try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())), _without_bars():
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numbers)
-        logging.set_verbosity(verbosity)
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Without transformers' bars of files and tensors."""
-    enabled = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if enabled:
-            logging.enable_progress_bar()
-
-
-@contextmanager
-def _threads(n_jobs: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(effective_n_jobs(n_jobs))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 __all__ = ["PrimalDualTimeSeriesClassifier"]

@@ -1,0 +1,313 @@
+"""The estimator: scikit-learn's contract, series in every form, and that nothing is left behind."""
+
+import os
+import pickle
+import random
+import subprocess
+import sys
+import tempfile
+import warnings
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+from transformers import AutoModelForSequenceClassification, TrainerState, pipeline
+from transformers.utils import logging
+
+from hf_primaldual import PrimalDualTimeSeriesClassifier, PrimalDualTimeSeriesFeatureExtractor
+from hf_primaldual.data import load_uea
+from hf_primaldual.estimator_training import hold_out, still_falling
+from hf_primaldual.hub.checkpoint import save_checkpoint, write_record
+from hf_primaldual.hub.checks import check_loading
+from tests.hub.loopback.client import Client
+from tests.hub.loopback.server import LoopbackHub
+
+SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "random_state": 0}
+# Ten steps, with one look at what is held out.
+BRIEF = {**SMALL, "max_epochs": 1, "min_steps": 10}
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def arrays(split) -> tuple[list[np.ndarray], np.ndarray]:
+    series = [np.array(one) for one in split["past_values"]]
+    return series, np.array(split.features["labels"].int2str(split["labels"]))
+
+
+@pytest.fixture(scope="module")
+def vowels():
+    """Real series of several lengths: 60 of 12 channels and 9 classes."""
+    return arrays(load_uea("JapaneseVowels")["train"].shuffle(seed=0).select(range(60)))
+
+
+@pytest.fixture(scope="module")
+def motions():
+    """Real series of one length: 40 of 6 channels and 4 classes."""
+    return arrays(load_uea("BasicMotions")["train"])
+
+
+@pytest.fixture(scope="module")
+def italy():
+    """Real univariate series as rows: 67 of 24 steps and 2 classes."""
+    series, labels = arrays(load_uea("ItalyPowerDemand")["train"])
+    return np.stack(series)[:, :, 0], labels
+
+
+@pytest.fixture(scope="module")
+def fitted(vowels) -> PrimalDualTimeSeriesClassifier:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return PrimalDualTimeSeriesClassifier(**BRIEF).fit(*vowels)
+
+
+LEARNING = PrimalDualTimeSeriesClassifier(
+    **{**SMALL, "min_steps": 30, "max_epochs": 2, "learning_rate": 5e-3},
+    training_args={"eval_steps": 30, "logging_steps": 30},
+)
+
+
+@pytest.mark.slow
+@parametrize_with_checks([LEARNING])
+def test_scikit_learns_own_checks(estimator, check):
+    check(estimator)
+
+
+def long_table(series: list[np.ndarray]) -> pd.DataFrame:
+    """One row a step, and no order among the rows."""
+    tables = [pd.DataFrame(values).assign(id=row, time=range(len(values))) for row, values in enumerate(series)]
+    table = pd.concat(tables).sample(frac=1, random_state=0)
+    table.columns = table.columns.astype(str)
+    return table.sort_values("id", kind="stable")
+
+
+@pytest.mark.parametrize(
+    ("form", "params"),
+    [
+        (lambda series: [values.T for values in series], {"channels_first": True}),
+        (long_table, {"layout": {"id_column": "id", "time_column": "time"}}),
+        (lambda series: pd.DataFrame({"past_values": [list(map(list, values)) for values in series]}), {}),
+        (lambda series: np.array([*series, None], dtype=object)[:-1], {}),
+    ],
+    ids=["channels first", "long table", "lists in a column", "array of arrays"],
+)
+def test_a_form_of_series_changes_nothing(fitted, vowels, form, params):
+    series, labels = vowels
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF, **params).fit(form(series), labels)
+    np.testing.assert_array_equal(classifier.predict_proba(form(series)), fitted.predict_proba(series))
+
+
+def test_rows_are_univariate_series(italy):
+    rows, labels = italy
+    columns = [f"hour {hour}" for hour in range(24)]
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF).fit(pd.DataFrame(rows, columns=columns), labels)
+    expected = classifier.predict_proba(pd.DataFrame(rows, columns=columns))
+    assert list(classifier.feature_names_in_) == columns
+    # A refit forgets what scikit-learn holds rows to.
+    classifier.fit(rows[:, :, None], labels)
+    assert not hasattr(classifier, "n_features_in_")
+    np.testing.assert_array_equal(classifier.predict_proba(rows), expected)
+    np.testing.assert_array_equal(classifier.predict_proba(list(rows[:, :, None])), expected)
+
+
+def test_a_table_may_hold_the_classes(vowels):
+    series, labels = vowels
+    table = long_table(series)
+    table["label"] = labels[table["id"]]
+    layout = {"id_column": "id", "time_column": "time"}
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF, layout=layout).fit(table)
+    assert set(classifier.predict(table.drop(columns="label"))) <= set(labels)
+    # Labels of another order are found by id.
+    by_id = pd.Series(labels, index=range(len(labels)))[::-1]
+    again = clone(classifier).fit(table.drop(columns="label"), by_id)
+    np.testing.assert_array_equal(again.predict_proba(table), classifier.predict_proba(table))
+
+
+def test_the_best_weights_on_what_is_held_out_are_kept(motions):
+    series, labels = motions
+    params = {**SMALL, "min_steps": 60, "max_epochs": 1, "learning_rate": 0.02, "patience": 2}
+    classifier = PrimalDualTimeSeriesClassifier(**params).fit(series, labels)
+    losses = [entry["eval_loss"] for entry in classifier.history_ if "eval_loss" in entry]
+    classes, targets = np.unique(labels, return_inverse=True)
+    seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)
+    train, rows = hold_out(targets, classes, 0.2, seed)
+    assert len(rows) == 8
+    assert np.bincount(targets[rows]).tolist() == [2, 2, 2, 2]
+    answers = classifier.predict_proba([series[row] for row in rows])
+    assert log_loss(labels[rows], answers) == pytest.approx(min(losses), abs=1e-4)
+    steps = np.concatenate([series[row] for row in train])
+    np.testing.assert_allclose(classifier.feature_extractor_.mean, steps.mean(0), atol=1e-6)
+
+
+def test_patience_ends_a_training(motions):
+    # With a rate of 0 no evaluation is better than the first.
+    classifier = PrimalDualTimeSeriesClassifier(**SMALL, min_steps=60, learning_rate=0.0, max_epochs=1, patience=2)
+    assert classifier.fit(*motions).n_iter_ == 30
+
+
+def test_without_what_is_held_out_all_is_trained_on(motions):
+    series, labels = motions
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF, validation_share=0).fit(series, labels)
+    assert classifier.n_iter_ == 10
+    assert not any("eval_loss" in entry for entry in classifier.history_)
+    np.testing.assert_allclose(classifier.feature_extractor_.mean, np.concatenate(series).mean(0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("losses", "steps", "expected"),
+    [
+        ([1.2, 1.0, 0.8, 0.6, 0.4], 50, True),
+        ([1.2, 1.0, 0.8, 0.6, 0.4], 60, False),
+        ([1.2, 0.4, 0.41, 0.4, 0.39], 50, False),
+        ([1.2, 0.8, 0.4, 0.6, 0.7], 50, False),
+        ([1.5, 1.6, 1.7, 1.8, 1.9], 50, False),
+    ],
+    ids=["falls to the end", "stopped early", "settled", "rises again", "never learned"],
+)
+@pytest.mark.parametrize("name", ["eval_loss", "loss"])
+def test_what_is_not_converged(losses, steps, expected, name):
+    history = [{name: loss, "step": 10 * (place + 1)} for place, loss in enumerate(losses)]
+    state = TrainerState(log_history=history, global_step=50, max_steps=steps)
+    assert still_falling(state, classes=4) is expected
+
+
+def test_a_short_training_warns(motions):
+    classifier = PrimalDualTimeSeriesClassifier(
+        **BRIEF, training_args={"eval_steps": 1, "logging_steps": 1, "lr_scheduler_type": "constant_with_warmup"}
+    )
+    with pytest.warns(ConvergenceWarning, match="10 steps were over; raise `min_steps` or `max_epochs`"):
+        classifier.fit(*motions)
+
+
+def test_a_checkpoint_is_one_like_any_other(fitted, vowels, tmp_path):
+    series, labels = vowels
+    expected = fitted.predict_proba(series)
+    fitted.save_pretrained(tmp_path / "saved")
+    loaded = PrimalDualTimeSeriesClassifier.from_pretrained(tmp_path / "saved")
+    np.testing.assert_array_equal(loaded.predict_proba(series), expected)
+    assert loaded.classes_.dtype == fitted.classes_.dtype
+    shared = ("attention", "hidden_size", "num_hidden_layers", "num_attention_heads", "dropout", "model_config")
+    assert all(getattr(loaded, name) == getattr(fitted, name) for name in shared)
+    answers = pipeline("time-series-classification", str(tmp_path / "saved"))(series[:4], top_k=1)
+    assert [answer[0]["label"] for answer in answers] == fitted.predict(series[:4]).tolist()
+    # Where the package is not installed, by its own code.
+    write_record(tmp_path / "saved")
+    check_loading(tmp_path / "saved")
+
+
+def test_classes_that_are_numbers_come_back_as_numbers(vowels, tmp_path):
+    series, labels = vowels
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF, channels_first=True)
+    classifier.fit([values.T for values in series], labels.astype(int)).save_pretrained(tmp_path)
+    loaded = PrimalDualTimeSeriesClassifier.from_pretrained(tmp_path)
+    assert loaded.classes_.dtype == int
+    assert loaded.predict([series[0].T]) in labels.astype(int)
+    assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.id2label[0] == "1"
+
+
+def test_the_checkpoint_of_another_training_is_read_as_it_is(tmp_path):
+    extractor = PrimalDualTimeSeriesFeatureExtractor(CHANNELS).fit([torch.randn(9, CHANNELS).numpy()])
+    model = small_model(norm_type="batch", norm_position="post", bn_beta=0.5)
+    model.save_pretrained(tmp_path)
+    extractor.save_pretrained(tmp_path)
+    classifier = PrimalDualTimeSeriesClassifier.from_pretrained(tmp_path, random_state=0)
+    assert classifier.classes_.tolist() == list(model.config.id2label.values())
+    assert classifier.num_hidden_layers == model.config.num_hidden_layers
+    series = [np.random.default_rng(length).normal(size=(length, CHANNELS)) for length in (5, 9, 7, 8, 6, 4, 3, 9)]
+    answers = [model(**extractor(values, return_tensors="pt")).logits.softmax(-1)[0].tolist() for values in series]
+    np.testing.assert_allclose(classifier.predict_proba(series), answers, atol=1e-6)
+    # It goes on from there: at a learning rate of 0 it stays as it was.
+    classifier.set_params(warm_start=True, learning_rate=0.0, max_epochs=1, min_steps=1, validation_share=0)
+    classifier.fit(series, np.repeat(classifier.classes_, 2))
+    state = classifier.model_.state_dict()
+    for name, value in model.state_dict().items():
+        assert "running" in name or "num_batches" in name or torch.equal(state[name], value), name
+
+
+def test_a_warm_start_goes_on(fitted, vowels):
+    series, labels = vowels
+    still = {"learning_rate": 0.0, "warm_start": True}
+    classifier = pickle.loads(pickle.dumps(fitted)).set_params(**still, random_state=1).fit(series, labels)
+    np.testing.assert_array_equal(classifier.predict_proba(series), fitted.predict_proba(series))
+    cold = clone(classifier).set_params(warm_start=False).fit(series, labels)
+    assert (cold.predict_proba(series) != fitted.predict_proba(series)).all()
+    with pytest.raises(ValueError, match="a model of these parameters has not"):
+        classifier.set_params(hidden_size=32).fit(series, labels)
+    with pytest.raises(ValueError, match="goes on with the classes"):
+        classifier.set_params(hidden_size=16).fit(series, np.where(labels == "1", "one", labels))
+
+
+def test_it_works_inside_scikit_learns_tools(italy):
+    rows, labels = italy
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF)
+    search = GridSearchCV(classifier, {"attention": ["softmax", "bn", "linear-bn+sh"]}, cv=2, error_score="raise")
+    search.fit(rows, labels)
+    assert search.best_estimator_.model_.config.attention == search.best_params_["attention"]
+    assert len(set(search.cv_results_["mean_test_score"])) > 1
+    # Univariate series as a list, which cross-validation takes apart, and in two processes.
+    scores = cross_val_score(classifier, list(rows[:, :, None]), labels, cv=2, n_jobs=2, error_score="raise")
+    assert scores.tolist() == cross_val_score(classifier, rows, labels, cv=2).tolist()
+    piped = make_pipeline(StandardScaler(), classifier).fit(rows, labels)
+    assert piped.score(rows, labels) == np.mean(piped.predict(rows) == labels)
+
+
+def test_nothing_is_left_behind(motions, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "temporary").mkdir()
+    before = (random.getstate(), torch.get_rng_state(), dict(os.environ))
+    numbers, settings = np.random.get_state(), (torch.get_num_threads(), logging.get_verbosity())
+    bars = logging.is_progress_bar_enabled()
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF, n_jobs=2)
+    classifier.fit(*motions).predict(motions[0])
+    assert random.getstate() == before[0]
+    assert torch.equal(torch.get_rng_state(), before[1])
+    assert dict(os.environ) == before[2]
+    assert all(np.array_equal(now, then) for now, then in zip(np.random.get_state(), numbers, strict=True))
+    assert (torch.get_num_threads(), logging.get_verbosity()) == settings
+    assert logging.is_progress_bar_enabled() == bars
+    assert list(tmp_path.rglob("*")) == [tmp_path / "temporary"]
+    assert capfd.readouterr() == ("", "")
+    classifier.set_params(verbose=True).fit(*motions)
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert "10/10" in err
+    assert "eval_loss=" in err
+
+
+def test_random_state_decides_all(motions):
+    answers = {}
+    for seed in (0, 0, 1, None, None):
+        np.random.seed(0 if seed is None else 1)
+        classifier = PrimalDualTimeSeriesClassifier(**{**BRIEF, "random_state": seed}).fit(*motions)
+        # Without a seed numpy's numbers decide, and go on.
+        answers.setdefault(seed, []).append(classifier.predict_proba(motions[0]))
+    np.testing.assert_array_equal(*answers[0])
+    np.testing.assert_array_equal(*answers[None])
+    assert not np.allclose(answers[0][0], answers[1][0])
+    np.random.seed(0)
+    classifier = PrimalDualTimeSeriesClassifier(**{**BRIEF, "random_state": None}).fit(*motions)
+    assert not np.allclose(classifier.fit(*motions).predict_proba(motions[0]), answers[None][0])
+
+
+def test_a_class_without_weight_is_never_learned(motions):
+    series, labels = motions
+    weights = dict.fromkeys(np.unique(labels), 1.0) | {"running": 0.0}
+    params = {**BRIEF, "validation_share": 0, "learning_rate": 5e-3}
+    answers = [
+        PrimalDualTimeSeriesClassifier(**params, class_weight=given).fit(*data).predict_proba(series)
+        for given, data in (
+            (weights, (series, labels)),
+            # Its labels do not matter then.
+            (weights, (series, np.where(labels == "running", np.roll(labels, 1), labels))),
+        )
+    ]
+    assert answers[0].shape == (40, 4)
