@@ -15,7 +15,6 @@ import pytest
 import torch
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -26,10 +25,11 @@ from transformers.utils import logging
 from hf_primaldual import PrimalDualTimeSeriesClassifier, PrimalDualTimeSeriesFeatureExtractor
 from hf_primaldual.data import load_uea
 from hf_primaldual.estimator_training import hold_out, still_falling
-from hf_primaldual.hub.checkpoint import save_checkpoint, write_record
+from hf_primaldual.hub.checkpoint import write_record
 from hf_primaldual.hub.checks import check_loading
 from tests.hub.loopback.client import Client
 from tests.hub.loopback.server import LoopbackHub
+from tests.modeling.series import CHANNELS, small_model
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "random_state": 0}
 # Ten steps, with one look at what is held out.
@@ -131,18 +131,21 @@ def test_a_table_may_hold_the_classes(vowels):
     np.testing.assert_array_equal(again.predict_proba(table), classifier.predict_proba(table))
 
 
-def test_the_best_weights_on_what_is_held_out_are_kept(motions):
+@pytest.mark.parametrize("class_weight", [None, {"Walking": 3, "Running": 0.5, "Standing": 0.5, "Badminton": 0.5}])
+def test_the_best_weights_on_what_is_held_out_are_kept(motions, class_weight):
     series, labels = motions
     params = {**SMALL, "min_steps": 60, "max_epochs": 1, "learning_rate": 0.02, "patience": 2}
-    classifier = PrimalDualTimeSeriesClassifier(**params).fit(series, labels)
+    classifier = PrimalDualTimeSeriesClassifier(**params, class_weight=class_weight).fit(series, labels)
     losses = [entry["eval_loss"] for entry in classifier.history_ if "eval_loss" in entry]
     classes, targets = np.unique(labels, return_inverse=True)
     seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)
     train, rows = hold_out(targets, classes, 0.2, seed)
     assert len(rows) == 8
     assert np.bincount(targets[rows]).tolist() == [2, 2, 2, 2]
-    answers = classifier.predict_proba([series[row] for row in rows])
-    assert log_loss(labels[rows], answers) == pytest.approx(min(losses), abs=1e-4)
+    chances = classifier.predict_proba([series[row] for row in rows])[np.arange(8), targets[rows]]
+    # On average over the training set, of as many series of each class, a weight is 1.
+    weights = 8 / 9 * np.array([(class_weight or dict.fromkeys(classes, 9 / 8))[label] for label in labels[rows]])
+    assert -np.mean(weights * np.log(chances)) == pytest.approx(min(losses), abs=1e-4)
     steps = np.concatenate([series[row] for row in train])
     np.testing.assert_allclose(classifier.feature_extractor_.mean, steps.mean(0), atol=1e-6)
 
@@ -188,7 +191,7 @@ def test_a_short_training_warns(motions):
 
 
 def test_a_checkpoint_is_one_like_any_other(fitted, vowels, tmp_path):
-    series, labels = vowels
+    series, _ = vowels
     expected = fitted.predict_proba(series)
     fitted.save_pretrained(tmp_path / "saved")
     loaded = PrimalDualTimeSeriesClassifier.from_pretrained(tmp_path / "saved")
@@ -252,14 +255,14 @@ def test_it_works_inside_scikit_learns_tools(italy):
     search.fit(rows, labels)
     assert search.best_estimator_.model_.config.attention == search.best_params_["attention"]
     assert len(set(search.cv_results_["mean_test_score"])) > 1
-    # Univariate series as a list, which cross-validation takes apart, and in two processes.
-    scores = cross_val_score(classifier, list(rows[:, :, None]), labels, cv=2, n_jobs=2, error_score="raise")
+    # Series in a list, which cross-validation takes apart.
+    scores = cross_val_score(classifier, list(rows[:, :, None]), labels, cv=2, error_score="raise")
     assert scores.tolist() == cross_val_score(classifier, rows, labels, cv=2).tolist()
     piped = make_pipeline(StandardScaler(), classifier).fit(rows, labels)
     assert piped.score(rows, labels) == np.mean(piped.predict(rows) == labels)
 
 
-def test_nothing_is_left_behind(motions, tmp_path, monkeypatch, capfd):
+def test_nothing_is_left_behind(italy, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "temporary").mkdir()
@@ -267,7 +270,7 @@ def test_nothing_is_left_behind(motions, tmp_path, monkeypatch, capfd):
     numbers, settings = np.random.get_state(), (torch.get_num_threads(), logging.get_verbosity())
     bars = logging.is_progress_bar_enabled()
     classifier = PrimalDualTimeSeriesClassifier(**BRIEF, n_jobs=2)
-    classifier.fit(*motions).predict(motions[0])
+    classifier.fit(*italy).predict(italy[0])
     assert random.getstate() == before[0]
     assert torch.equal(torch.get_rng_state(), before[1])
     assert dict(os.environ) == before[2]
@@ -276,7 +279,7 @@ def test_nothing_is_left_behind(motions, tmp_path, monkeypatch, capfd):
     assert logging.is_progress_bar_enabled() == bars
     assert list(tmp_path.rglob("*")) == [tmp_path / "temporary"]
     assert capfd.readouterr() == ("", "")
-    classifier.set_params(verbose=True).fit(*motions)
+    classifier.set_params(verbose=True).fit(*italy)
     out, err = capfd.readouterr()
     assert out == ""
     assert "10/10" in err
@@ -298,16 +301,109 @@ def test_random_state_decides_all(motions):
     assert not np.allclose(classifier.fit(*motions).predict_proba(motions[0]), answers[None][0])
 
 
-def test_a_class_without_weight_is_never_learned(motions):
-    series, labels = motions
-    weights = dict.fromkeys(np.unique(labels), 1.0) | {"running": 0.0}
-    params = {**BRIEF, "validation_share": 0, "learning_rate": 5e-3}
-    answers = [
-        PrimalDualTimeSeriesClassifier(**params, class_weight=given).fit(*data).predict_proba(series)
-        for given, data in (
-            (weights, (series, labels)),
-            # Its labels do not matter then.
-            (weights, (series, np.where(labels == "running", np.roll(labels, 1), labels))),
-        )
-    ]
-    assert answers[0].shape == (40, 4)
+@pytest.mark.parametrize("missing_values", ["error", "mean"])
+def test_missing_values(italy, missing_values):
+    rows, labels = italy
+    gaps = rows.copy()
+    gaps[3, 5:9] = np.nan
+    filled = np.where(np.isnan(gaps), np.nanmean(gaps), gaps)
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF, validation_share=0, missing_values=missing_values)
+    for shape in (gaps, gaps[:, :, None]):
+        if missing_values == "error":
+            with pytest.raises(ValueError, match="NaN"):
+                classifier.fit(shape, labels)
+        else:
+            answers = classifier.fit(shape, labels).predict_proba(shape)
+            np.testing.assert_allclose(answers, classifier.predict_proba(filled), atol=1e-6)
+
+
+def test_one_class_is_all_it_answers(italy, tmp_path):
+    rows, _ = italy
+    classifier = PrimalDualTimeSeriesClassifier(**BRIEF).fit(rows[:9], ["only"] * 9)
+    assert classifier.predict(rows).tolist() == ["only"] * len(rows)
+    np.testing.assert_array_equal(classifier.predict_proba(rows), 1.0)
+    classifier.save_pretrained(tmp_path)
+    assert PrimalDualTimeSeriesClassifier.from_pretrained(tmp_path).predict(rows[:1]).tolist() == ["only"]
+
+
+@pytest.mark.parametrize(
+    ("params", "change", "message"),
+    [
+        ({}, lambda X, y: (X, np.where(np.arange(len(y)) == 0, "rare", y)), "one sample alone of 1 of its .*'rare'"),
+        ({}, lambda X, y: (X, y[:-1]), "inconsistent numbers of samples"),
+        ({}, lambda X, y: (X, None), "requires y to be passed.*holds no classes"),
+        ({}, lambda X, y: ([*X[:-1], X[-1][:, :3]], y), "not of 12 channels"),
+        ({}, lambda X, y: ([values.T for values in X], y), "channels_first=True"),
+        ({"missing_values": "mean"}, lambda X, y: ([np.full_like(X[0], np.nan), *X[1:]], y), "no value at all"),
+        ({"layout": {"id_colum": "id"}}, lambda X, y: (X, y), "id_column"),
+        ({"attention": "bn-sh"}, lambda X, y: (X, y), "'bn-sh'"),
+        ({"model_config": {"norm_typ": "batch"}}, lambda X, y: (X, y), "norm_type"),
+        ({"model_config": {"max_position_embeddings": 9}}, lambda X, y: (X, y), "has positions for 9"),
+        ({"training_args": {"weight_decy": 0.1}}, lambda X, y: (X, y), "weight_decy"),
+        ({"validation_share": 1.0}, lambda X, y: (X, y), "`validation_share` must lie from 0 to below 1, got 1.0"),
+        ({"batch_size": 0}, lambda X, y: (X, y), "`batch_size` must be at least 1, got 0"),
+        ({"learning_rate": 1e30}, lambda X, y: (X, y), "lower `learning_rate`"),
+    ],
+)
+def test_what_cannot_be_trained_on_is_told_in_a_sentence(vowels, params, change, message):
+    classifier = PrimalDualTimeSeriesClassifier(**{**BRIEF, **params})
+    with pytest.raises((ValueError, TypeError), match=message):
+        classifier.fit(*change(*vowels))
+    with pytest.raises(NotFittedError):
+        classifier.predict(vowels[0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X: [np.concatenate([X[0]] * 9)], "has positions for"),
+        (lambda X: [values[:, :3] for values in X], "series of 3 channels, and the model was fitted on 12"),
+        (lambda X: [values[:5].T for values in X], "looks like .channels, time.: set `channels_first=True`"),
+        (lambda X: X[0], r"one series with channels is `X\[None\]`"),
+    ],
+)
+def test_what_cannot_be_predicted_is_told_in_a_sentence(fitted, vowels, change, message):
+    with pytest.raises(ValueError, match=message):
+        fitted.predict(change(vowels[0]))
+
+
+def test_a_longer_series_than_those_of_the_training_is_read(fitted, vowels):
+    longest = max(vowels[0], key=len)
+    assert fitted.predict([np.concatenate([longest, longest])]).shape == (1,)
+
+
+def test_it_is_uploaded_and_downloaded(fitted, vowels, tmp_path):
+    (tmp_path / "classifier").write_bytes(pickle.dumps(fitted))
+    (tmp_path / "series").write_bytes(pickle.dumps(vowels[0]))
+    code = f"""
+import pickle
+from pathlib import Path
+from hf_primaldual import PrimalDualTimeSeriesClassifier
+classifier, series = (pickle.loads(Path({str(tmp_path)!r}, name).read_bytes()) for name in ("classifier", "series"))
+classifier.push_to_hub("tester/vowels", private=True)
+loaded = PrimalDualTimeSeriesClassifier.from_pretrained("tester/vowels")
+print((loaded.predict_proba(series) == classifier.predict_proba(series)).all())
+"""
+    with LoopbackHub(tmp_path / "hub") as hub, Client(hub.endpoint, tmp_path / "home") as client:
+        assert client("run", code=code) == "True\n"
+        assert hub.repositories["tester/vowels"].private
+        assert hub.count("/commit/") == 1
+
+
+def test_the_package_is_imported_without_scikit_learn():
+    code = (
+        "import sys, hf_primaldual; assert 'sklearn' not in sys.modules; hf_primaldual.PrimalDualTimeSeriesClassifier"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (find_spec("aeon") and find_spec("numba")), reason="`make test-aeon` installs aeon whole")
+def test_aeons_own_checks():
+    from aeon.testing.estimator_checking import check_estimator
+
+    from tests.aeon_adaptor import AeonClassifier
+
+    results = check_estimator(AeonClassifier)
+    failed = {name: result for name, result in results.items() if result != "PASSED"}
+    assert failed == {}

@@ -1,5 +1,6 @@
 """A classifier of time series with scikit-learn's contract, trained by transformers' Trainer."""
 
+import json
 import math
 import tempfile
 import warnings
@@ -14,6 +15,7 @@ import pandas as pd
 import torch
 from datasets import ClassLabel, Dataset
 from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub.errors import StrictDataclassError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d, compute_class_weight
@@ -318,11 +320,11 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         classifier = cls(**{**saved, "missing_values": feature_extractor.missing_values, **params})
         if "model_config" not in params:
             default = PrimalDualTimeSeriesConfig(**classifier._model_fields())
+            # As JSON has them: a list is not a tuple.
+            here, there = (json.loads(one.to_json_string(use_diff=False)) for one in (config, default))
             names = {field.name for field in fields(config)} - {field.name for field in fields(PreTrainedConfig)}
-            values = {name: getattr(config, name) for name in sorted(names - _OF_THE_DATA)}
-            classifier.model_config = {
-                name: value for name, value in values.items() if value != getattr(default, name)
-            } or None
+            others = {name: here[name] for name in sorted(names - _OF_THE_DATA) if here[name] != there[name]}
+            classifier.model_config = others or None
         classifier.classes_ = np.array(classes)
         classifier.model_, classifier.feature_extractor_ = model.eval(), feature_extractor
         return classifier
@@ -371,8 +373,10 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             return series, y
         channels, expected = series[0].shape[1], self.feature_extractor_.feature_size
         if channels != expected:
-            hint = "; rows are univariate series: one series with channels is `X[None]`" if flat else ""
-            if {len(values) for values in series} == {expected}:
+            hint = ""
+            if flat:
+                hint = "; rows are univariate series: one series with channels is `X[None]`"
+            elif {len(values) for values in series} == {expected}:
                 hint = "; it looks like (channels, time): set `channels_first=True`"
             raise ValueError(f"`X` has series of {channels} channels, and the model was fitted on {expected}{hint}.")
         return series, None
@@ -392,13 +396,18 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
 
     def _config(self, classes: np.ndarray, channels: int, positions: int) -> PrimalDualTimeSeriesConfig:
         names = [str(name) for name in classes.tolist()]
-        return PrimalDualTimeSeriesConfig(
-            **{"max_position_embeddings": positions, **self._model_fields()},
-            num_channels=channels,
-            id2label=dict(enumerate(names)),
-            label2id={name: place for place, name in enumerate(names)},
-            problem_type="single_label_classification",
-        )
+        # To transformers one class is no classification; its only logit, softmax of which is 1, decides nothing.
+        problem_type = "single_label_classification" if len(names) > 1 else "regression"
+        try:
+            return PrimalDualTimeSeriesConfig(
+                **{"max_position_embeddings": positions, **self._model_fields()},
+                num_channels=channels,
+                id2label=dict(enumerate(names)),
+                label2id={name: place for place, name in enumerate(names)},
+                problem_type=problem_type,
+            )
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__ or error)) from error
 
     def _class_weights(self, classes: np.ndarray, targets: np.ndarray) -> torch.Tensor | None:
         """The weight of each class, on average 1 over the training set."""

@@ -1,0 +1,39 @@
+"""The estimator as a classifier of aeon, whose checks are for subclasses of its own class."""
+
+from aeon.classification import BaseClassifier
+
+from hf_primaldual import PrimalDualTimeSeriesClassifier
+
+
+class AeonClassifier(BaseClassifier):
+    """Of collections (cases, channels, time), and of lists of arrays (channels, time) of any lengths."""
+
+    _tags = {
+        "X_inner_type": ["numpy3D", "np-list"],
+        "capability:multivariate": True,
+        "capability:unequal_length": True,
+        "capability:missing_values": True,
+        "algorithm_type": "deeplearning",
+    }
+
+    def __init__(self, hidden_size=64, min_steps=600, max_epochs=40, random_state=None):
+        self.hidden_size = hidden_size
+        self.min_steps = min_steps
+        self.max_epochs = max_epochs
+        self.random_state = random_state
+        super().__init__()
+
+    def _fit(self, X, y):
+        own = {"channels_first": True, "missing_values": "mean", "validation_share": 0}
+        self.classifier_ = PrimalDualTimeSeriesClassifier(**self.get_params(), **own).fit(X, y)
+        return self
+
+    def _predict(self, X):
+        return self.classifier_.predict(X)
+
+    def _predict_proba(self, X):
+        return self.classifier_.predict_proba(X)
+
+    @classmethod
+    def _get_test_params(cls, parameter_set="default"):
+        return {"hidden_size": 16, "min_steps": 4, "max_epochs": 1}
