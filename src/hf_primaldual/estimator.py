@@ -331,7 +331,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
 
     def __getstate__(self):
         state = super().__getstate__()
-        if "model_" in state:
+        if "model_" in state and state["model_"].device.type != "cpu":
             # Who loads it may have no such device.
             state = {**state, "model_": deepcopy(state["model_"]).cpu()}
         return state
