@@ -1,6 +1,7 @@
 """Series from whatever people have them in: real series in every form, and small ones with all that may be wrong."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +9,7 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
-from hf_primaldual.data import class_weights, cut_series, load_uea, read_series, series_dataset, vote
+from hf_primaldual.data import class_weights, cut_series, load_uea, read_series, series_arrays, series_dataset, vote
 from tests.data.test_uea import aeon_file
 
 LONG = {"id_column": "id", "time_column": "time", "label_column": "label"}
@@ -103,6 +104,7 @@ def test_every_form_of_real_series_is_the_same_data(form, vowels, tmp_path):
     train = splits["train"]
     assert train.features["past_values"] == load_uea("JapaneseVowels")["train"].features["past_values"]
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(train["past_values"], series, strict=True))
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(series_arrays(train), series, strict=True))
     names = train.features["labels"]
     # Numbers are ordered as numbers; a `ClassLabel` keeps its own order.
     assert names.names == list("987654321" if "Hub" in form else "123456789")
@@ -278,3 +280,62 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
         gist = re.sub(r" (such as|\\\().*", "", WRONG[what][1])
         assert re.search(gist, str(told.value)), what
     assert "test.csv: 1 of 4 examples are of classes that train lacks: 'w' (1) (id 'a')" in str(told.value)
+
+
+def test_the_pages_python_runs(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "your-own-series.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        exec(compile(block, "your-own-series.md", "exec"), names)
+    assert not set(names["splits"]["train"]["group"]) & set(names["splits"]["validation"]["group"])
+    assert names["recordings"].size == 8
+    assert len(names["new"]) == 9
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda X, y: series_dataset(X, y[:3]), "the train set: 3 labels for 6 series"),
+        (lambda X, y: series_dataset(X, [1, *y[1:]]), r"1 of 6 labels are int where the others are str \(row 0"),
+        (lambda X, y: series_dataset([*X[:5], [["x"]]], y), r"1 of 6 series are no arrays of numbers .*'x' \(row 5"),
+        (lambda X, y: series_dataset([*X[:5], X[5, :0]], y), r"1 of 6 series have no step \(row 5"),
+        (lambda X, y: series_dataset(X * 1j, y), "complex numbers have two parts"),
+        (lambda X, y: series_dataset([X[0].T, X[1, :4].T], y[:2]), r"are not of 5 channels.*`channels_first=True` if"),
+        (lambda X, y: series_dataset(X, y, test=(X.swapaxes(1, 2), y)), "not of 2 channels.*`channels_first=True` if"),
+        (lambda X, y: series_dataset(X, y, test=(X, list("abcabc"))), r"train lacks: 'c' \(2\) \(rows 2, 5"),
+        (
+            lambda X, y: series_dataset(X, list("aaaabc"), validation_share=0.4),
+            r"2 of 3 classes .*: 'b' \(1\), 'c' \(1",
+        ),
+        (lambda X, y: series_dataset(X, y, stride=2), "`stride` must be at most the window"),
+        (lambda X, y: series_dataset(X), "the train set has no labels: name their column by `label_column`"),
+        (
+            lambda X, y: series_dataset({"foo": X, "y": y}),
+            "no array 'X'; it has foo, y: name that of series",
+        ),
+        (lambda X, y: series_dataset(X, y, channel_first=True), "did you mean `channels_first`"),
+    ],
+)
+def test_arrays_that_cannot_be_trained_on(call, message):
+    X = np.random.default_rng(0).normal(size=(6, 5, 2))
+    with pytest.raises((ValueError, TypeError), match=message):
+        call(X, list("ababab"))
+
+
+def test_lines_of_a_csv_file_that_have_other_cells_are_all_told(tmp_path):
+    (tmp_path / "ragged.csv").write_text("id,x,label\n1,2,a\n1,2\n2,3,b\n2,3,b,4\n")
+    with pytest.raises(
+        ValueError, match=r"2 lines have not the 3 cells of the header: line 3 has 2 cells, line 5 has 4"
+    ):
+        series_dataset(tmp_path / "ragged.csv", id_column="id")
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_channel_that_never_changes_is_worth_a_warning_and_swapped_axes_too():
+    X = np.random.default_rng(0).normal(size=(6, 5, 2))
+    X[..., 1] = 3
+    with pytest.warns(UserWarning, match="the train set: 1 of 2 channels never change: 1; leave them out"):
+        series_dataset(X, list("ababab"))
+    with pytest.warns(UserWarning, match="more channels than steps, the first 5 and 2; .* set `channels_first`"):
+        read_series(X.swapaxes(1, 2))

@@ -1,6 +1,7 @@
 """The pipeline where the package is installed; test_remote_code.py has it where it is not."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from transformers import pipeline
@@ -55,3 +56,18 @@ def test_the_function_pipeline_loads_a_folder_with_the_code_that_is_installed(pa
     loaded = pipeline("time-series-classification", model=str(tmp_path), **how)
     assert type(loaded) is TimeSeriesClassificationPipeline
     assert loaded(SERIES[0]) == classify(SERIES[0])
+
+
+def test_frames_arrays_and_paths_are_the_series_that_they_hold(classify, tmp_path):
+    alone, frame = classify(SERIES[0]), pd.DataFrame(SERIES[0])
+    frame.to_csv(tmp_path / "one.csv", index=False)
+    frame.to_parquet(tmp_path / "one.parquet")
+    np.save(tmp_path / "one.npy", SERIES[0])
+    np.savez(tmp_path / "all.npz", *SERIES)
+    for series in (frame, *(str(tmp_path / f"one.{kind}") for kind in ("csv", "parquet", "npy"))):
+        assert classify(series) == alone
+    assert classify([frame, SERIES[1]]) == classify(SERIES)[:2]
+    assert classify(tmp_path / "all.npz") == classify(SERIES)
+    assert classify(np.stack([SERIES[0], SERIES[0]])) == [alone, alone]
+    with pytest.raises(ValueError, match=r"`series` must be a path that ends in .npy, .npz, .csv or .parquet, got"):
+        classify("one.xlsx")

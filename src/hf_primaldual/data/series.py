@@ -23,7 +23,7 @@ from .windows import check_window_settings, cut_series, too_long_problems
 
 FILES = (*TABLES, ".npz", ".npy", ".ts")
 # Of an `.npz` file or a dictionary of arrays.
-_VALUE_NAMES = ("past_values", "X", "x", "series", "values", "data", "arr_0")
+_VALUE_NAMES = ("X", "past_values", "x", "series", "values", "data", "arr_0")
 _GROUP_NAMES = ("groups", "group")
 
 
@@ -91,7 +91,7 @@ def series_dataset(
         split, channels = _read(source, layout, where[name], problems)
         column = column_of(split, "past_values")
         if name == "train":
-            width = next((len(series[0]) for series in column if series.is_valid and len(series)), 1)
+            width = _width(column)
             problems += _channel_problems(column, width, channels, where[name])
             # In another order of its columns a table would have other channels.
             layout = replace(layout, value_columns=channels or layout.value_columns)
@@ -100,11 +100,12 @@ def series_dataset(
         problems += too_long_problems(column, limit, where[name], ids)
         if "labels" not in split.column_names:
             problems.append(f"{where[name]} has no labels: name their column by `label_column`, or pass `labels`")
-            split = split.add_column("labels", [None] * len(split))
         if "group" in split.column_names:
             nameless = pc.fill_null(pc.equal(column_of(split, "group").cast(pa.string()), ""), True)
             problems += problem(where[name], np.flatnonzero(nameless), len(split), "series have no group", ids=ids)
         splits[name] = split
+    if any("labels" not in split.column_names for split in splits.values()):
+        refuse(problems)
     shares = {"test": test_share, "validation": validation_share}
     shares = {name: share for name, share in shares.items() if share is not None and name not in splits}
     splits = with_classes(splits, where=where, problems=problems, at_least=1 + len(shares))
@@ -122,14 +123,22 @@ def series_dataset(
 
 def read_series(source: Any, labels: Any = None, groups: Any = None, **layout: Any) -> Dataset:
     """Read one split, as [`series_dataset`] reads it; it needs no labels, and NaN stays: what is to be predicted."""
-    problems, where = [], _where(source, "given")
-    split, _ = _read(source if labels is None else (source, labels, groups), _layout(layout), where, problems)
+    layout, problems, where = _layout(layout), [], _where(source, "given")
+    if labels is not None or groups is not None:
+        source = (source, labels, groups)
+    split, _ = _read(source, layout, where, problems)
     column = column_of(split, "past_values")
-    width = next((len(series[0]) for series in column if series.is_valid and len(series)), 1)
-    refuse(
-        problems + series_problems(column, width, "mean", where, ids_of(split), layout.get("channels_first", False))
-    )
+    problems += series_problems(column, _width(column), "mean", where, ids_of(split), layout.channels_first)
+    refuse(problems)
     return split
+
+
+def series_arrays(split: Dataset) -> list[np.ndarray]:
+    """The series of a split as arrays (time, channels), at once: one by one, `datasets` takes 100 times as long."""
+    column = column_of(split, "past_values")
+    values = column.flatten().flatten().cast(pa.float64()).fill_null(np.nan).to_numpy()
+    ends = np.cumsum(pc.list_value_length(column).to_numpy(zero_copy_only=False))
+    return np.split(values.reshape(-1, _width(column)), ends[:-1])
 
 
 def class_weights(split: Dataset) -> np.ndarray:
@@ -174,6 +183,11 @@ def series_problems(
     return [text for what, rows, fix in found for text in problem(where, rows, len(column), what, fix, ids)]
 
 
+def _width(column: pa.Array) -> int:
+    """The channels of the first series."""
+    return next((len(series[0]) for series in column if series.is_valid and len(series)), 1)
+
+
 def _layout(given: dict[str, Any]) -> SeriesLayout:
     known = [field.name for field in fields(SeriesLayout)]
     for name in given:
@@ -186,37 +200,48 @@ def _splits(train: Any, labels: Any, groups: Any) -> dict[str, Any]:
     """The sources of the splits that `train` holds."""
     if isinstance(train, str | PathLike) and suffix_of(Path(train)) not in FILES and not Path(train).is_file():
         train = load_dataset(str(train))
-    if not isinstance(train, DatasetDict):
-        return {"train": train if labels is None and groups is None else (train, labels, groups)}
-    if "train" not in train or labels is not None or groups is not None:
-        raise ValueError(f"`train` must hold a split train, and labels and groups, got the splits {listed(train)}.")
+    if labels is not None or groups is not None:
+        return {"train": (train, labels, groups)}
+    if not (isinstance(train, Mapping) and ("train" in train or isinstance(train, DatasetDict))):
+        return {"train": train}
+    if "train" not in train:
+        raise ValueError(f"one of the splits must be called train, got {listed(list(train))}.")
     return {name: train[name] for name in ("train", "validation", "test") if name in train}
 
 
 def _where(source: Any, split: str) -> str:
     """What errors call a source."""
     source = source[0] if isinstance(source, tuple) else source
-    return Path(source).name if isinstance(source, str | PathLike) else f"the {split} set"
+    return str(source) if isinstance(source, str | PathLike) else f"the {split} set"
 
 
 def _read(source: Any, layout: SeriesLayout, where: str, problems: list[str]) -> tuple[Dataset, Sequence[str]]:
     """A split with the columns that `series_dataset` returns, as far as it has them, and a long table's channels."""
     source, *given = source if isinstance(source, tuple) else (source,)
+    if len(given) > 2 or any(isinstance(values, str) for values in given):
+        raise ValueError(
+            f"{where}: a tuple is of series, their labels and their groups, one a series; series are in a list, and "
+            "columns are named by `label_column` and `group_column`."
+        )
     given = {name: values for name, values in zip(("labels", "group"), given, strict=False) if values is not None}
     if isinstance(source, str | PathLike):
         source = _open(Path(source))
     feature, channels = None, ()
     if isinstance(source, Mapping) and not isinstance(source, DatasetDict):
         names = {
-            "past_values": (*(layout.value_columns or ()), *_VALUE_NAMES),
+            "past_values": layout.value_columns or _VALUE_NAMES,
             "labels": layout.label_names,
-            "group": (layout.group_column, *_GROUP_NAMES),
+            "group": (layout.group_column,) if layout.group_column else _GROUP_NAMES,
         }
-        names = {key: next((name for name in options if name in source), None) for key, options in names.items()}
-        if names["past_values"] is None:
-            raise ValueError(f"{where} holds {listed(sorted(source))}; name the array of series by `value_columns`.")
-        found = {key: source[name] for key, name in names.items() if name is not None}
-        source, given = found.pop("past_values"), found | given
+        found = {key: [name for name in options if name in source] for key, options in names.items()}
+        named = {"past_values": True, "labels": layout.label_column, "group": layout.group_column}
+        if absent := [names[key][0] for key in names if named[key] and not found[key]]:
+            raise ValueError(
+                f"{where} has no array {listed([repr(name) for name in absent])}; it has {listed(sorted(source))}: "
+                "name that of series by `value_columns`, of classes by `label_column`, of groups by `group_column`."
+            )
+        given = {key: source[options[0]] for key, options in found.items() if options} | given
+        source = given.pop("past_values")
     elif isinstance(source, Dataset):
         feature = next((source.features[name] for name in layout.label_names if name in source.features), None)
         source = pa.table({name: column_of(source, name) for name in source.column_names})
@@ -228,8 +253,6 @@ def _read(source: Any, layout: SeriesLayout, where: str, problems: list[str]) ->
         raise ValueError(f"{where} must be series, a table or a file as `series_dataset` tells, got {type(source)}.")
     if isinstance(source, pa.Table):
         columns, channels = series_of_table(source, layout, where, problems)
-        if layout.channels_first and channels:
-            raise ValueError(f"{where}: `channels_first` is of arrays and lists, got the columns {listed(channels)}.")
         if layout.channels_first:
             columns["past_values"] = _arrays(columns["past_values"].to_pylist(), layout, where, problems)
         if layout.id_column is not None:
@@ -295,7 +318,8 @@ def _arrays(source: Iterable, layout: SeriesLayout, where: str, problems: list[s
             arrays, channels_first = [array[:, None] for array in arrays], False
     elif any(len(shape) != 2 for shape in shapes):
         rows = [row for row, array in enumerate(arrays) if array.ndim != 2]
-        refuse(problem(where, rows, len(arrays), f"series are not (time, channels), but {arrays[rows[0]].shape}"))
+        what = f"series are not (time, channels), but of shape {arrays[rows[0]].shape}"
+        refuse(problem(where, rows, len(arrays), what, "several series are in a list, and so is a single one"))
     if channels_first:
         arrays = [array.T for array in arrays]
     if hasattr(source, "ndim"):
@@ -324,7 +348,9 @@ def _channel_problems(column: pa.Array, width: int, names: Sequence[str], where:
     if (pc.list_value_length(column.flatten()).fill_null(0).to_numpy() != width).any():
         return []
     values = column.flatten().flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    names = np.array(names or range(width))
+    if not len(values):
+        return []
+    names = np.array(names if len(names) == width else range(width))
     low, high = np.fmin.reduce(values), np.fmax.reduce(values)
     told = {"have no value at all": np.isnan(low), "never change": low == high}
     told = {

@@ -1,6 +1,7 @@
 """Tables of series, long or wide: CSV, parquet and JSON files, DataFrames and whatever else Arrow reads."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,10 +61,8 @@ class SeriesLayout:
             raise ValueError(f"`rows_are` must be steps or series, got {self.rows_are!r}.")
         if isinstance(self.value_columns, str):
             object.__setattr__(self, "value_columns", (self.value_columns,))
-        named = [self.id_column, self.time_column, self.label_column, self.group_column, *(self.value_columns or ())]
-        named = [name for name in named if name is not None and name != self.group_column]
-        if len(set(named)) < len(named):
-            raise ValueError(f"the columns of id, time, label and values must differ, got {', '.join(named)}.")
+        named = [self.id_column, self.time_column, self.label_column, *(self.value_columns or ())]
+        _once("`id_column`, `time_column`, `label_column` and `value_columns`", [name for name in named if name])
 
     @property
     def label_names(self) -> tuple[str, ...]:
@@ -94,16 +93,13 @@ def _read_csv(path: Path) -> pa.Table:
         return "skip"
 
     options = {
-        "parse_options": csv.ParseOptions(
-            delimiter=max(",;\t", key=header.count), invalid_row_handler=keep_in_mind, newlines_in_values='"' in header
-        ),
+        "parse_options": csv.ParseOptions(delimiter=max(",;\t", key=header.count), invalid_row_handler=keep_in_mind),
         # In one thread rows have numbers.
         "read_options": csv.ReadOptions(use_threads=False),
     }
     with csv.open_csv(path, **options) as reader:
         names = reader.schema.names
-    if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"{path} has several columns {listed([repr(name) for name in twice])}; name each once.")
+    _once(str(path), names)
     texts = csv.ConvertOptions(column_types=dict.fromkeys(names, pa.string()))
     table = csv.read_csv(path, convert_options=texts, **options)
     if ragged:
@@ -112,6 +108,11 @@ def _read_csv(path: Path) -> pa.Table:
             f"{path}: {len(ragged)} lines have not the {len(names)} cells of the header: {listed(lines)}."
         )
     return table
+
+
+def _once(where: str, names: Sequence[str]) -> None:
+    if twice := [repr(name) for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{where}: several columns are called {listed(twice)}; name each once.")
 
 
 def table_of_frame(
@@ -123,9 +124,10 @@ def table_of_frame(
         layout = replace(layout, id_column=frame.index.names[0], time_column=frame.index.names[1])
     wanted = {layout.id_column, layout.time_column, layout.label_column, layout.group_column} - {None}
     frame = frame.reset_index([name for name in frame.index.names if name in wanted])
+    _once(where, list(frame.columns))
     columns = {}
     for name, column in frame.items():
-        if column.dtype == object:
+        if any(hasattr(cell, "__array__") for cell in column.dropna().head(1)):
             # Arrow knows lists of arrays, but neither arrays of two dimensions nor series of pandas.
             column = column.map(lambda cell: list(np.asarray(cell)) if hasattr(cell, "__array__") else cell)
         columns[str(name)] = as_column(column, where, f"cells of {name!r}", problems)
@@ -139,8 +141,10 @@ def as_column(values: Any, where: str, what: str, problems: list[str]) -> pa.Arr
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         values = pd.Series(list(values), dtype=object)
         types = values.dropna().map(lambda value: type(value).__name__)
-        most = types.mode()[0]
+        most = next(iter(types.mode()))
         rare = types.index[types != most].to_numpy()
+        if not len(rare):
+            raise ValueError(f"{where}: {what} must be one text or number for each row, got {most}.") from None
         problems += problem(where, rare, len(values), f"{what} are {types[rare[0]]} where the others are {most}")
         values = pa.array(values.map(str, na_action="ignore"), from_pandas=True)
     return plain(values)
@@ -152,6 +156,8 @@ def plain(values: pa.Array | pa.ChunkedArray) -> pa.Array:
     values = getattr(values, "storage", values)
     if pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
+    if pa.types.is_string_view(values.type):
+        values = values.cast(pa.string())
     return pc.utf8_trim_whitespace(values) if _is_text(values.type) else values
 
 
@@ -168,7 +174,7 @@ def series_of_table(
 ) -> tuple[dict[str, pa.Array], list[str]]:
     """
     The columns of a split, `past_values`, lists (time, channels) of float64, `recording`, and `labels` and `group`
-    where there are any; and the names of the channels. What is wrong with them is added to `problems`.
+    where there are any; and the names of the columns of values. What is wrong with them is added to `problems`.
     """
     names = table.column_names
     label = layout.label_column or next((name for name in LABEL_NAMES if name in names), None)
@@ -185,7 +191,10 @@ def series_of_table(
     if absent := [repr(name) for name in wanted if name not in names]:
         raise ValueError(f"{where} has no column {listed(absent)}; it has {listed(names)}.")
     if not channels:
-        raise ValueError(f"{where} has no column of values beside {listed(sorted(filter(None, used)))}.")
+        raise ValueError(f"{where} has no column of values, only {listed(names)}.")
+    is_nested = len(channels) == 1 and _is_list(getattr(table[channels[0]].type, "value_type", pa.null()))
+    if layout.channels_first and not is_nested:
+        raise ValueError(f"{where}: `channels_first` is of arrays and lists of lists, got columns {listed(channels)}.")
     columns = {key: plain(table[name]) for key, name in keys.items()}
     if _is_list(table[channels[0]].type):
         columns["past_values"] = _wide(table, channels, where, problems)
@@ -195,7 +204,6 @@ def series_of_table(
             values[:, place] = _numbers(plain(table[name]), where, f"cells of {name!r}", problems)
         if layout.rows_are == "series" and "recording" not in columns:
             columns["past_values"] = nested(values.ravel(), 1, [len(channels)] * len(table))
-            channels = []
         elif layout.rows_are == "steps" or "recording" in columns:
             columns.setdefault("recording", pa.array(np.zeros(len(table), int)))
             times = _times(plain(table[layout.time_column]), where, problems) if layout.time_column else None

@@ -58,10 +58,9 @@ def cut_series(
     values = column.flatten()
     width = len(values[0])
     values = values.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)[steps]
-    table = split.with_format("arrow")[:].take(pa.array(of_window))
-    place = table.column_names.index("past_values")
-    table = table.set_column(place, "past_values", nested(values.ravel(), width, sizes))
-    return Dataset(table.cast(split.features.arrow_schema), info=split.info.copy(), split=split.split)
+    columns = split.remove_columns("past_values").with_format("arrow")[:].take(pa.array(of_window))
+    columns = columns.add_column(0, "past_values", nested(values.ravel(), width, sizes)).select(split.column_names)
+    return Dataset(columns.cast(split.features.arrow_schema), info=split.info.copy(), split=split.split)
 
 
 def vote(recordings: Iterable, scores: np.ndarray, how: str = "mean") -> tuple[np.ndarray, np.ndarray]:

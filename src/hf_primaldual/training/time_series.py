@@ -13,7 +13,7 @@ from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor, PrimalDualTimeSeriesForSequenceClassification
 from hf_primaldual.data import describe_source, load_uea
-from hf_primaldual.data.series import series_problems
+from hf_primaldual.data.series import series_arrays, series_problems
 from hf_primaldual.data.splits import column_of, cut_validation, with_classes
 
 from .arguments import AttentionArguments, ComparisonArguments
@@ -133,7 +133,7 @@ def prepare_series(
     splits = with_ids(splits).cast_column("past_values", Array2D((None, channels), "float64"))
     splits = splits.with_format("numpy", columns=["past_values"], output_all_columns=True, dtype=np.float64)
     feature_extractor = PrimalDualTimeSeriesFeatureExtractor(feature_size=channels, missing_values=missing_values)
-    feature_extractor.fit(example["past_values"] for example in splits["train"])
+    feature_extractor.fit(series_arrays(splits["train"]))
     return SeriesTask(
         splits=splits,
         source={**source, "channels": channels, "length": list(lengths)},
