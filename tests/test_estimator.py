@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from importlib.util import find_spec
 
 import numpy as np
 import pandas as pd
@@ -395,15 +394,3 @@ def test_the_package_is_imported_without_scikit_learn():
         "import sys, hf_primaldual; assert 'sklearn' not in sys.modules; hf_primaldual.PrimalDualTimeSeriesClassifier"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not (find_spec("aeon") and find_spec("numba")), reason="`make test-aeon` installs aeon whole")
-def test_aeons_own_checks():
-    from aeon.testing.estimator_checking import check_estimator
-
-    from tests.aeon_adaptor import AeonClassifier
-
-    results = check_estimator(AeonClassifier)
-    failed = {name: result for name, result in results.items() if result != "PASSED"}
-    assert failed == {}

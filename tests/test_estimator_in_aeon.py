@@ -1,6 +1,11 @@
-"""The estimator as a classifier of aeon, whose checks are for subclasses of its own class."""
+"""The estimator as a classifier of aeon, by aeon's own checks: `make test-aeon`, which installs aeon whole."""
+
+import pytest
+
+pytest.importorskip("numba", reason="aeon's code needs numba, which `make test-aeon` installs")
 
 from aeon.classification import BaseClassifier
+from aeon.testing.estimator_checking import parametrize_with_checks
 
 from hf_primaldual import PrimalDualTimeSeriesClassifier
 
@@ -24,7 +29,7 @@ class AeonClassifier(BaseClassifier):
         super().__init__()
 
     def _fit(self, X, y):
-        own = {"channels_first": True, "missing_values": "mean", "validation_share": 0}
+        own = {"channels_first": True, "missing_values": "mean"}
         self.classifier_ = PrimalDualTimeSeriesClassifier(**self.get_params(), **own).fit(X, y)
         return self
 
@@ -37,3 +42,10 @@ class AeonClassifier(BaseClassifier):
     @classmethod
     def _get_test_params(cls, parameter_set="default"):
         return {"hidden_size": 16, "min_steps": 4, "max_epochs": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks([AeonClassifier])
+def test_aeons_own_checks(check):
+    check()
