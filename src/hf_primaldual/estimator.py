@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from datasets import ClassLabel, Dataset
+from datasets import ClassLabel
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import StrictDataclassError
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -21,13 +21,15 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d, compute_class_weight
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
-from transformers import PreTrainedConfig, PreTrainedModel, TrainingArguments
+from transformers import PreTrainedConfig
 
-from .data.series import read_series
+from .data.series import read_series, series_arrays
 from .data.splits import column_of
 from .estimator_training import (
+    EVALUATION_BATCH,
     as_it_was,
     collate,
+    copy_weights,
     hold_out,
     standardize,
     still_falling,
@@ -39,9 +41,6 @@ from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfi
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 from .modeling.modeling_primal_dual_time_series import PrimalDualTimeSeriesForSequenceClassification
 
-# A training is looked at so often.
-_EVALUATIONS = 40
-_EVALUATION_BATCH = 256
 # Of the model, where neither a parameter nor `model_config` says otherwise.
 _MODEL = {"norm_type": "layer", "norm_position": "pre", "pooling": "flatten", "initializer_range": 0.05}
 # Parameters that are fields of the model's configuration.
@@ -220,13 +219,20 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
                 self._config(classes, feature_extractor.feature_size, positions)
             )
             if before is not None:
-                _copy_weights(before, model)
+                copy_weights(before, model)
             values = standardize(series, feature_extractor, model.config.max_position_embeddings)
             examples = [{"past_values": x, "labels": int(label)} for x, label in zip(values, targets, strict=True)]
             train, held_out = ([examples[row] for row in rows] for rows in (train, held_out))
-            with tempfile.TemporaryDirectory() as folder:
-                args = self._training_args(folder, len(train), len(held_out), seed)
-                state = train_quietly(model, feature_extractor, args, train, held_out, self.patience, class_weights)
+            epochs = self.max_epochs * math.ceil(len(train) / self.batch_size)
+            settings = {
+                "max_steps": max(epochs, self.min_steps),
+                "per_device_train_batch_size": self.batch_size,
+                "learning_rate": self.learning_rate,
+                "seed": seed,
+                "disable_tqdm": not self.verbose,
+                **(self.training_args or {}),
+            }
+            state = train_quietly(model, feature_extractor, train, held_out, settings, self.patience, class_weights)
         self.classes_, self.model_, self.feature_extractor_ = classes, model.eval(), feature_extractor
         self.n_iter_, self.history_ = state.global_step, state.log_history
         if still_falling(state, len(classes)):
@@ -255,8 +261,8 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         values = standardize(series, self.feature_extractor_, self.model_.config.max_position_embeddings)
         rows = []
         with threads(self.n_jobs), torch.inference_mode():
-            for start in range(0, len(values), _EVALUATION_BATCH):
-                examples = [{"past_values": x} for x in values[start : start + _EVALUATION_BATCH]]
+            for start in range(0, len(values), EVALUATION_BATCH):
+                examples = [{"past_values": x} for x in values[start : start + EVALUATION_BATCH]]
                 batch = collate(self.feature_extractor_, examples).to(self.model_.device)
                 rows.append(self.model_(**batch).logits.double().softmax(-1).cpu().numpy())
         return np.concatenate(rows)
@@ -361,7 +367,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             layout = self.layout or {}
             by_id = isinstance(y, pd.Series) and "id_column" in layout
             split = read_series(X, y if by_id else None, channels_first=self.channels_first, **layout)
-            series = _arrays_of(split)
+            series = series_arrays(split)
             if fitting and (by_id or y is None):
                 self._check_has_classes("labels" in split.column_names)
                 feature, y = split.features["labels"], column_of(split, "labels").to_pandas().to_numpy()
@@ -416,37 +422,6 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         weights = compute_class_weight(self.class_weight, classes=classes, y=classes[targets])
         return torch.tensor(weights / weights[targets].mean(), dtype=torch.float32)
 
-    def _training_args(self, folder: str, cases: int, held_out: int, seed: int) -> TrainingArguments:
-        max_steps = max(self.max_epochs * math.ceil(cases / self.batch_size), self.min_steps)
-        eval_steps = min(max(max_steps // _EVALUATIONS, 10), max_steps)
-        settings = {
-            "output_dir": folder,
-            "seed": seed,
-            "max_steps": max_steps,
-            "per_device_train_batch_size": self.batch_size,
-            "per_device_eval_batch_size": _EVALUATION_BATCH,
-            "learning_rate": self.learning_rate,
-            "lr_scheduler_type": "cosine",
-            "warmup_steps": 0.1,
-            "logging_steps": eval_steps,
-            "save_strategy": "no",
-            "dataloader_pin_memory": torch.cuda.is_available(),
-            "report_to": "none",
-            "log_level": "error",
-            "disable_tqdm": not self.verbose,
-        }
-        if held_out:
-            settings |= {
-                "eval_strategy": "steps",
-                "eval_steps": eval_steps,
-                "save_strategy": "best",
-                "save_total_limit": 1,
-                "save_only_model": True,
-                "load_best_model_at_end": True,
-                "metric_for_best_model": "loss",
-            }
-        return TrainingArguments(**{**settings, **(self.training_args or {})})
-
 
 def _is_flat(X, layout: dict[str, Any] | None) -> bool:
     """Whether X is rows of numbers, each a univariate series: what scikit-learn itself checks."""
@@ -461,25 +436,6 @@ def _is_flat(X, layout: dict[str, Any] | None) -> bool:
     except ValueError:
         # Of several lengths.
         return False
-
-
-def _arrays_of(split: Dataset) -> list[np.ndarray]:
-    """Series (time, channels) of a split that was read."""
-    column = column_of(split, "past_values")
-    steps = column.flatten()
-    channels = steps.value_lengths()[0].as_py()
-    values = steps.flatten().to_numpy(zero_copy_only=False).reshape(-1, channels)
-    return np.split(values, np.cumsum(column.value_lengths().to_numpy())[:-1])
-
-
-def _copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
-    try:
-        target.load_state_dict(source.state_dict())
-    except RuntimeError as error:
-        raise ValueError(
-            "`warm_start` goes on from the weights that there are, which a model of these parameters has not: "
-            f"{' '.join(str(error).split())}"
-        ) from error
 
 
 __all__ = ["PrimalDualTimeSeriesClassifier"]

@@ -1,9 +1,11 @@
 """How the estimator of time series trains: by transformers' Trainer as it is, leaving nothing behind but a model."""
 
 import random
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +23,10 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging
 
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+
+EVALUATION_BATCH = 256
+# A training is looked at so often, at most.
+_EVALUATIONS = 40
 
 
 def hold_out(targets: np.ndarray, classes: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -57,12 +63,23 @@ def collate(feature_extractor: PrimalDualTimeSeriesFeatureExtractor, examples: l
     return feature_extractor.pad(examples, return_attention_mask=differ, return_tensors="pt")
 
 
+def copy_weights(source: PreTrainedModel, target: PreTrainedModel) -> None:
+    """Starts a model where another one is."""
+    try:
+        target.load_state_dict(source.state_dict())
+    except RuntimeError as error:
+        raise ValueError(
+            "`warm_start` goes on from the weights that there are, which a model of these parameters has not: "
+            f"{' '.join(str(error).split())}"
+        ) from error
+
+
 def train_quietly(
     model: PreTrainedModel,
     feature_extractor: PrimalDualTimeSeriesFeatureExtractor,
-    args: TrainingArguments,
     train: list[dict],
     held_out: list[dict],
+    settings: dict[str, Any],
     patience: int,
     class_weights: torch.Tensor | None,
 ) -> TrainerState:
@@ -72,26 +89,44 @@ def train_quietly(
     Args:
         held_out: Examples that are not trained on. If there are any, the weights are left at those that had the
             smallest loss on them.
+        settings: Fields of `TrainingArguments`, `max_steps` among them.
         patience: The training ends after so many evaluations without a smaller loss.
         class_weights: The weight of each class in the loss, on average 1 over the training set.
 
     Raises:
         ValueError: a loss is not finite.
     """
-    loss = None if class_weights is None else partial(_weighted_loss, class_weights, args.label_smoothing_factor)
-    trainer = Trainer(
-        model,
-        args,
-        data_collator=partial(collate, feature_extractor),
-        train_dataset=train,
-        eval_dataset=held_out or None,
-        compute_loss_func=loss,
-        callbacks=[EarlyStoppingCallback(patience)] if held_out else [],
-    )
-    trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
-    if not args.disable_tqdm:
-        trainer.add_callback(_Bar())
-    trainer.train()
+    eval_steps = min(max(settings["max_steps"] // _EVALUATIONS, 10), settings["max_steps"])
+    with tempfile.TemporaryDirectory() as folder:
+        settings = {
+            "output_dir": folder,
+            "per_device_eval_batch_size": EVALUATION_BATCH,
+            "lr_scheduler_type": "cosine",
+            "warmup_steps": 0.1,
+            "logging_steps": eval_steps,
+            "save_strategy": "no",
+            "dataloader_pin_memory": torch.cuda.is_available(),
+            "report_to": "none",
+            "log_level": "error",
+            **(_keeping_the_best(eval_steps) if held_out else {}),
+            **settings,
+        }
+        args = TrainingArguments(**settings)
+        trainer = Trainer(
+            model,
+            args,
+            data_collator=partial(collate, feature_extractor),
+            train_dataset=train,
+            eval_dataset=held_out or None,
+            compute_loss_func=None
+            if class_weights is None
+            else partial(_weighted_loss, class_weights, args.label_smoothing_factor),
+            callbacks=[EarlyStoppingCallback(patience)] if held_out else [],
+        )
+        trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
+        if not args.disable_tqdm:
+            trainer.add_callback(_Bar())
+        trainer.train()
     logged = trainer.state.log_history
     broken = [entry for entry in logged for name in ("loss", "eval_loss") if not np.isfinite(entry.get(name, 0.0))]
     if broken:
@@ -100,6 +135,18 @@ def train_quietly(
             f"{args.learning_rate:g}."
         )
     return trainer.state
+
+
+def _keeping_the_best(eval_steps: int) -> dict[str, Any]:
+    return {
+        "eval_strategy": "steps",
+        "eval_steps": eval_steps,
+        "save_strategy": "best",
+        "save_total_limit": 1,
+        "save_only_model": True,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+    }
 
 
 class _Bar(ProgressCallback):
