@@ -32,7 +32,7 @@ from tests.modeling.series import CHANNELS, small_model
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "random_state": 0}
 # Ten steps, with one look at what is held out.
-BRIEF = {**SMALL, "max_epochs": 1, "min_steps": 10}
+BRIEF = {**SMALL, "num_train_epochs": 1, "min_steps": 10}
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
@@ -69,7 +69,7 @@ def fitted(vowels) -> PrimalDualTimeSeriesClassifier:
 
 
 LEARNING = PrimalDualTimeSeriesClassifier(
-    **{**SMALL, "min_steps": 30, "max_epochs": 2, "learning_rate": 5e-3},
+    **{**SMALL, "min_steps": 30, "num_train_epochs": 2, "learning_rate": 5e-3},
     training_args={"eval_steps": 30, "logging_steps": 30},
 )
 
@@ -133,7 +133,7 @@ def test_a_table_may_hold_the_classes(vowels):
 @pytest.mark.parametrize("class_weight", [None, {"Walking": 3, "Running": 0.5, "Standing": 0.5, "Badminton": 0.5}])
 def test_the_best_weights_on_what_is_held_out_are_kept(motions, class_weight):
     series, labels = motions
-    params = {**SMALL, "min_steps": 60, "max_epochs": 1, "learning_rate": 0.02, "patience": 2}
+    params = {**SMALL, "min_steps": 60, "num_train_epochs": 1, "learning_rate": 0.02, "early_stopping_patience": 2}
     classifier = PrimalDualTimeSeriesClassifier(**params, class_weight=class_weight).fit(series, labels)
     losses = [entry["eval_loss"] for entry in classifier.history_ if "eval_loss" in entry]
     classes, targets = np.unique(labels, return_inverse=True)
@@ -151,7 +151,9 @@ def test_the_best_weights_on_what_is_held_out_are_kept(motions, class_weight):
 
 def test_patience_ends_a_training(motions):
     # With a rate of 0 no evaluation is better than the first.
-    classifier = PrimalDualTimeSeriesClassifier(**SMALL, min_steps=60, learning_rate=0.0, max_epochs=1, patience=2)
+    classifier = PrimalDualTimeSeriesClassifier(
+        **SMALL, min_steps=60, learning_rate=0.0, num_train_epochs=1, early_stopping_patience=2
+    )
     assert classifier.fit(*motions).n_iter_ == 30
 
 
@@ -185,7 +187,7 @@ def test_a_short_training_warns(motions):
     classifier = PrimalDualTimeSeriesClassifier(
         **BRIEF, training_args={"eval_steps": 1, "logging_steps": 1, "lr_scheduler_type": "constant_with_warmup"}
     )
-    with pytest.warns(ConvergenceWarning, match="10 steps were over; raise `min_steps` or `max_epochs`"):
+    with pytest.warns(ConvergenceWarning, match="10 steps were over; raise `min_steps` or `num_train_epochs`"):
         classifier.fit(*motions)
 
 
@@ -227,7 +229,7 @@ def test_the_checkpoint_of_another_training_is_read_as_it_is(tmp_path):
     answers = [model(**extractor(values, return_tensors="pt")).logits.softmax(-1)[0].tolist() for values in series]
     np.testing.assert_allclose(classifier.predict_proba(series), answers, atol=1e-6)
     # It goes on from there: at a learning rate of 0 it stays as it was.
-    classifier.set_params(warm_start=True, learning_rate=0.0, max_epochs=1, min_steps=1, validation_share=0)
+    classifier.set_params(warm_start=True, learning_rate=0.0, num_train_epochs=1, min_steps=1, validation_share=0)
     classifier.fit(series, np.repeat(classifier.classes_, 2))
     state = classifier.model_.state_dict()
     for name, value in model.state_dict().items():
@@ -340,7 +342,13 @@ def test_one_class_is_all_it_answers(italy, tmp_path):
         ({"model_config": {"max_position_embeddings": 9}}, lambda X, y: (X, y), "has positions for 9"),
         ({"training_args": {"weight_decy": 0.1}}, lambda X, y: (X, y), "weight_decy"),
         ({"validation_share": 1.0}, lambda X, y: (X, y), "`validation_share` must lie from 0 to below 1, got 1.0"),
-        ({"batch_size": 0}, lambda X, y: (X, y), "`batch_size` must be at least 1, got 0"),
+        (
+            {"per_device_train_batch_size": 0},
+            lambda X, y: (X, y),
+            "`per_device_train_batch_size` must be at least 1, got 0",
+        ),
+        ({"training_args": {"seed": 1}}, lambda X, y: (X, y), "must not hold seed"),
+        ({"model_config": {"hidden_size": 8}}, lambda X, y: (X, y), "must not hold hidden_size"),
         ({"learning_rate": 1e30}, lambda X, y: (X, y), "lower `learning_rate`"),
     ],
 )

@@ -21,10 +21,10 @@ class AeonClassifier(BaseClassifier):
         "algorithm_type": "deeplearning",
     }
 
-    def __init__(self, hidden_size=64, min_steps=600, max_epochs=40, random_state=None):
+    def __init__(self, hidden_size=64, min_steps=600, num_train_epochs=40, random_state=None):
         self.hidden_size = hidden_size
         self.min_steps = min_steps
-        self.max_epochs = max_epochs
+        self.num_train_epochs = num_train_epochs
         self.random_state = random_state
         super().__init__()
 
@@ -41,7 +41,7 @@ class AeonClassifier(BaseClassifier):
 
     @classmethod
     def _get_test_params(cls, parameter_set="default"):
-        return {"hidden_size": 16, "min_steps": 4, "max_epochs": 1}
+        return {"hidden_size": 16, "min_steps": 4, "num_train_epochs": 1}
 
 
 @pytest.mark.slow

@@ -51,6 +51,8 @@ _FIELDS = {
     "num_attention_heads": "num_attention_heads",
     "dropout": "hidden_dropout_prob",
 }
+# Parameters, or what follows from them, that are fields of `TrainingArguments`.
+_TRAINING = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "seed", "disable_tqdm")
 _OF_THE_DATA = {"num_channels", "max_position_embeddings", "hf_primaldual_version"}
 
 
@@ -72,9 +74,9 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             Further fields of [`PrimalDualTimeSeriesConfig`], such as `{"bn_beta": 0.5}`.
         learning_rate (`float`, *optional*, defaults to 1e-3):
             Peak learning rate of AdamW; it rises for a tenth of the steps and falls along a cosine.
-        batch_size (`int`, *optional*, defaults to 16):
+        per_device_train_batch_size (`int`, *optional*, defaults to 16):
             Series per step.
-        max_epochs (`int`, *optional*, defaults to 40):
+        num_train_epochs (`int`, *optional*, defaults to 40):
             Passes through the training set at most, but
         min_steps (`int`, *optional*, defaults to 600):
             as many more as make so many steps.
@@ -82,7 +84,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             Further fields of transformers' `TrainingArguments`, such as `{"weight_decay": 0.01}`.
         validation_share (`float`, *optional*, defaults to 0.2):
             Share of the training set that is held out, by class. With 0 all of it is trained on, to the end.
-        patience (`int`, *optional*, defaults to 20):
+        early_stopping_patience (`int`, *optional*, defaults to 20):
             Training ends after so many evaluations without a smaller loss on what is held out; there are 40 of them.
         class_weight (`dict` or `"balanced"`, *optional*):
             Weight of each class in the loss, as scikit-learn has it.
@@ -130,12 +132,12 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         dropout: float = 0.1,
         model_config: dict[str, Any] | None = None,
         learning_rate: float = 1e-3,
-        batch_size: int = 16,
-        max_epochs: int = 40,
+        per_device_train_batch_size: int = 16,
+        num_train_epochs: int = 40,
         min_steps: int = 600,
         training_args: dict[str, Any] | None = None,
         validation_share: float = 0.2,
-        patience: int = 20,
+        early_stopping_patience: int = 20,
         class_weight: dict | str | None = None,
         missing_values: str = "error",
         channels_first: bool = False,
@@ -152,12 +154,12 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         self.dropout = dropout
         self.model_config = model_config
         self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.max_epochs = max_epochs
+        self.per_device_train_batch_size = per_device_train_batch_size
+        self.num_train_epochs = num_train_epochs
         self.min_steps = min_steps
         self.training_args = training_args
         self.validation_share = validation_share
-        self.patience = patience
+        self.early_stopping_patience = early_stopping_patience
         self.class_weight = class_weight
         self.missing_values = missing_values
         self.channels_first = channels_first
@@ -223,22 +225,24 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             values = standardize(series, feature_extractor, model.config.max_position_embeddings)
             examples = [{"past_values": x, "labels": int(label)} for x, label in zip(values, targets, strict=True)]
             train, held_out = ([examples[row] for row in rows] for rows in (train, held_out))
-            epochs = self.max_epochs * math.ceil(len(train) / self.batch_size)
+            epochs = self.num_train_epochs * math.ceil(len(train) / self.per_device_train_batch_size)
             settings = {
                 "max_steps": max(epochs, self.min_steps),
-                "per_device_train_batch_size": self.batch_size,
+                "per_device_train_batch_size": self.per_device_train_batch_size,
                 "learning_rate": self.learning_rate,
                 "seed": seed,
                 "disable_tqdm": not self.verbose,
                 **(self.training_args or {}),
             }
-            state = train_quietly(model, feature_extractor, train, held_out, settings, self.patience, class_weights)
+            state = train_quietly(
+                model, feature_extractor, train, held_out, settings, self.early_stopping_patience, class_weights
+            )
         self.classes_, self.model_, self.feature_extractor_ = classes, model.eval(), feature_extractor
         self.n_iter_, self.history_ = state.global_step, state.log_history
         if still_falling(state, len(classes)):
             warnings.warn(
                 f"the training has not converged: the loss was still falling when its {state.max_steps} steps were "
-                "over; raise `min_steps` or `max_epochs`.",
+                "over; raise `min_steps` or `num_train_epochs`.",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -344,11 +348,14 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
 
     def _check_settings(self) -> None:
         """Refuses what neither the model's configuration nor Trainer would refuse."""
-        for name in ("batch_size", "max_epochs", "patience"):
+        for name in ("per_device_train_batch_size", "num_train_epochs", "early_stopping_patience"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if not 0 <= self.validation_share < 1:
             raise ValueError(f"`validation_share` must lie from 0 to below 1, got {self.validation_share}.")
+        for name, own in (("model_config", _FIELDS.values()), ("training_args", _TRAINING)):
+            if twice := sorted({*own}.intersection(getattr(self, name) or {})):
+                raise ValueError(f"`{name}` must not hold {', '.join(twice)}: parameters of the classifier say that.")
 
     def _read(self, X, y=None, fitting: bool = False) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
         """The series as arrays (time, channels) and, of what is fitted, their classes, one for each."""
