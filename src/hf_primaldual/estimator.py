@@ -433,7 +433,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
 def _is_flat(X, layout: dict[str, Any] | None) -> bool:
     """Whether X is rows of numbers, each a univariate series: what scikit-learn itself checks."""
     if isinstance(X, pd.DataFrame):
-        return layout is None and X.index.nlevels == 1 and "object" not in set(map(str, X.dtypes))
+        return layout is None and X.index.nlevels == 1 and all(map(pd.api.types.is_numeric_dtype, X.dtypes))
     if hasattr(X, "ndim"):
         return X.ndim < 3
     if hasattr(X, "__arrow_c_stream__") or not (isinstance(X, list | tuple) or hasattr(X, "__array__")):
