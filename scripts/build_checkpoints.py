@@ -11,11 +11,12 @@ Stopped, it goes on where it was. Another processor may round otherwise: `--tole
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.hub.card import write_card
 from hf_primaldual.hub.checks import check
@@ -28,10 +29,10 @@ ROOT = Path(__file__).parents[1]
 class BuildArguments:
     """Which checkpoints, and where they go."""
 
-    names: list[str] | None = field(default=None, metadata={"help": "Folders of --cards. Default: all."})
-    cards: str = field(default=str(ROOT / "model_cards"), metadata={"help": "Folder of the committed cards."})
-    output_dir: str = field(default="outputs/checkpoints", metadata={"help": "Where the checkpoints are built."})
-    tolerance: float = field(default=0.0, metadata={"help": "Allowed difference of an accuracy, a fraction."})
+    names: list[str] | None = HfArg(default=None, help="Folders of --cards. Default: all.")
+    cards: str = HfArg(default=str(ROOT / "model_cards"), help="Folder of the committed cards.")
+    output_dir: str = HfArg(default="outputs/checkpoints", help="Where the checkpoints are built.")
+    tolerance: float = HfArg(default=0.0, help="Allowed difference of an accuracy, a fraction.")
 
 
 def main(argv: list[str] | None = None) -> list[Path]:
@@ -81,4 +82,4 @@ def differences(committed: dict[str, Any], built: dict[str, Any], tolerance: flo
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

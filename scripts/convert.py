@@ -7,7 +7,6 @@ or image processor where it has one.
 """
 
 import argparse
-import sys
 from pathlib import Path
 
 from transformers import AutoImageProcessor, AutoTokenizer
@@ -54,4 +53,4 @@ def main(argv: list[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -10,13 +10,13 @@ FLOPs are counted; memory and time are measured while the budget lasts, in secon
 and time left out. Figures 1 and 2 are of the same models, as are 3 and 4: they are measured once, together.
 """
 
-import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import groupby
 from pathlib import Path
 
 import torch
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.hub.results import load_results
 from hf_primaldual.measure import save_results
@@ -28,15 +28,15 @@ from hf_primaldual.measure.plots import plot_pareto, write_pictures
 class FigureArguments:
     """What is drawn."""
 
-    figure: list[int] = field(default_factory=list, metadata={"help": "Numbers of the paper's figures, 1 to 4."})
-    pareto: str | None = field(default=None, metadata={"help": "A results file of a training script."})
-    widths: list[int] = field(default_factory=lambda: list(WIDTHS), metadata={"help": "Widths of the model."})
-    tokens: list[int] = field(default_factory=lambda: list(LENGTHS), metadata={"help": "Lengths."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of all; the paper's is eager."})
-    budget: float = field(default=300, metadata={"help": "Seconds to measure the models of a pair of figures."})
-    rounds: int = field(default=5, metadata={"help": "Timed steps of each model."})
-    threads: int | None = field(default=None, metadata={"help": "Threads; torch's own choice by default."})
-    output: str = field(default="outputs/figures", metadata={"help": "Folder of pictures and numbers."})
+    figure: list[int] = HfArg(default_factory=list, help="Numbers of the paper's figures, 1 to 4.")
+    pareto: str | None = HfArg(default=None, help="A results file of a training script.")
+    widths: list[int] = HfArg(default_factory=lambda: list(WIDTHS), help="Widths of the model.")
+    tokens: list[int] = HfArg(default_factory=lambda: list(LENGTHS), help="Lengths.")
+    attn_implementation: str = HfArg(default="sdpa", help="Back-end of all; the paper's is eager.")
+    budget: float = HfArg(default=300, help="Seconds to measure the models of a pair of figures.")
+    rounds: int = HfArg(default=5, help="Timed steps of each model.")
+    threads: int | None = HfArg(default=None, help="Threads; torch's own choice by default.")
+    output: str = HfArg(default="outputs/figures", help="Folder of pictures and numbers.")
 
     def __post_init__(self):
         if unknown := [number for number in self.figure if number not in FIGURES]:
@@ -76,4 +76,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -8,55 +8,48 @@ Measures what models cost: operations, parameters, memory, latency and throughpu
 Models named together are timed in turn. Without `--model` they are text classifiers of Long Range Arena's shape.
 """
 
-import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 
+import pandas as pd
 import torch
-from transformers import HfArgumentParser, PreTrainedModel
+from transformers import PreTrainedModel
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTextForSequenceClassification
-from hf_primaldual.measure import compare, load_model, make_inputs, measure_together, save_results
+from hf_primaldual.measure import compare, load_model, make_inputs, measure_together
+from hf_primaldual.measure.arguments import TimingArguments
 from hf_primaldual.measure.figures import text_config
 
-# What is printed of a row: the column's name and width, its unit, and how numbers are written.
+# What is printed of a row: the column's name, and its unit.
 COLUMNS = {
-    "parameters": ("parameters", 11, 1, ",.0f"),
-    "forward_flops": ("M FLOPs", 10, 1e6, ",.0f"),
-    "inference_ms": ("ms", 9, 1, ".2f"),
-    "inference_per_second": ("rows/s", 9, 1, ".1f"),
-    "inference_peak_bytes": ("peak MiB", 9, 2**20, ".1f"),
-    "train_step_flops": ("M FLOPs", 10, 1e6, ",.0f"),
-    "train_step_ms": ("step ms", 9, 1, ".2f"),
-    "activation_bytes": ("kept MiB", 9, 2**20, ".1f"),
-    "peak_memory_bytes": ("peak MiB", 9, 2**20, ".1f"),
+    "parameters": ("parameters", 1),
+    "forward_flops": ("M FLOPs", 1e6),
+    "inference_ms.median": ("ms", 1),
+    "inference_per_second": ("rows/s", 1),
+    "inference_peak_bytes": ("peak MiB", 2**20),
+    "train_step_flops": ("step M FLOPs", 1e6),
+    "train_step_ms.median": ("step ms", 1),
+    "activation_bytes": ("kept MiB", 2**20),
+    "peak_memory_bytes": ("step peak MiB", 2**20),
 }
 
 
 @dataclass
-class MeasureArguments:
+class MeasureArguments(TimingArguments):
     """What is measured."""
 
-    model: list[str] | None = field(default=None, metadata={"help": "Folders or repositories of checkpoints."})
-    attention: list[str] = field(
-        default_factory=lambda: ["softmax", "bn", "sh", "bn+sh"],
-        metadata={"help": "Presets, if no model is named."},
+    model: list[str] | None = HfArg(default=None, help="Folders or repositories of checkpoints.")
+    attention: list[str] = HfArg(
+        default_factory=lambda: ["softmax", "bn", "sh", "bn+sh"], help="Presets, if no model is named."
     )
-    tokens: list[int] | None = field(default=None, metadata={"help": "Lengths of texts or series."})
-    batch: int = field(default=1, metadata={"help": "Rows."})
-    width: int = field(default=128, metadata={"help": "Width of the presets' models."})
-    heads: int = field(default=8, metadata={"help": "Their heads."})
-    layers: int = field(default=2, metadata={"help": "Their layers; the feed-forward block is twice as wide."})
-    inference: bool = field(default=False, metadata={"help": "No training step."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end."})
-    trust_remote_code: bool = field(default=False, metadata={"help": "Run the code that a checkpoint carries."})
-    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
-    dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
-    threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
-    rounds: int = field(default=15, metadata={"help": "Timed calls of each model."})
-    name: str = field(default="measured", metadata={"help": "Start of the files' names."})
-    output: str | None = field(default=None, metadata={"help": "Folder for JSON and CSV, named by machine."})
-    compare: list[str] | None = field(default=None, metadata={"help": "Two such files: prints the ratios, no more."})
-    allow_other_versions: bool = field(default=False, metadata={"help": "Compare across machines and versions."})
+    tokens: list[int] | None = HfArg(default=None, help="Lengths of texts or series.")
+    width: int = HfArg(default=128, help="Width of the presets' models.")
+    heads: int = HfArg(default=8, help="Their heads.")
+    layers: int = HfArg(default=2, help="Their layers; the feed-forward block is twice as wide.")
+    trust_remote_code: bool = HfArg(default=False, help="Run the code that a checkpoint carries.")
+    name: str = HfArg(default="measured", help="Start of the files' names.")
+    compare: list[str] | None = HfArg(default=None, help="Two such files: prints the ratios, no more.")
+    allow_other_versions: bool = HfArg(default=False, help="Compare across machines and versions.")
 
 
 def make_models(args: MeasureArguments, tokens: int | None) -> dict[str, PreTrainedModel]:
@@ -69,17 +62,13 @@ def make_models(args: MeasureArguments, tokens: int | None) -> dict[str, PreTrai
             name: text_config(name, args.width, tokens, args.attn_implementation, **shape) for name in args.attention
         }
         models = {name: PrimalDualTextForSequenceClassification(config) for name, config in configs.items()}
-    return {name: model.to(args.device, getattr(torch, args.dtype)) for name, model in models.items()}
+    return {name: model.to(**args.place) for name, model in models.items()}
 
 
 def measure_size(args: MeasureArguments, tokens: int | None) -> list[dict]:
     torch.manual_seed(0)
     models = make_models(args, tokens)
     inputs = make_inputs(next(iter(models.values())), tokens, args.batch)
-    inputs = {
-        name: tensor.to(getattr(torch, args.dtype)) if tensor.is_floating_point() else tensor
-        for name, tensor in inputs.items()
-    }
     about = {"attn_implementation": args.attn_implementation, "batch": args.batch}
     if tokens is not None:
         about["tokens"] = tokens
@@ -87,16 +76,13 @@ def measure_size(args: MeasureArguments, tokens: int | None) -> list[dict]:
     return [{"model": name, **about, **row} for name, row in measured.items()]
 
 
-def print_row(row: dict) -> None:
-    cells = [f"{row.get('tokens', '-'):>7}  {row['model'][-28:]:<28}"]
-    if "does_not_fit" in row:
-        cells.append(f"does not fit: {row['does_not_fit']}")
-    else:
-        for key, (_, width, unit, form) in COLUMNS.items():
-            value = row.get(key)
-            value = value["median"] if isinstance(value, dict) else value
-            cells.append(" " * width if value is None else f"{value / unit:>{width}{form}}")
-    print("  ".join(cells), flush=True)
+def print_rows(rows: list[dict]) -> None:
+    table = pd.json_normalize(rows)
+    shown = table.filter(["tokens", "model", "does_not_fit"])
+    for key, (name, unit) in COLUMNS.items():
+        if key in table:
+            shown[name] = table[key] / unit
+    print(shown.to_string(index=False, float_format="{:,.2f}".format, na_rep=""), flush=True)
 
 
 def print_comparison(args: MeasureArguments) -> None:
@@ -110,25 +96,16 @@ def print_comparison(args: MeasureArguments) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = HfArgumentParser(MeasureArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
+    args = MeasureArguments.parse(argv)
     if args.compare is not None:
         print_comparison(args)
         return
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    sizes = args.tokens or ([None] if args.model else [1024, 4096])
-    head = "  ".join(f"{name:>{width}}" for name, width, _, _ in COLUMNS.values())
-    print(f"{'tokens':>7}  {'model':<28}  {head}")
     rows = []
-    for tokens in sizes:
-        for row in measure_size(args, tokens):
-            print_row(row)
-            rows.append(row)
-    if args.output is not None:
-        left_out = ("output", "name", "compare", "allow_other_versions", "trust_remote_code")
-        settings = {key: value for key, value in asdict(args).items() if key not in left_out}
-        print(f"written: {save_results(args.output, args.name, {'settings': settings, 'rows': rows})}")
+    for tokens in args.tokens or ([None] if args.model else [1024, 4096]):
+        rows += (found := measure_size(args, tokens))
+        print_rows(found)
+    args.save(args.name, rows, leave_out=("name", "compare", "allow_other_versions", "trust_remote_code"))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -8,7 +8,6 @@ Checks a checkpoint folder and publishes it on the Hub in one commit. The token 
 """
 
 import argparse
-import sys
 
 from hf_primaldual.hub.publish import publish
 
@@ -35,4 +34,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hf_primaldual.hub.card import write_card
-from hf_primaldual.hub.markdown import markdown_table, replace_between
+from hf_primaldual.hub.markdown import comparison_rows, markdown_table, percent, replace_between
 from hf_primaldual.hub.results import load_results, save_results, write_atomically
 
 ROOT = Path(__file__).parents[1]
@@ -25,48 +25,21 @@ is read once a run; accuracies are mean and deviation over the seeds. The differ
 p is that of a paired t-test, adjusted for the number of attentions in the table (Holm). FLOPs of the forward and time
 of a training step are at the data's own length, in units of the baseline's.
 """
-COLUMNS = ("attention", "test accuracy, %", "difference, points", "p, adjusted", "more than noise", "FLOPs", "time")
 
 
 def render(results: Mapping[str, Any]) -> str:
     """The section of one task: what was trained on, a row for each attention, and the command."""
-    baseline, data, point = results["baseline"], results["dataset"], results["efficiency"][0]
+    data, hardware = results["dataset"], results["hardware"]
     chance = f"; the largest class alone {percent(data['majority_share'])} %" if "majority_share" in data else ""
     about = (
         f"{data['source']}: {data['train']:,} to train on, {data['validation']:,} for validation, {data['test']:,} to "
-        f"test, {data['classes']} classes{chance}; {results['summary'][baseline]['seeds']} seeds. "
-        f"{results['hardware']['processor']}, {results['hardware']['threads']} thread(s), torch "
-        f"{results['versions']['torch']}. [Card](../model_cards/{results['model_name']}/README.md) of the released "
-        f"`{results['attention']}`."
+        f"test, {data['classes']} classes{chance}; {results['summary'][results['baseline']]['seeds']} seeds. "
+        f"{hardware['processor']}, {hardware['threads']} thread(s), torch {results['versions']['torch']}. "
+        f"[Card](../model_cards/{results['model_name']}/README.md) of the released `{results['attention']}`."
     )
-    rows = [[f"`{baseline}`", accuracy(results, baseline), "", "", "", "1", "1"]]
-    for name in results["attentions"]:
-        paired, ratios = results["comparisons"][name], point["ratios"][name]
-        p_value, better = paired["p_value_adjusted"], paired["difference_mean"] > 0
-        rows.append(
-            [
-                f"`{name}`",
-                accuracy(results, name),
-                percent(paired["difference_mean"], paired["difference_std"], "+"),
-                "no test" if p_value is None else f"{p_value:.3f}",
-                ("better" if better else "worse") if paired["significant"] else "no",
-                f"{ratios['flops']:.2f}",
-                f"{ratios['train_step']:.2f}",
-            ]
-        )
-    command = f"```bash\n{results['command']}\n```\n"
-    return f"## {data['name']}\n\n{about}\n\n{markdown_table(COLUMNS, rows)}\n\n{command}"
-
-
-def percent(mean: float, deviation: float | None = None, sign: str = "") -> str:
-    """A mean and its deviation in percent."""
-    return f"{100 * mean:{sign}.2f}" + ("" if deviation is None else f" ± {100 * deviation:.2f}")
-
-
-def accuracy(results: Mapping[str, Any], name: str) -> str:
-    """Of an attention on the test set."""
-    summary = results["summary"][name]
-    return percent(summary["test_accuracy_mean"], summary["test_accuracy_std"])
+    rows = comparison_rows(results)
+    table = markdown_table(list(rows[0]), [row.values() for row in rows])
+    return f"## {data['name']}\n\n{about}\n\n{table}\n\n```bash\n{results['command']}\n```\n"
 
 
 def document() -> str:
@@ -84,12 +57,14 @@ def marked(cell: str, paired: Mapping[str, Any] | None) -> str:
 def summary() -> str:
     """The table of the README: test accuracy of every attention on every task."""
     tables = [load_results(path) for path in sorted(RESULTS.glob("*.json"))]
-    names = list(dict.fromkeys(name for results in tables for name in (results["baseline"], *results["attentions"])))
+    names = list(dict.fromkeys(name for results in tables for name in results["summary"]))
     rows = []
     for results in tables:
-        paired, measured = results["comparisons"], results["summary"]
-        cells = [marked(accuracy(results, name), paired.get(name)) if name in measured else "" for name in names]
-        rows.append([results["dataset"]["name"], *cells])
+        cells = {
+            name: marked(percent(of["test_accuracy_mean"], of["test_accuracy_std"]), results["comparisons"].get(name))
+            for name, of in results["summary"].items()
+        }
+        rows.append([results["dataset"]["name"], *(cells.get(name, "") for name in names)])
     return markdown_table(["task", *(f"`{name}`" for name in names)], rows)
 
 

@@ -7,27 +7,16 @@ self-contained checkpoint of the best with its results and its card.
     torchrun --nproc_per_node 8 scripts/run_image_classification.py scripts/configs/imagenet_deit_tiny.yaml
 """
 
-import sys
 from pathlib import Path
 
 from sources import IMAGE_SOURCES
 
-from hf_primaldual.training.comparison import run_comparison
-from hf_primaldual.training.images import (
-    ImageDataArguments,
-    ImageModelArguments,
-    ImageTrainingArguments,
-    image_task,
-)
-from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.commands import train
 
 
 def main(argv: list[str] | None = None) -> Path:
-    data_args, model_args, args = parse_arguments(
-        ImageDataArguments, ImageModelArguments, ImageTrainingArguments, argv=argv
-    )
-    return run_comparison(image_task(data_args, model_args, args, IMAGE_SOURCES), model_args, args, argv)
+    return train("image", argv, IMAGE_SOURCES)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

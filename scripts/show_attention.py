@@ -7,20 +7,14 @@ pooled keys shows its windows as pieces of one colour.
     python scripts/show_attention.py --checkpoint FOLDER --image photo.png --query 0 --plot attention.png
 """
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
-from transformers import (
-    AutoFeatureExtractor,
-    AutoImageProcessor,
-    AutoModelForImageClassification,
-    AutoModelForSequenceClassification,
-    HfArgumentParser,
-)
+from transformers import AutoFeatureExtractor, AutoImageProcessor, HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.data import load_uea
-from hf_primaldual.measure import attention_maps
+from hf_primaldual.measure import attention_maps, load_model
 from hf_primaldual.measure.plots import plot_image_attention, plot_series_attention
 
 
@@ -28,13 +22,13 @@ from hf_primaldual.measure.plots import plot_image_attention, plot_series_attent
 class ShowArguments:
     """What is looked at."""
 
-    checkpoint: str = field(metadata={"help": "Folder or repository of a trained classifier of images or series."})
-    plot: str = field(metadata={"help": "File for the picture, PNG or SVG."})
-    image: str | None = field(default=None, metadata={"help": "Picture to look at, for a classifier of images."})
-    dataset: str | None = field(default=None, metadata={"help": "UEA task, for a classifier of series."})
-    data_folder: str | None = field(default=None, metadata={"help": "Folder of the archive; default: the aeon wheel."})
-    index: int = field(default=0, metadata={"help": "Which series of the test set."})
-    query: int | None = field(default=None, metadata={"help": "The token that looks; default: the mean over all."})
+    checkpoint: str = HfArg(help="Folder or repository of a trained classifier of images or series.")
+    plot: str = HfArg(help="File for the picture, PNG or SVG.")
+    image: str | None = HfArg(default=None, help="Picture to look at, for a classifier of images.")
+    dataset: str | None = HfArg(default=None, help="UEA task, for a classifier of series.")
+    data_folder: str | None = HfArg(default=None, help="Folder of the archive; default: the aeon wheel.")
+    index: int = HfArg(default=0, help="Which series of the test set.")
+    query: int | None = HfArg(default=None, help="The token that looks; default: the mean over all.")
 
     def __post_init__(self):
         if (self.image is None) == (self.dataset is None):
@@ -42,7 +36,7 @@ class ShowArguments:
 
 
 def draw_series(args: ShowArguments):
-    model = AutoModelForSequenceClassification.from_pretrained(args.checkpoint, trust_remote_code=False)
+    model = load_model(args.checkpoint, trust_remote_code=False)
     extractor = AutoFeatureExtractor.from_pretrained(args.checkpoint, trust_remote_code=False)
     series = load_uea(args.dataset, args.data_folder)["test"].with_format("numpy")[args.index]["past_values"]
     layers = attention_maps(model, extractor(series, return_tensors="pt"))
@@ -53,7 +47,7 @@ def draw_series(args: ShowArguments):
 def draw_image(args: ShowArguments):
     from PIL import Image
 
-    model = AutoModelForImageClassification.from_pretrained(args.checkpoint, trust_remote_code=False)
+    model = load_model(args.checkpoint, trust_remote_code=False)
     processor = AutoImageProcessor.from_pretrained(args.checkpoint, trust_remote_code=False)
     mode = "L" if model.config.num_channels == 1 else "RGB"
     pixels = processor(Image.open(args.image).convert(mode), return_tensors="pt")["pixel_values"]
@@ -72,4 +66,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -6,9 +6,10 @@ each head, and how large each head's primal weight is. Prints a table and draws 
     dual.png
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification, HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.data import load_uea
 from hf_primaldual.theory import DualVariables, dual_variables, plot_dual_variables
@@ -18,16 +19,14 @@ from hf_primaldual.theory import DualVariables, dual_variables, plot_dual_variab
 class DualArguments:
     """What is looked at."""
 
-    checkpoint: str = field(metadata={"help": "Folder or repository of a trained classifier."})
-    dataset: str = field(
-        default="JapaneseVowels", metadata={"help": "Task of the UEA archive that it was trained on."}
+    checkpoint: str = HfArg(help="Folder or repository of a trained classifier.")
+    dataset: str = HfArg(default="JapaneseVowels", help="Task of the UEA archive that it was trained on.")
+    data_folder: str | None = HfArg(default=None, help="Folder of the archive; default: the aeon wheel.")
+    index: int = HfArg(default=0, help="Which series of the test set.")
+    tolerance: float = HfArg(
+        default=0.1, help="A support vector has at least this share of its head's largest coefficient."
     )
-    data_folder: str | None = field(default=None, metadata={"help": "Folder of the archive; default: the aeon wheel."})
-    index: int = field(default=0, metadata={"help": "Which series of the test set."})
-    tolerance: float = field(
-        default=0.1, metadata={"help": "A support vector has at least this share of its head's largest coefficient."}
-    )
-    plot: str | None = field(default=None, metadata={"help": "File for a picture, PNG or SVG."})
+    plot: str | None = HfArg(default=None, help="File for a picture, PNG or SVG.")
 
 
 def print_layer(layer: DualVariables, tolerance: float) -> None:

@@ -2,9 +2,9 @@
 
 import json
 import re
-import runpy
 import shutil
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -19,10 +19,28 @@ from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.hub.results import load_results
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
+from tests.hub.tables import changed, table
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
+TRAINED = sorted((RESULTS / "training").glob("*.json"))
 CHECKPOINT = "outputs/demo/primal-dual-japanesevowels-bn-sh"
+
+
+def read(document: str) -> str:
+    return (ROOT / document).read_text(encoding="utf-8")
+
+
+def words(document: str) -> str:
+    """A document's text, on one line."""
+    return " ".join(read(document).split())
+
+
+def the_result(pattern: str) -> dict:
+    """The one committed result of a kind."""
+    (path,) = RESULTS.glob(pattern)
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 @pytest.fixture
@@ -34,11 +52,11 @@ def demo_folder(tmp_path, monkeypatch):
     PrimalDualTimeSeriesFeatureExtractor(feature_size=12).save_pretrained(CHECKPOINT)
     # The README's repository; tests/hub/test_whole_way.py loads one from a server, by revisions.
     shutil.copytree(CHECKPOINT, "me/japanese-vowels")
-    return tmp_path
 
 
-def test_the_readmes_python_runs(demo_folder):
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL)
+@pytest.mark.usefixtures("demo_folder")
+def test_the_readmes_python_runs():
+    blocks = re.findall(r"```python\n(.*?)```", read("README.md"), flags=re.DOTALL)
     assert any(CHECKPOINT in block for block in blocks)
     assert "trust_remote_code" not in blocks[0]
     for block in blocks:
@@ -46,8 +64,7 @@ def test_the_readmes_python_runs(demo_folder):
 
 
 def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_path, monkeypatch):
-    text = (ROOT / "docs" / "attentions.md").read_text(encoding="utf-8")
-    transform, use = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    transform, use = re.findall(r"```python\n(.*?)```", read("docs/attentions.md"), flags=re.DOTALL)
     (tmp_path / "whitening.py").write_text(transform, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -60,26 +77,44 @@ def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_
 
 
 def test_commands_and_files_that_the_documents_name_exist():
-    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
-    for name in ("README.md", "CONTRIBUTING.md"):
-        text = (ROOT / name).read_text(encoding="utf-8")
-        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", text, flags=re.MULTILINE))
-        assert set() < named <= targets
-        for path in re.findall(r"\b(?:scripts|src|tests)/[\w./-]*\w", text):
-            assert (ROOT / path).exists(), f"{name} names {path}"
+    targets = set(re.findall(r"^([a-z-]+):", read("Makefile"), flags=re.MULTILINE))
+    for name in ("README.md", "CONTRIBUTING.md", *(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))):
+        named = set(re.findall(r"(?:`|^)make ([a-z-]+)", read(name), flags=re.MULTILINE))
+        assert named <= targets, name
+        paths = re.findall(r"(?<![\w/])(?:scripts|src|tests)/[\w./-]*\w", read(name))
+        assert [path for path in paths if not (ROOT / path).exists()] == [], name
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "model_cards").glob("*/")), ids=lambda folder: folder.name)
-def test_a_committed_card_is_what_its_results_render_to(folder):
-    assert (folder / "README.md").read_text(encoding="utf-8") == render_card(load_results(folder / "results.json"))
+def test_a_committed_card_is_what_its_results_render_to_and_can_be_built_again(folder):
+    results = load_results(folder / "results.json")
+    assert (folder / "README.md").read_text(encoding="utf-8") == render_card(results)
+    row = f"| [{folder.name}]({folder.name}/README.md) | {results['dataset']['name']} | `{results['attention']}` |"
+    assert row in read("model_cards/README.md")
+    assert results["model_name"] == folder.name
+    program = load_script("build_checkpoints").command(results["command"], Path("out"))
+    assert (ROOT / program[1]).is_file()
+    # The last of a flag counts: it resumes, and writes nowhere else.
+    last = {flag: value for flag, value in pairwise(program) if flag.startswith("--")}
+    assert (last["--output_dir"], last["--results_dir"]) == ("out", "out/kept")
+    assert (last["--resume_from_checkpoint"], last["--overwrite"]) == ("true", "false")
+
+
+def test_what_was_built_otherwise_than_the_card_says_is_named():
+    committed, differences = table(), load_script("build_checkpoints").differences
+    assert differences(committed, table(), 0.0) == []
+    built = changed(committed, ("runs", 1, "test_accuracy"), 0.98)
+    assert differences(committed, built, 0.0) == ["softmax, seed 22: test_accuracy 0.98 for 0.983"]
+    assert differences(committed, built, 0.01) == []
+    del built["runs"][0]
+    assert len(differences(committed, built, 0.01)) == 2
 
 
 def test_the_page_of_results_and_the_cards_are_those_of_the_committed_runs():
-    module = runpy.run_path(str(ROOT / "scripts" / "render_results.py"))
-    assert (ROOT / "docs" / "results.md").read_text(encoding="utf-8") == module["document"]()
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert readme == replace_between(readme, "results of training", module["summary"]())
-    for path in sorted(module["RESULTS"].glob("*.json")):
+    script = load_script("render_results")
+    assert read("docs/results.md") == script.document()
+    assert read("README.md") == replace_between(read("README.md"), "results of training", script.summary())
+    for path in TRAINED:
         results = load_results(path)
         folder = ROOT / "model_cards" / results["model_name"]
         assert load_results(folder / "results.json") == results
@@ -87,38 +122,14 @@ def test_the_page_of_results_and_the_cards_are_those_of_the_committed_runs():
             assert (folder / plot).read_bytes() == path.with_suffix(".png").read_bytes()
 
 
-def test_the_readmes_accuracies_are_those_of_the_results():
-    results = load_results(ROOT / "results" / "training" / "japanesevowels.json")
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    for name in (results["baseline"], "bn+sh"):
-        summary = results["summary"][name]
-        mean, deviation = summary["test_accuracy_mean"], summary["test_accuracy_std"]
-        short, long = (point[name] for point in results["efficiency"])
-        cells = [f"`{name}`", f"{100 * mean:.2f} ± {100 * deviation:.2f} %", f"{summary['seeds']}"]
-        for cost in (short, long):
-            cells += [f"{cost['forward_flops'] / 1e6:,.0f} M", f"{cost['inference_ms']['median']:.2f} ms"]
-        assert f"| {' | '.join(cells)} |" in readme
-
-
-def words(document: str) -> str:
-    """A document's text, on one line."""
-    return " ".join((ROOT / document).read_text(encoding="utf-8").split())
-
-
-def the_result(pattern: str) -> dict:
-    """The one committed result of a kind."""
-    (path,) = RESULTS.glob(pattern)
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
 @pytest.mark.fault
 @pytest.mark.parametrize(
     ("significant", "difference", "cell"), [(True, 1.0, "**x**"), (True, -1.0, "*x (loss)*"), (False, -1.0, "x")]
 )
 def test_row_37_a_loss_is_not_marked_as_a_win(significant, difference, cell):
-    module = runpy.run_path(str(ROOT / "scripts" / "render_results.py"))
-    assert module["marked"]("x", {"significant": significant, "difference_mean": difference}) == cell
-    assert module["marked"]("x", None) == "x"
+    marked = load_script("render_results").marked
+    assert marked("x", {"significant": significant, "difference_mean": difference}) == cell
+    assert marked("x", None) == "x"
 
 
 @pytest.mark.fault
@@ -126,61 +137,54 @@ def test_row_37_the_readme_claims_no_more_than_was_measured():
     readme = words("README.md")
     for claim in ("every back-end", "they are exact", "tested with every preset (", "get padding right"):
         assert claim not in readme
-    for path in (RESULTS / "training").glob("*.json"):
-        results = load_results(path)
-        for name, paired in results["comparisons"].items():
-            mean, deviation = (100 * results["summary"][name][f"test_accuracy_{kind}"] for kind in ("mean", "std"))
-            (row,) = re.findall(
-                rf"^\| {results['dataset']['name']} \|.*$", (ROOT / "README.md").read_text("utf-8"), re.M
-            )
-            lost = paired["significant"] and paired["difference_mean"] < 0
-            assert (f"*{mean:.2f} ± {deviation:.2f} (loss)*" in row) == lost, (path.stem, name)
 
 
-def test_figures_in_the_readmes_sentences_are_those_of_the_results():
+def test_figures_in_the_readme_are_those_of_the_results():
     results, readme = load_results(RESULTS / "training" / "japanesevowels.json"), words("README.md")
+    for name in (results["baseline"], "bn+sh"):
+        summary = results["summary"][name]
+        mean, deviation = summary["test_accuracy_mean"], summary["test_accuracy_std"]
+        cells = [f"`{name}`", f"{100 * mean:.2f} ± {100 * deviation:.2f} %", f"{summary['seeds']}"]
+        for cost in (point[name] for point in results["efficiency"]):
+            cells += [f"{cost['forward_flops'] / 1e6:,.0f} M", f"{cost['inference_ms']['median']:.2f} ms"]
+        assert f"| {' | '.join(cells)} |" in readme
     paired, long = results["comparisons"]["bn+sh"], results["efficiency"][1]
     assert f"difference, {100 * paired['difference_mean']:.2f} ± {100 * paired['difference_std']:.2f} points" in readme
     assert not paired["significant"]
     assert f"at 1024 steps it takes {long['ratios']['bn+sh']['inference']:.2f} of softmax's" in readme
-    seconds = [
-        run["train_seconds"] for path in (RESULTS / "training").glob("*.json") for run in load_results(path)["runs"]
-    ]
     assert "more than three hours on one core" in readme
-    assert sum(seconds) > 3 * 3600
-    peaks = {
-        (row["model"], row["tokens"]): row["peak_memory_bytes"]
-        for row in the_result("text-model-*-sdpa-*.json")["rows"]
-    }
+    assert sum(run["train_seconds"] for path in TRAINED for run in load_results(path)["runs"]) > 3 * 3600
     assert "from 4096 to 16384 tokens the memory of both grows fourfold" in readme
+    rows = the_result("text-model-*-sdpa-*.json")["rows"]
+    peaks = {(row["model"], row["tokens"]): row["peak_memory_bytes"] for row in rows}
     for name in ("softmax", "bn+sh"):
         assert peaks[name, 16384] / peaks[name, 4096] == pytest.approx(4, rel=0.01)
 
 
-def test_figures_in_the_sentences_on_scale_are_those_of_the_results():
+def test_figures_in_the_sentences_on_scale_and_costs_are_those_of_the_results():
     series, images = (the_result(f"training-{name}-*.json") for name in ("japanese-vowels", "fashion-mnist"))
     one, ratios = series["rows"][0], [f"{ratio['ratio']:.2f}" for ratio in series["ratios"]]
-    text, share = words("docs/scale.md"), 100 * images["rows"][0]["data_share"]
-    for sentence in (
-        f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s",
-        f"{ratios[0]} times the throughput of one ({ratios[2]} if",
-        f"two threads {ratios[1]})",
-        f"Fashion-MNIST with batch 64: {share:.1f} % and {images['ratios'][0]['ratio']:.2f}.",
-    ):
-        assert sentence in text
-
-
-def test_figures_in_the_sentences_on_costs_are_those_of_the_results():
+    share = 100 * images["rows"][0]["data_share"]
     dense, sparse = (
         pd.DataFrame(the_result(f"figure-{number}-sdpa-*.json")["rows"]).query("attention == @name")
         for number, name in (("1-2", "bn+sh"), ("3-4", "sparse-bn+sh"))
     )
-    text, memory, times = words("docs/efficiency.md"), dense.dropna(subset="memory"), sparse.dropna(subset="time")
+    memory, times = dense.dropna(subset="memory"), sparse.dropna(subset="time").query("tokens < 4096").time
     short, long = memory[memory.tokens < 2048].memory, memory[memory.tokens >= 2048].memory
-    assert f"takes {short.min():.2f} to {short.max():.2f} times the memory of fused softmax" in text
     assert set(long.round(2)) == {0.92}
-    assert "from there on 0.92" in text
-    times = times[times.tokens < 4096].time
-    assert f"`sparse-bn+sh` takes {times.min():.2f} to {times.max():.2f} times its time" in text
-    assert "at width 64 more memory at every length" in text
     assert sparse[sparse.width == 64].memory.min() > 1
+    scale, efficiency = words("docs/scale.md"), words("docs/efficiency.md")
+    for page, sentence in (
+        (
+            scale,
+            f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s",
+        ),
+        (scale, f"{ratios[0]} times the throughput of one ({ratios[2]} if"),
+        (scale, f"two threads {ratios[1]})"),
+        (scale, f"Fashion-MNIST with batch 64: {share:.1f} % and {images['ratios'][0]['ratio']:.2f}."),
+        (efficiency, f"takes {short.min():.2f} to {short.max():.2f} times the memory of fused softmax"),
+        (efficiency, "from there on 0.92"),
+        (efficiency, f"`sparse-bn+sh` takes {times.min():.2f} to {times.max():.2f} times its time"),
+        (efficiency, "at width 64 more memory at every length"),
+    ):
+        assert sentence in page

@@ -6,15 +6,16 @@ Times attention layers against softmax on the same back-end, interleaved in one 
     python scripts/benchmarks/attention.py --output results
 """
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timing import TimingArguments, parse, save, time_rows
+from timing import time_rows
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
 from hf_primaldual.measure import inference, training_step
+from hf_primaldual.measure.arguments import TimingArguments
 
 BASELINE = "softmax"
 
@@ -23,13 +24,13 @@ BASELINE = "softmax"
 class LayerArguments(TimingArguments):
     """What is timed: by default forward and backward."""
 
-    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Lengths."})
-    attentions: list[str] = field(
+    tokens: list[int] = HfArg(default_factory=lambda: [1024, 4096], help="Lengths.")
+    attentions: list[str] = HfArg(
         default_factory=lambda: ["bn", "sh", "bn+sh", "sh:256", "linear", "linear-bn", "sparse:local"],
-        metadata={"help": "Presets; `sh:256` has 256 points per head, `sparse:local` that pattern."},
+        help="Presets; `sh:256` has 256 points per head, `sparse:local` that pattern.",
     )
-    width: int = field(default=128, metadata={"help": "Width of the tokens."})
-    heads: int = field(default=8, metadata={"help": "Heads."})
+    width: int = HfArg(default=128, help="Width of the tokens.")
+    heads: int = HfArg(default=8, help="Heads.")
 
 
 def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
@@ -46,15 +47,15 @@ def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
 
 
 def main(argv: list[str] | None = None) -> Path | None:
-    args = parse(LayerArguments, argv)
+    args = LayerArguments.parse(argv)
     call_of, rows = inference if args.inference else training_step, []
     for tokens in args.tokens:
         shape = (args.batch, tokens, args.width)
         inputs = {"hidden_states": torch.randn(shape, **args.place, requires_grad=not args.inference)}
         calls = {name: call_of(make_layer(name, args), inputs) for name in (BASELINE, *args.attentions)}
         rows += time_rows(calls, BASELINE, args.rounds, {"tokens": tokens})
-    return save(f"attention-{args.mode}-{args.width}x{args.heads}", args, rows)
+    return args.save(f"attention-{args.mode}-{args.width}x{args.heads}", rows)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

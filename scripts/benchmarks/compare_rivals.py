@@ -13,9 +13,8 @@ docs/rivals.md says what is compared and how. On a CUDA device (`--device cuda -
 FlashAttention, which is checked beforehand; nothing of this has been measured yet.
 """
 
-import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +28,7 @@ from rivals.tasks import GROUPS, Task, fashion_pages, newsgroups
 from sources.fashion_mnist import FASHION_MNIST_CLASSES
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import HfArgumentParser
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.measure import environment
@@ -52,43 +52,42 @@ SETTINGS = {
 class RivalArguments:
     """What is measured, and how much is trained."""
 
-    families: list[str] = field(default_factory=lambda: list(FAMILIES), metadata={"help": "text, image."})
-    tokens: list[int] = field(default_factory=lambda: [1024, 4096], metadata={"help": "Bytes, or patches."})
-    models: list[str] | None = field(default=None, metadata={"help": "Which of them; all by default."})
-    width: int = field(default=64, metadata={"help": "Of the tokens."})
-    heads: int = field(default=2, metadata={"help": "Of each layer."})
-    layers: int = field(default=2, metadata={"help": "Of the encoder."})
-    intermediate: int = field(default=128, metadata={"help": "Width inside the feed-forward blocks."})
-    vocab_size: int = field(default=4096, metadata={"help": "Buckets that the bytes of a text are hashed to."})
-    batch: int = field(default=1, metadata={"help": "Rows of a timed step."})
-    rounds: int = field(default=15, metadata={"help": "Timed calls of each model; 0 leaves costs out."})
-    documents: int = field(default=200, metadata={"help": "Texts or pages to train on; 0 leaves accuracy out."})
-    validation_documents: int = field(default=100, metadata={"help": "Texts or pages cut from the training data."})
-    test_documents: int = field(default=150, metadata={"help": "Texts or pages of the test set."})
-    evaluate: Literal["validation", "test"] = field(
-        default="test", metadata={"help": "Split of the accuracies; validation to choose settings."}
+    families: list[str] = HfArg(
+        default_factory=lambda: list(FAMILIES), metadata={"choices": list(FAMILIES)}, help="Of which there are tables."
     )
-    seeds: list[int] = field(default_factory=lambda: [0, 1, 2], metadata={"help": "Trainings of each model."})
-    steps: int = field(default=40, metadata={"help": "Of each training."})
-    train_batch: int = field(default=5, metadata={"help": "Rows of a training's step."})
-    learning_rate: float = field(default=3e-3, metadata={"help": "Of AdamW."})
-    groups: list[str] = field(default_factory=lambda: list(GROUPS), metadata={"help": "Classes of 20 Newsgroups."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of the models that have a choice."})
-    device: Literal["cpu", "cuda"] = field(default="cpu", metadata={"help": "Where all models run."})
-    dtype: Literal["float32", "bfloat16"] = field(default="float32", metadata={"help": "bfloat16: mixed precision."})
-    threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
-    update: str | None = field(
-        default=None, metadata={"help": "A results file: what is not measured now is kept from it."}
+    tokens: list[int] = HfArg(default_factory=lambda: [1024, 4096], help="Bytes, or patches.")
+    models: list[str] | None = HfArg(default=None, help="Which of them; all by default.")
+    width: int = HfArg(default=64, help="Of the tokens.")
+    heads: int = HfArg(default=2, help="Of each layer.")
+    layers: int = HfArg(default=2, help="Of the encoder.")
+    intermediate: int = HfArg(default=128, help="Width inside the feed-forward blocks.")
+    vocab_size: int = HfArg(default=4096, help="Buckets that the bytes of a text are hashed to.")
+    batch: int = HfArg(default=1, help="Rows of a timed step.")
+    rounds: int = HfArg(default=15, help="Timed calls of each model; 0 leaves costs out.")
+    documents: int = HfArg(default=200, help="Texts or pages to train on; 0 leaves accuracy out.")
+    validation_documents: int = HfArg(default=100, help="Texts or pages cut from the training data.")
+    test_documents: int = HfArg(default=150, help="Texts or pages of the test set.")
+    evaluate: Literal["validation", "test"] = HfArg(
+        default="test", help="Split of the accuracies; validation to choose settings."
     )
-    show: list[str] | None = field(default=None, metadata={"help": "Results files to draw again, no more."})
-    document: str | None = field(default=None, metadata={"help": "With `show`: the document to put the tables into."})
-    output: str | None = field(
-        default=None, metadata={"help": "Folder for JSON, CSV and pictures; that of `update` by default."}
-    )
+    seeds: list[int] = HfArg(default_factory=lambda: [0, 1, 2], help="Trainings of each model.")
+    steps: int = HfArg(default=40, help="Of each training.")
+    train_batch: int = HfArg(default=5, help="Rows of a training's step.")
+    learning_rate: float = HfArg(default=3e-3, help="Of AdamW.")
+    groups: list[str] = HfArg(default_factory=lambda: list(GROUPS), help="Classes of 20 Newsgroups.")
+    attn_implementation: str = HfArg(default="sdpa", help="Back-end of the models that have a choice.")
+    device: Literal["cpu", "cuda"] = HfArg(default="cpu", help="Where all models run.")
+    dtype: Literal["float32", "bfloat16"] = HfArg(default="float32", help="bfloat16: mixed precision.")
+    threads: int | None = HfArg(default=None, help="Threads on a CPU; torch's own choice by default.")
+    update: str | None = HfArg(default=None, help="A results file: what is not measured now is kept from it.")
+    show: list[str] | None = HfArg(default=None, help="Results files to draw again, no more.")
+    document: str | None = HfArg(default=None, help="With `show`: the document to put the tables into.")
+    output: str | None = HfArg(default=None, help="Folder for JSON, CSV and pictures; that of `update` by default.")
 
     def __post_init__(self):
-        _check_among("families", self.families, FAMILIES)
-        _check_among("models", self.models or (), {name: 0 for family in self.families for name in FAMILIES[family]})
+        known = dict.fromkeys(name for family in self.families for name in FAMILIES[family])
+        if unknown := [name for name in self.models or () if name not in known]:
+            raise ValueError(f"`models` must be among {', '.join(known)}, got {', '.join(unknown)}.")
         if "image" in self.families:
             for tokens in self.tokens:
                 side_of(tokens)
@@ -120,11 +119,6 @@ class RivalArguments:
         return settings
 
 
-def _check_among(name: str, given: Sequence[str], known: Iterable[str]) -> None:
-    if unknown := [each for each in given if each not in known]:
-        raise ValueError(f"`{name}` must be among {', '.join(known)}, got {', '.join(unknown)}.")
-
-
 def check_flash_attention() -> None:
     """An error where there is no GPU, or where it has no FlashAttention for bfloat16: that needs capability 8.0."""
     if not torch.cuda.is_available():
@@ -149,54 +143,49 @@ def compare(family: str, args: RivalArguments) -> Results:
     models = {name: build for name, build in FAMILIES[family].items() if args.models is None or name in args.models}
     labels = len(args.groups) if family == "text" else len(FASHION_MNIST_CLASSES)
     for tokens in args.tokens:
+        shape, failed = args.shape(tokens, labels), {}
         about = {"attn_implementation": args.attn_implementation, "width": args.width, "tokens": tokens}
-        failed = {}
         if args.rounds:
-            shape = args.shape(tokens, labels)
             costs, failed = measure(models, shape, args.batch, args.device, args.dtype, args.rounds)
             rows = [{"model": name, **about, "batch": args.batch, **row} for name, row in costs.items()]
             results.put_costs(tokens, rows, failed)
             save(results, args)
         if args.documents:
-            task = load_task(family, tokens, args)
-            results.tasks[str(tokens)] = task.summary
             trained = {name: models[name] for name in models if name not in failed and name not in UNTRAINED}
-            train_all(results, trained, task, about, args)
+            train_all(results, trained, shape, load_task(family, tokens, args), about, args)
         print(format_table(results, tokens), flush=True)
     return results
 
 
-def train_all(results: Results, models: dict[str, Build], task: Task, about: dict[str, Any], args: RivalArguments):
+def train_all(
+    results: Results, models: dict[str, Build], shape: Shape, task: Task, about: dict[str, Any], args: RivalArguments
+) -> None:
     """Seed by seed, so that a change of the machine's load touches all models."""
-    tokens, failed = about["tokens"], {}
+    results.tasks[str(shape.tokens)], failed = task.summary, {}
+    options = {
+        "max_steps": args.steps,
+        "per_device_train_batch_size": args.train_batch,
+        "per_device_eval_batch_size": args.train_batch,
+        "learning_rate": args.learning_rate,
+        "bf16": args.dtype == "bfloat16",
+        "use_cpu": args.device == "cpu",
+    }
     for seed in args.seeds:
-        for name, build in models.items():
-            if name in failed:
-                continue
+        for name in [name for name in models if name not in failed]:
             try:
-                run = train(
-                    build,
-                    args.shape(tokens, task.labels),
-                    task,
-                    seed,
-                    steps=args.steps,
-                    batch=args.train_batch,
-                    learning_rate=args.learning_rate,
-                    evaluate=args.evaluate,
-                    bf16=args.dtype == "bfloat16",
-                    use_cpu=args.device == "cpu",
-                )
+                run = train(models[name], shape, task, seed, args.evaluate, **options)
             # As in `measure`: a result too.
             except Exception as error:
                 failed[name] = f"in training: {describe(error)}"
                 continue
             results.put_run({"model": name, **about, "batch": args.train_batch, **run})
             print(
-                f"{results.family}, {tokens} tokens, seed {seed}, {name}: {run['accuracy']:.1%} of {args.evaluate}, "
-                f"loss {run['loss']['first']:.2f} to {run['loss']['last']:.2f}, {run['seconds']:.0f} s",
+                f"{results.family}, {shape.tokens} tokens, seed {seed}, {name}: {run['accuracy']:.1%} of "
+                f"{args.evaluate}, loss {run['loss']['first']:.2f} to {run['loss']['last']:.2f}, "
+                f"{run['seconds']:.0f} s",
                 flush=True,
             )
-        results.put_failed("training", tokens, failed)
+        results.put_failed("training", shape.tokens, failed)
         save(results, args)
 
 
@@ -207,12 +196,11 @@ def save(results: Results, args: RivalArguments) -> Path | None:
 def draw(results: Results, path: Path, folder: str) -> None:
     """The pictures of all lengths that have both accuracies and costs, named by the file."""
     for tokens in results.lengths:
-        picture = plot_results(results, tokens)
-        if picture is not None:
+        if (picture := plot_results(results, tokens)) is not None:
             write_pictures(picture, folder, picture_name(path, tokens))
 
 
-def show(files: list[Path], args: RivalArguments) -> None:
+def show(files: list[Path], args: RivalArguments) -> list[Path]:
     """Draws files again, and puts their tables into a document."""
     for path in files:
         results = load_results(path)
@@ -224,26 +212,25 @@ def show(files: list[Path], args: RivalArguments) -> None:
         document = Path(args.document)
         text = replace_between(document.read_text(encoding="utf-8"), BLOCK, tables(files))
         document.write_text(text, encoding="utf-8")
+    return files
 
 
 def main(argv: Sequence[str] | None = None) -> list[Path]:
     """Returns the files of results that were written, or shown."""
     (args,) = HfArgumentParser(RivalArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
     if args.show is not None:
-        files = [Path(path) for path in args.show]
-        show(files, args)
-        return files
+        return show([Path(path) for path in args.show], args)
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     written = []
     for family in args.families:
         results = compare(family, args)
-        if args.output is not None:
-            written.append(results.save(args.output))
-            print(f"written: {written[-1]}")
-            draw(results, written[-1], args.output)
+        if path := save(results, args):
+            written.append(path)
+            print(f"written: {path}")
+            draw(results, path, args.output)
     return written
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -5,16 +5,17 @@ Times the attentions inside an unmodified BERT against transformers' own sdpa, i
     python scripts/benchmarks/integration.py --tokens 128 512 --padded --output results
 """
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timing import TimingArguments, parse, save, time_rows
+from timing import time_rows
 from transformers import BertConfig, BertModel
+from transformers.hf_argparser import HfArg
 
 import hf_primaldual.integration
 from hf_primaldual.measure import inference, training_step
+from hf_primaldual.measure.arguments import TimingArguments
 
 BASELINE = "sdpa"
 
@@ -23,21 +24,20 @@ BASELINE = "sdpa"
 class IntegrationArguments(TimingArguments):
     """What is timed; by default the sizes of MiniLM."""
 
-    tokens: list[int] = field(default_factory=lambda: [512], metadata={"help": "Lengths."})
-    attentions: list[str] = field(
-        default_factory=lambda: list(hf_primaldual.integration.ATTENTIONS),
-        metadata={"help": "Names for `attn_implementation`."},
+    tokens: list[int] = HfArg(default_factory=lambda: [512], help="Lengths.")
+    attentions: list[str] = HfArg(
+        default_factory=lambda: list(hf_primaldual.integration.ATTENTIONS), help="Names for `attn_implementation`."
     )
-    width: int = field(default=384, metadata={"help": "Width of the tokens."})
-    layers: int = field(default=6, metadata={"help": "Layers."})
-    heads: int = field(default=12, metadata={"help": "Heads."})
-    batch: int = field(default=4, metadata={"help": "Sequences in a batch."})
-    padded: bool = field(default=False, metadata={"help": "Half of the sequences end a quarter before the others."})
-    inference: bool = field(default=True, metadata={"help": "Forward only, without gradients."})
+    width: int = HfArg(default=384, help="Width of the tokens.")
+    layers: int = HfArg(default=6, help="Layers.")
+    heads: int = HfArg(default=12, help="Heads.")
+    batch: int = HfArg(default=4, help="Sequences in a batch.")
+    padded: bool = HfArg(default=False, help="Half of the sequences end a quarter before the others.")
+    inference: bool = HfArg(default=True, help="Forward only, without gradients.")
 
 
 def main(argv: list[str] | None = None) -> Path | None:
-    args = parse(IntegrationArguments, argv)
+    args = IntegrationArguments.parse(argv)
     call_of, rows = inference if args.inference else training_step, []
     for tokens in args.tokens:
         config = BertConfig(
@@ -57,8 +57,8 @@ def main(argv: list[str] | None = None) -> Path | None:
             model.train(not args.inference)
             calls[name] = call_of(model, {"input_ids": ids, "attention_mask": mask})
         rows += time_rows(calls, BASELINE, args.rounds, {"tokens": tokens})
-    return save(f"integration-bert-{args.width}x{args.heads}", args, rows)
+    return args.save(f"integration-bert-{args.width}x{args.heads}", rows)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

@@ -1,13 +1,12 @@
 """Cells that the tables of the benchmarks have in common."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
+from hf_primaldual.hub.markdown import percent as with_digits
 
-def percent(mean: float, deviation: float | None = None, sign: str = "") -> str:
-    """A share, or a mean of shares and its deviation, in percent."""
-    text = format(100 * mean, f"{sign}.1f")
-    return text if deviation is None else f"{text} ± {100 * deviation:.1f}"
+percent = partial(with_digits, digits=1)
 
 
 def ratios(row: Mapping[str, Any], baseline: Mapping[str, Any]) -> list[str]:

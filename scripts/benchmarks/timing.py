@@ -1,46 +1,11 @@
-"""What the benchmarks share: arguments, calls timed in turn as the rows of a table, and the file of results."""
+"""What the benchmarks share: calls timed in turn as the rows of a table."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from transformers import HfArgumentParser
 
-from hf_primaldual.measure import if_it_fits, interleaved, save_results
-
-
-@dataclass
-class TimingArguments:
-    """What every benchmark of times takes."""
-
-    batch: int = field(default=1, metadata={"help": "Rows, sequences or images."})
-    inference: bool = field(default=False, metadata={"help": "Forward only, without gradients."})
-    attn_implementation: str = field(default="sdpa", metadata={"help": "Back-end of our models."})
-    device: str = field(default="cpu", metadata={"help": "cpu or cuda."})
-    dtype: str = field(default="float32", metadata={"help": "float32, bfloat16 or float16."})
-    threads: int | None = field(default=None, metadata={"help": "Threads on a CPU; torch's own choice by default."})
-    rounds: int = field(default=15, metadata={"help": "Timed calls of each."})
-    output: str | None = field(default=None, metadata={"help": "Folder for JSON and CSV, named by the machine."})
-
-    @property
-    def mode(self) -> str:
-        return "inference" if self.inference else "training"
-
-    @property
-    def place(self) -> dict[str, Any]:
-        """Device and type of models and inputs."""
-        return {"device": self.device, "dtype": getattr(torch, self.dtype)}
-
-
-def parse(arguments: type[TimingArguments], argv: list[str] | None) -> TimingArguments:
-    args = HfArgumentParser(arguments, allow_abbrev=False).parse_args_into_dataclasses(argv)[0]
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
-    torch.manual_seed(0)
-    return args
+from hf_primaldual.measure import if_it_fits, interleaved
 
 
 def time_rows(
@@ -71,13 +36,3 @@ def time_rows(
         print("  ".join(text), flush=True)
         rows.append(row)
     return rows
-
-
-def save(name: str, args: TimingArguments, rows: list[dict[str, Any]]) -> Path | None:
-    """Writes settings and rows into the folder that the arguments name, if they do."""
-    if args.output is None:
-        return None
-    settings = {key: value for key, value in asdict(args).items() if key != "output"}
-    path = save_results(args.output, name, {"settings": settings, "rows": rows})
-    print(f"written: {path}")
-    return path

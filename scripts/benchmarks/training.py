@@ -15,8 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,45 +23,18 @@ import paths  # noqa: F401
 import torch
 from sources import IMAGE_SOURCES, TEXT_SOURCES
 from transformers import HfArgumentParser, PreTrainedConfig, TrainerCallback
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual.measure import save_results
 from hf_primaldual.training.arguments import ComparisonArguments
-from hf_primaldual.training.images import (
-    ImageDataArguments,
-    ImageModelArguments,
-    ImageTrainingArguments,
-    image_task,
-)
-from hf_primaldual.training.settings import parse_arguments
+from hf_primaldual.training.commands import KINDS
 from hf_primaldual.training.task import Task
-from hf_primaldual.training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
-from hf_primaldual.training.time_series import (
-    SeriesDataArguments,
-    SeriesModelArguments,
-    SeriesTrainingArguments,
-    series_task,
-)
 from hf_primaldual.training.trainer import build_trainer
 
 ROOT = Path(__file__).parents[2]
+SOURCES = {"text": TEXT_SOURCES, "image": IMAGE_SOURCES}
 # Steps that are not counted: memory is being allocated, and DDP sorts its buckets.
 WARMUP = 5
-
-
-# The arguments of a training script, and what makes its task of them.
-KINDS = {
-    "time-series": (
-        (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments),
-        lambda data_args, model_args, args: series_task(data_args, model_args),
-    ),
-    "text": ((TextDataArguments, TextModelArguments, TextTrainingArguments), partial(text_task, sources=TEXT_SOURCES)),
-    "image": (
-        (ImageDataArguments, ImageModelArguments, ImageTrainingArguments),
-        partial(image_task, sources=IMAGE_SOURCES),
-    ),
-}
-
-
 # Processes, threads of each, and the share of the global batch that they train on together.
 SETUPS = {
     "one process": (1, 1, 1),
@@ -83,32 +55,30 @@ RATIOS = {
 class BenchmarkArguments:
     """What is timed, and how often."""
 
-    attention: str = field(default="bn+sh", metadata={"help": "The attention of the model."})
-    global_batch: list[int] | None = field(
-        default=None, metadata={"help": "Examples of a step, all processes together. Default: the recipe's."}
+    attention: str = HfArg(default="bn+sh", help="The attention of the model.")
+    global_batch: list[int] | None = HfArg(
+        default=None, help="Examples of a step, all processes together. Default: the recipe's."
     )
-    steps: int = field(default=100, metadata={"help": "Steps of each run, at least; and at least two epochs."})
-    rounds: int = field(default=5, metadata={"help": "Runs of each set-up."})
-    output: str | None = field(default=None, metadata={"help": "Folder for JSON and CSV, named by the machine."})
-    worker: str | None = field(default=None, metadata={"help": "File for one run's figures; this program sets it."})
+    steps: int = HfArg(default=100, help="Steps of each run, at least; and at least two epochs.")
+    rounds: int = HfArg(default=5, help="Runs of each set-up.")
+    output: str | None = HfArg(default=None, help="Folder for JSON and CSV, named by the machine.")
+    worker: str | None = HfArg(default=None, help="File for one run's figures; this program sets it.")
 
 
 class StepClock(TrainerCallback):
-    """Notes when the steps of a training begin and end, and when its epochs end, in seconds."""
+    """Notes when the steps of a training begin and end, and when its first epoch ends, in seconds."""
 
     def __init__(self):
-        self.step_begins: list[float] = []
-        self.step_ends: list[float] = []
-        self.epoch_ends: list[float] = []
+        self.begins, self.ends, self.first_epoch = [], [], None
 
     def on_step_begin(self, args, state, control, **kwargs):
-        self.step_begins.append(time.perf_counter())
+        self.begins.append(time.perf_counter())
 
     def on_step_end(self, args, state, control, **kwargs):
-        self.step_ends.append(time.perf_counter())
+        self.ends.append(time.perf_counter())
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        self.epoch_ends.append(time.perf_counter())
+        self.first_epoch = self.first_epoch or time.perf_counter()
 
 
 def measure_training(
@@ -131,23 +101,18 @@ def measure_training(
     clock = StepClock()
     trainer.add_callback(clock)
     trainer.train()
-    seconds = np.diff(clock.step_ends[WARMUP:])
+    seconds = np.diff(clock.ends[WARMUP:])
     if not len(seconds):
-        raise ValueError(f"`steps` must leave some after {WARMUP + 1} of warm-up, got {len(clock.step_ends)} in all.")
-    waits = np.subtract(clock.step_begins[WARMUP + 1 :], clock.step_ends[WARMUP:-1])
+        raise ValueError(f"`steps` must leave some after {WARMUP + 1} of warm-up, got {len(clock.ends)} in all.")
+    waits = np.subtract(clock.begins[WARMUP + 1 :], clock.ends[WARMUP:-1])
     step = float(np.median(seconds))
     return {
         "step_seconds": step,
         "data_share": float(waits.sum() / seconds.sum()),
         "examples_per_second": batch / step,
-        "first_epoch_seconds": clock.epoch_ends[0] - start,
+        "first_epoch_seconds": clock.first_epoch - start,
         "steps": len(seconds),
     }
-
-
-def read_recipe(kind: str, recipe: str, *flags: str) -> tuple:
-    """The arguments of a recipe, trained on a CPU."""
-    return parse_arguments(*KINDS[kind][0], argv=[recipe, "--use_cpu", "true", *flags])
 
 
 def work(kind: str, recipe: str, args: BenchmarkArguments) -> None:
@@ -155,40 +120,43 @@ def work(kind: str, recipe: str, args: BenchmarkArguments) -> None:
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     batch = args.global_batch[0] // int(os.environ.get("WORLD_SIZE", "1"))
     with tempfile.TemporaryDirectory() as folder:
-        flags = ("--per_device_train_batch_size", str(batch), "--output_dir", folder)
-        arguments = read_recipe(kind, recipe, *flags)
-        task = KINDS[kind][1](*arguments)
+        flags = ["--use_cpu", "true", "--per_device_train_batch_size", str(batch), "--output_dir", folder]
+        arguments = KINDS[kind].parse([recipe, *flags])
+        task = KINDS[kind].task(*arguments, SOURCES.get(kind))
         figures = measure_training(task, task.config(args.attention), arguments[-1], args.steps, Path(folder))
     if arguments[-1].should_save:
         Path(args.worker).write_text(json.dumps(figures), encoding="utf-8")
 
 
-def run_setup(name: str, positional: list[str], args: BenchmarkArguments, batch: int) -> dict[str, float]:
+def run_setup(name: str, kind: str, recipe: str, args: BenchmarkArguments, batch: int) -> dict[str, float]:
     """Starts the processes of a set-up and reads what they found."""
     processes, threads, share = SETUPS[name]
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
-        flags = [*positional, "--attention", args.attention, "--steps", str(args.steps), "--worker", str(file)]
-        flags += ["--global_batch", str(round(batch * share))]
+        flags = {
+            "attention": args.attention,
+            "steps": args.steps,
+            "worker": file,
+            "global_batch": round(batch * share),
+        }
         launcher = [sys.executable]
         if processes > 1:
             launcher = ["bash", str(ROOT / "scripts" / "launch" / "two_cpu_processes.sh")]
+        command = [*launcher, __file__, kind, recipe, *(f"--{flag}={value}" for flag, value in flags.items())]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHON": sys.executable}
-        ended = subprocess.run([*launcher, __file__, *flags], env=environment, capture_output=True, text=True)
+        ended = subprocess.run(command, env=environment, capture_output=True, text=True)
         if ended.returncode:
             raise RuntimeError(f"{name} ended with {ended.returncode}:\n{ended.stderr}")
         return json.loads(file.read_text(encoding="utf-8"))
 
 
-def time_batch(positional: list[str], args: BenchmarkArguments, batch: int) -> tuple[list[dict], list[dict]]:
+def time_batch(kind: str, recipe: str, args: BenchmarkArguments, batch: int) -> tuple[list[dict], list[dict]]:
     """Rows of the set-ups at one global batch, and the ratios of interest. Prints them."""
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in SETUPS}
-    order = list(SETUPS)
+    found, order, rows = {name: [] for name in SETUPS}, list(SETUPS), []
     for _ in range(args.rounds):
         for name in order:
-            found[name].append(run_setup(name, positional, args, batch))
+            found[name].append(run_setup(name, kind, recipe, args, batch))
         order.reverse()
-    rows = []
     for name, runs in found.items():
         medians = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         rows.append({"global_batch": batch, "setup": name, **medians})
@@ -211,23 +179,25 @@ def main(argv: list[str] | None = None) -> None:
     parser = HfArgumentParser(BenchmarkArguments, allow_abbrev=False)
     parser.add_argument("kind", choices=sorted(KINDS), help="Kind of the task.")
     parser.add_argument("recipe", help="A file of scripts/configs.")
-    args, positional = parser.parse_args_into_dataclasses(argv)
-    kind, recipe = positional.kind, positional.recipe
+    args, named = parser.parse_args_into_dataclasses(argv)
     if args.worker is not None:
-        work(kind, recipe, args)
+        work(named.kind, named.recipe, args)
         return
     if args.global_batch is None:
-        args.global_batch = [read_recipe(kind, recipe)[2].per_device_train_batch_size]
+        args.global_batch = [
+            KINDS[named.kind].parse([named.recipe, "--use_cpu", "true"])[2].per_device_train_batch_size
+        ]
     rows, ratios = [], []
     for batch in args.global_batch:
-        found = time_batch([kind, recipe], args, batch)
+        found = time_batch(named.kind, named.recipe, args, batch)
         rows += found[0]
         ratios += found[1]
     if args.output is not None:
         settings = {key: value for key, value in asdict(args).items() if key not in ("output", "worker")}
-        results = {"settings": {"recipe": recipe, **settings}, "rows": rows, "ratios": ratios}
-        print(f"written: {save_results(args.output, f'training-{Path(recipe).stem}-{args.attention}', results)}")
+        results = {"settings": {"recipe": named.recipe, **settings}, "rows": rows, "ratios": ratios}
+        name = f"training-{Path(named.recipe).stem}-{args.attention}"
+        print(f"written: {save_results(args.output, name, results)}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

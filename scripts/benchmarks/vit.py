@@ -6,16 +6,17 @@ step is forward, backward and AdamW's update, without dropout.
     python scripts/benchmarks/vit.py --image_size 224 384 512 --batch 8 --inference --threads 2 --output results
 """
 
-import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from timing import TimingArguments, parse, save, time_rows
+from timing import time_rows
 from transformers import PreTrainedModel, ViTConfig, ViTForImageClassification
+from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
 from hf_primaldual.measure import count_parameters, inference, training_step
+from hf_primaldual.measure.arguments import TimingArguments
 
 BASELINE = "transformers' ViT"
 LABELS = 1000
@@ -30,7 +31,7 @@ OURS = {
 class ViTArguments(TimingArguments):
     """What is timed."""
 
-    image_size: list[int] = field(default_factory=lambda: [224], metadata={"help": "Sides of images in pixels."})
+    image_size: list[int] = HfArg(default_factory=lambda: [224], help="Sides of images in pixels.")
 
 
 def make_models(image_size: int, args: ViTArguments) -> dict[str, PreTrainedModel]:
@@ -45,7 +46,7 @@ def make_models(image_size: int, args: ViTArguments) -> dict[str, PreTrainedMode
 
 
 def main(argv: list[str] | None = None) -> Path | None:
-    args = parse(ViTArguments, argv)
+    args = ViTArguments.parse(argv)
     rows = []
     for image_size in args.image_size:
         inputs = {
@@ -60,8 +61,8 @@ def main(argv: list[str] | None = None) -> Path | None:
                 calls[name] = training_step(model, inputs, torch.optim.AdamW(model.parameters(), lr=1e-4))
         timed = time_rows(calls, BASELINE, args.rounds, {"image_size": image_size, "batch": args.batch}, "model")
         rows += [row | {"parameters": count_parameters(models[row["model"]])} for row in timed]
-    return save(f"vit-{args.mode}-batch{args.batch}", args, rows)
+    return args.save(f"vit-{args.mode}-batch{args.batch}", rows)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()

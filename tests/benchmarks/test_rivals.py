@@ -1,4 +1,4 @@
-"""The comparison in one run, small: costs, accuracy of real data, failures named, and mixed precision."""
+"""The comparison in one run, small: costs, accuracy of real data, and failures named."""
 
 import json
 import re
@@ -10,20 +10,15 @@ import torch
 from rivals.measuring import describe
 from rivals.models import IMAGE_MODELS, TEXT_MODELS, Shape
 from rivals.report import BLOCK, format_table, tables
-from rivals.results import Results, summarize
+from rivals.results import Results
 
-from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.measure import count_parameters
 
-ROOT = Path(__file__).parents[2]
 SMALL = ["--width", "16", "--intermediate", "16", "--rounds", "1", "--vocab_size", "64"]
 
 
-TASK = {"description": "moons", "train": 4, "test": 4, "largest_class": 0.5}
-
-
-def read(paths: list[Path]) -> list[dict]:
-    return [json.loads(path.read_text()) for path in paths]
+def read(path: Path) -> dict:
+    return json.loads(path.read_text())
 
 
 @pytest.mark.parametrize(("models", "tokens"), [(TEXT_MODELS, 128), (IMAGE_MODELS, 64)], ids=["text", "image"])
@@ -38,19 +33,15 @@ def test_every_model_has_the_same_encoder(models, tokens):
     assert len({count_parameters(models[name](shape)) for name in names}) == 1
 
 
-def test_every_cost_of_every_image_model_and_none_fails(tmp_path, capsys):
+def test_every_cost_of_every_image_model_and_none_fails(tmp_path):
     argv = ["--families", "image", "--tokens", "256", "--documents", "0", "--output", str(tmp_path), *SMALL]
-    (results,) = read(compare_rivals.main(argv))
+    results = read(*compare_rivals.main(argv))
     assert results["failed"] == []
-    assert results["settings"].keys() == {"model", "costs"}
     rows = {row["model"]: row for row in results["rows"]}
     assert rows.keys() == set(IMAGE_MODELS)
     assert all(row["tokens"] == 256 and row["train_step_ms"]["median"] > 0 for row in rows.values())
     # 64 points of 256 keys, an eighth of the tokens merged on average over the layers.
     assert rows["sh:64"]["train_step_flops"] < rows["tome"]["train_step_flops"] < rows["vit"]["train_step_flops"]
-    # Without accuracies there is nothing to draw, and no column for them.
-    assert "accuracy" not in capsys.readouterr().out
-    assert not list(tmp_path.glob("*.png"))
 
 
 def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, capsys):
@@ -60,123 +51,62 @@ def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, c
     trained = ["--rounds", "0", "--output", str(tmp_path), *sizes]
     names = ["softmax", "fnet", "nystrom", "bert"]
     (path,) = compare_rivals.main([*common, *names, *trained, "--seeds", "0", "1"])
-    (accuracies,) = read([path])
+    accuracies = read(path)
     task = accuracies["tasks"]["100"]
     assert [task[key] for key in ("train", "validation", "test", "largest_class")] == [16, 10, 8, 0.25]
     (failure,) = accuracies["failed"]
     assert (failure["model"], failure["tokens"], failure["part"]) == ("nystrom", 100, "training")
-    assert failure["error"].endswith("must be a multiple of Nystromformer's 64 landmarks, got 100.")
     runs = [row for row in accuracies["rows"] if "seed" in row]
     # The whole model of transformers is timed and not trained.
     assert [(run["seed"], run["model"]) for run in runs] == [(s, n) for s in (0, 1) for n in ("softmax", "fnet")]
-    assert all(run["steps"] == 2 and 0 <= run["accuracy"] <= 1 and run["loss"]["first"] > 0 for run in runs)
     assert "- nystrom: in training: ValueError" in capsys.readouterr().out
 
     costs = [*common, *names, "--documents", "0", "--update", str(path)]
-    costs[costs.index("--rounds") + 1] = "2"
     assert compare_rivals.main(costs) == [path]
-    (both,) = read([path])
+    both = read(path)
     assert [row for row in both["rows"] if "seed" in row] == runs
     assert [row["model"] for row in both["rows"] if "parameters" in row] == ["softmax", "fnet", "bert"]
-    assert both["settings"]["training"] == accuracies["settings"]["training"]
-    assert both["settings"]["costs"]["rounds"] == 2
     assert {file.suffix for file in tmp_path.iterdir()} == {".json", ".csv", ".png", ".svg"}
 
     # One more seed in the same file, and tables and pictures once more.
     more = [*common, "softmax", *trained, "--update", str(path), "--seeds", "2"]
     compare_rivals.main(more)
-    (longer,) = read([path])
-    assert [row["seed"] for row in longer["rows"] if row["model"] == "softmax" and "seed" in row] == [0, 1, 2]
-    assert longer["settings"]["training"]["seeds"] == [0, 1, 2]
+    assert [row["seed"] for row in read(path)["rows"] if row["model"] == "softmax" and "seed" in row] == [0, 1, 2]
     document, again = tmp_path / "page.md", tmp_path / "again"
     document.write_text(f"Above.\n<!-- {BLOCK} -->\nold\n<!-- end -->\nBelow.\n")
     compare_rivals.main(["--show", str(path), "--output", str(again), "--document", str(document)])
     page = tables([path])
     assert document.read_text() == f"Above.\n<!-- {BLOCK} -->\n{page.rstrip()}\n<!-- end -->\nBelow.\n"
     assert re.search(r"/([^/]+\.png)\)", page)[1] in [file.name for file in again.iterdir()]
-
-    with pytest.raises(ValueError, match=r"has another training: its learning_rate, steps must be those asked for"):
-        compare_rivals.main([*more, "--steps", "3", "--learning_rate", "1"])
-    with pytest.raises(ValueError, match=r"has another model: its width must be those asked for"):
-        compare_rivals.main([*more, "--width", "32"])
-
-
-def test_differences_are_paired_by_seed_and_tested():
-    def run(model, seed, accuracy):
-        about = {"attn_implementation": "sdpa", "width": 8, "tokens": 16, "batch": 2}
-        return {"model": model, **about, "seed": seed, "accuracy": accuracy}
-
-    runs = [run("softmax", seed, value) for seed, value in enumerate((0.5, 0.7, 0.6))]
-    runs += [run("sh:64", seed, value) for seed, value in enumerate((0.401, 0.6, 0.499))]
-    runs += [run("fnet", seed, value) for seed, value in enumerate((0.7, 0.5, 0.6))]
-    runs += [run("linformer", 0, 0.1)]
-    rows = {row["model"]: row for row in summarize(runs, ("softmax", "nystrom"))}
-    assert rows["softmax"]["accuracy_mean"] == pytest.approx(0.6)
-    assert rows["softmax"]["accuracy_std"] == pytest.approx(0.1)
-    assert rows["sh:64"]["minus_softmax"]["difference_mean"] == pytest.approx(-0.1)
-    assert rows["sh:64"]["minus_softmax"]["significant"]
-    assert rows["fnet"]["minus_softmax"]["difference_mean"] == pytest.approx(0)
-    assert not rows["fnet"]["minus_softmax"]["significant"]
-    # Other seeds are not compared, and neither is a reference that was not trained.
-    assert rows["linformer"].keys() & {"minus_softmax", "minus_nystrom"} == set()
-    results = Results("text", {"training": {"evaluate": "test", "steps": 9, "train_batch": 2}}, {"16": TASK})
-    results.runs = runs
-    _, title, *lines = format_table(results, 16).splitlines()
-    assert title == "text, 16 tokens; moons, 4 trained on in 9 steps of 2, 4 of test, largest class 50.0%"
-    line = next(line for line in lines if line.startswith("| sh:64"))
-    assert [cell.strip() for cell in line.split("|")[2:-1]] == ["3", "50.0 ± 10.0 %", "-10.0 ± 0.1 *"]
+    for other, message in (
+        (["--steps", "3", "--learning_rate", "1"], "another training: its learning_rate, steps must"),
+        (["--width", "32"], "another model: its width must be those asked for"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare_rivals.main([*more, *other])
 
 
 def test_a_model_that_fails_is_named_with_the_reason():
     with pytest.raises(RuntimeError) as failure:
         torch.empty(2**60)
     assert describe(failure.value) == "does not fit into memory"
-    assert describe(torch.OutOfMemoryError("CUDA out of memory.")) == "does not fit into memory"
     assert describe(ValueError("odd\n  shape")) == "ValueError: odd shape"
     results = Results("text", {})
     results.put_costs(8, [], {"bn": "it is ill"})
     assert format_table(results, 8).splitlines()[-1] == "- bn: it is ill"
 
 
-def test_the_document_holds_the_tables_of_the_committed_files():
-    text = (ROOT / "docs" / "rivals.md").read_text()
-    results = ROOT / "results"
-    names = ("rivals-text", "rivals-image", "rivals-long/rivals-image")
-    files = [file for name in names for file in results.glob(f"{name}-float32-*.json")]
-    assert replace_between(text, BLOCK, tables(files)) == text
-    for name in re.findall(r"\.\./(results/[^)]+)", text):
-        assert (ROOT / name).exists()
-
-
-@pytest.mark.usefixtures("long_bfloat16")
-def test_mixed_precision_takes_the_same_path(tmp_path):
-    argv = ["--dtype", "bfloat16", "--tokens", "64", "--documents", "0", "--output", str(tmp_path)]
-    names = ["bn+sh", "linear-bn+sh", "nystrom", "fnet"]
-    (results,) = read(compare_rivals.main([*argv, "--families", "text", *SMALL, "--models", *names]))
-    assert results["settings"]["model"]["dtype"] == "bfloat16"
-    assert results["failed"] == []
-    assert [row["model"] for row in results["rows"]] == names
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_the_error_says_so():
-    with pytest.raises(ValueError, match="`device` is cuda, but torch finds no GPU here"):
-        compare_rivals.main(["--device", "cuda"])
-
-
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--models", "mamba"], "`models` must be among softmax, bn, .*, got mamba"),
-        (["--documents", "0", "--rounds", "0"], "`rounds` and `documents` are both 0"),
-        (["--document", "a.md"], "`document` takes the tables of files that `show` names, got a.md alone"),
-        (["--update", "a.json"], "`update` is one family's file, so `families` must name it, got 2"),
-        (
-            ["--families", "image", "--tokens", "1000", "--documents", "0"],
-            "`tokens` must be a square for images, such as 1024 or 4096, got 1000",
-        ),
+        ("--device cuda", "`device` is cuda, but torch finds no GPU here"),
+        ("--models mamba", "`models` must be among softmax, bn, .*, got mamba"),
+        ("--documents 0 --rounds 0", "`rounds` and `documents` are both 0"),
+        ("--document a.md", "`document` takes the tables of files that `show` names, got a.md alone"),
+        ("--update a.json", "`update` is one family's file, so `families` must name it, got 2"),
+        ("--families image --tokens 1000 --documents 0", "`tokens` must be a square for images, .*, got 1000"),
     ],
 )
 def test_bad_arguments_are_named(argv, message):
     with pytest.raises(ValueError, match=message):
-        compare_rivals.main(argv)
+        compare_rivals.main(argv.split())

@@ -1,12 +1,21 @@
 """The benchmarks of times, small: what is timed, its rows, and the file."""
 
 import json
+from dataclasses import replace
 
 import attention
 import integration
 import pytest
 import timing
 import vit
+from training import WARMUP, measure_training
+
+from hf_primaldual.training.time_series import (
+    SeriesDataArguments,
+    SeriesModelArguments,
+    SeriesTrainingArguments,
+    series_task,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,3 +45,16 @@ def test_what_does_not_fit_has_its_reason_and_no_ratio_is_over_it(capsys):
     assert large == {"tokens": 8, "attention": "large", "does_not_fit": "no room"}
     assert small["ratio"] is None
     assert "does not fit: no room" in capsys.readouterr().out
+
+
+def test_the_first_steps_of_a_training_and_of_an_epoch_are_not_counted(tmp_path):
+    model_args = SeriesModelArguments(hidden_size=16, intermediate_size=16, num_hidden_layers=1)
+    task = series_task(SeriesDataArguments(dataset="BasicMotions"), model_args)
+    args = SeriesTrainingArguments(output_dir=str(tmp_path), use_cpu=True, per_device_train_batch_size=4)
+    measured = measure_training(task, task.config("bn+sh"), args, 20, tmp_path)
+    # 32 series to train on: 8 steps an epoch, three epochs for 20 steps.
+    assert measured["steps"] == 24 - WARMUP - 1
+    assert 0 < measured["data_share"] < 1
+    assert measured["examples_per_second"] == pytest.approx(4 / measured["step_seconds"])
+    with pytest.raises(ValueError, match="`steps` must leave some"):
+        measure_training(task, task.config("bn+sh"), replace(args, per_device_train_batch_size=32), 1, tmp_path)

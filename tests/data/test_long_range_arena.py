@@ -12,10 +12,11 @@ from hf_primaldual.training.text_sources import TextDataArguments, load_source
 CLASSES = ["airplane", "automobile", "bird"]
 
 
-def source(task: str, folder) -> tuple:
-    """What a `--task` takes from a folder."""
+def assert_is_source(task: str, folder, splits, *expected) -> None:
+    """A `--task` takes these splits from the folder, and has these columns, this name and length."""
     found = load_source(TextDataArguments(task=task, data_folder=str(folder)))
-    return found.splits["train"].to_dict(), found.columns, found.described["name"], found.max_tokens
+    assert found.splits["train"].to_dict() == splits["train"].to_dict()
+    assert (found.columns, found.described["name"], found.max_tokens) == expected
 
 
 def test_reviews(tmp_path):
@@ -30,7 +31,7 @@ def test_reviews(tmp_path):
     assert splits["train"].features["labels"].names == ["neg", "pos"]
     assert splits["train"].to_dict() == {"text": texts, "labels": [0, 0, 1, 1]}
     assert splits["test"]["text"][0] == "test neg 0 é"
-    assert source("text", tmp_path) == (splits["train"].to_dict(), ("text",), "imdb", 4000)
+    assert_is_source("text", tmp_path, splits, ("text",), "imdb", 4000)
     # As long as before: only its time tells that a review has changed.
     path = tmp_path / "train/neg/0_7.txt"
     path.write_text("TRAIN neg 0 é", encoding="utf-8")
@@ -44,28 +45,20 @@ def test_reviews(tmp_path):
         load_imdb(tmp_path)
 
 
-@pytest.fixture
-def pairs(tmp_path):
-    def write(line: str = "1.0\tA\tB\tplain \r \u2028 text\tb'it\\'s\\tb'\n"):
-        for name in ("train", "eval", "test"):
-            content = "0.0\tA\tC\tb'caf\\xc3\\xa9\\n'\tb\"it's\"\n"
-            (tmp_path / f"new_aan_pairs.{name}.tsv").write_text(content + line, encoding="utf-8", newline="")
-        return tmp_path
-
-    return write
+def write_pairs(folder, line: str = "1.0\tA\tB\tplain \r \u2028 text\tb'it\\'s\\tb'\n"):
+    for name in ("train", "eval", "test"):
+        content = "0.0\tA\tC\tb'caf\\xc3\\xa9\\n'\tb\"it's\"\n"
+        (folder / f"new_aan_pairs.{name}.tsv").write_text(content + line, encoding="utf-8", newline="")
+    return folder
 
 
-def test_pairs_of_papers(pairs):
-    splits = load_retrieval(pairs())
+def test_pairs_of_papers(tmp_path):
+    splits = load_retrieval(write_pairs(tmp_path))
     assert list(splits) == ["train", "validation", "test"]
     assert splits["validation"].features["labels"].names == ["unrelated", "cited"]
     texts = {"text1": ["café\n", "plain \r \u2028 text"], "text2": ["it's", "it's\tb"]}
     assert splits["validation"].to_dict() == {**texts, "labels": [0, 1]}
-    assert source("retrieval", pairs()) == (splits["train"].to_dict(), ("text1", "text2"), "aan", 4000)
-    folder = pairs()
-    (folder / "new_aan_pairs.eval.tsv").unlink()
-    with pytest.raises(FileNotFoundError, match=r"holds no new_aan_pairs\.eval\.tsv"):
-        load_retrieval(folder)
+    assert_is_source("retrieval", tmp_path, splits, ("text1", "text2"), "aan", 4000)
 
 
 @pytest.mark.parametrize(
@@ -76,9 +69,9 @@ def test_pairs_of_papers(pairs):
         ("1\tA\tB\tb'text\ttext\n", "train.tsv:2: a text begins like Python's bytes and is none: b'text"),
     ],
 )
-def test_a_broken_pair_is_named_with_its_line(pairs, line, message):
+def test_a_broken_pair_is_named_with_its_line(tmp_path, line, message):
     with pytest.raises(ValueError, match=message):
-        load_retrieval(pairs(line))
+        load_retrieval(write_pairs(tmp_path, line))
 
 
 def test_cifar_in_grey(tmp_path):
@@ -92,7 +85,7 @@ def test_cifar_in_grey(tmp_path):
     assert {name: len(split) for name, split in splits.items()} == {"train": 10, "test": 2}
     assert splits["train"].features["labels"].names == CLASSES
     assert splits["train"]["labels"][:2] == [1, 2]
-    assert source("image", tmp_path) == (splits["train"].to_dict(), ("input_ids",), "cifar10-grey", 1024)
+    assert_is_source("image", tmp_path, splits, ("input_ids",), "cifar10-grey", 1024)
     # The weights of television's grey, which TensorFlow and Pillow share.
     expected = images[-1] @ np.array([0.299, 0.587, 0.114])
     np.testing.assert_allclose(np.array(splits["test"]["input_ids"][:]), expected.reshape(2, 1024), atol=1)
@@ -103,8 +96,8 @@ def test_cifar_in_grey(tmp_path):
 
 
 def test_published_pathfinder_images(tmp_path):
+    (tmp_path / "curv_baseline/metadata").mkdir(parents=True)
     root = tmp_path / "curv_baseline"
-    (root / "metadata").mkdir(parents=True)
     for batch in (0, 10, 2):
         (root / f"imgs/{batch}").mkdir(parents=True)
         lines = []
@@ -122,13 +115,12 @@ def test_published_pathfinder_images(tmp_path):
     rows = [row for split in splits.values() for row in split]
     assert sorted(row["input_ids"][0] for row in rows) == sorted([*range(10), *range(20, 30), *range(100, 110)])
     assert all(row["labels"] == row["input_ids"][0] % 2 for row in rows)
-    assert source("pathfinder", root) == (splits["train"].to_dict(), ("input_ids",), "pathfinder32", 1024)
+    assert_is_source("pathfinder", root, splits, ("input_ids",), "pathfinder32", 1024)
     assert load_pathfinder_images(root, seed=1)["test"].to_dict() != splits["test"].to_dict()
-    (root / "metadata/2.npy").write_text("imgs/2 sample_0.png 0 7\n")
-    with pytest.raises(ValueError, match=r"metadata/2\.npy:1: expected a folder, a file, a number and a label 0 or 1"):
-        load_pathfinder_images(root)
-    (root / "metadata/2.npy").write_text("imgs/2 sample_99.png 0 1\n")
-    with pytest.raises(FileNotFoundError, match=r"holds no imgs/2/sample_99\.png"):
-        load_pathfinder_images(root)
-    with pytest.raises(FileNotFoundError, match=r"metadata holds no \*\.npy"):
-        load_pathfinder_images(root / "imgs")
+    for line, error, message in (
+        ("imgs/2 sample_0.png 0 7\n", ValueError, r"metadata/2\.npy:1: expected a folder, .* and a label 0 or 1"),
+        ("imgs/2 sample_99.png 0 1\n", FileNotFoundError, r"holds no imgs/2/sample_99\.png"),
+    ):
+        (root / "metadata/2.npy").write_text(line)
+        with pytest.raises(error, match=message):
+            load_pathfinder_images(root)

@@ -27,9 +27,8 @@ from tests.hub.loopback.client import ROOT, environment
 from tests.hub.loopback.server import LoopbackHub
 from tests.modeling.isolated import PREAMBLE
 
-CHANNELS, LENGTH = 12, 29
 # Makes a model of 25 MB, writes its folder and checks it: what `publish` does before anything is sent.
-BUILD = f"""
+BUILD = """
 import json, sys, time
 from pathlib import Path
 from hf_primaldual import *
@@ -38,25 +37,23 @@ from hf_primaldual.hub.checks import check
 from tests.hub.tables import table, without
 
 folder, results = Path(sys.argv[1]), without(table(), ("plots",))
-config = PrimalDualTimeSeriesConfig(
-    num_channels={CHANNELS}, num_labels=9, hidden_size=256, intermediate_size=1024, num_hidden_layers=8,
-    max_position_embeddings=128,
-)
+shape = {"hidden_size": 256, "intermediate_size": 1024, "num_hidden_layers": 8, "max_position_embeddings": 128}
+config = PrimalDualTimeSeriesConfig(num_channels=12, num_labels=9, **shape)
 model = PrimalDualTimeSeriesForSequenceClassification(config)
-extractor = PrimalDualTimeSeriesFeatureExtractor({CHANNELS})
+extractor = PrimalDualTimeSeriesFeatureExtractor(12)
 started = time.perf_counter()
 save_checkpoint(folder, model, extractor, results)
 built = time.perf_counter()
 check(folder)
-print(json.dumps({{"build": built - started, "check": time.perf_counter() - built}}))
+print(json.dumps({"build": built - started, "check": time.perf_counter() - built}))
 """
-PULL = f"""
+PULL = """
 import numpy
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification
 
 extractor = AutoFeatureExtractor.from_pretrained("tester/model", trust_remote_code=True)
 model = AutoModelForSequenceClassification.from_pretrained("tester/model", trust_remote_code=True)
-series = numpy.ones(({LENGTH}, {CHANNELS}), dtype="float32")
+series = numpy.ones((29, 12), dtype="float32")
 print(model(**extractor([series], return_tensors="pt")).logits.softmax(-1).tolist(), flush=True)
 """
 
@@ -103,8 +100,7 @@ def one_round(folder: Path, xet: bool) -> dict[str, dict[str, float]]:
 
 def main(argv: list[str] | None = None) -> None:
     (args,) = HfArgumentParser(BenchmarkArguments, description=__doc__).parse_args_into_dataclasses(argv)
-    load = [os.getloadavg()[0]]
-    rows = []
+    load, rows = [os.getloadavg()[0]], []
     for transfer in ("xet", "lfs"):
         rounds = []
         for _ in range(args.rounds):

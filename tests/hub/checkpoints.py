@@ -34,10 +34,9 @@ def checkpoint(task: str):
     if task == "image-classification":
         config = PrimalDualViTConfig(image_size=[28, 35], patch_size=7, num_labels=9, num_hidden_layers=1)
         return PrimalDualViTForImageClassification(config), ViTImageProcessor(size={"height": 28, "width": 35})
-    config = PrimalDualTextConfig(max_position_embeddings=LONGEST, num_labels=9)
     matching = task == "document-matching"
     model = PrimalDualTextForDocumentMatching if matching else PrimalDualTextForSequenceClassification
-    return model(config), ByT5Tokenizer()
+    return model(PrimalDualTextConfig(max_position_embeddings=LONGEST, num_labels=9)), ByT5Tokenizer()
 
 
 def ready_checkpoint(folder: Path) -> Path:
@@ -58,10 +57,8 @@ def contents(folder: str | Path) -> dict[str, bytes]:
 def published(folder: Path, repo_id: str) -> dict[str, bytes]:
     """The content of each file in the repository: the folder's, but that results and card say their address."""
     results = {**json.loads((folder / "results.json").read_text()), "repo_id": repo_id}
-    return contents(folder) | {
-        "results.json": (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode(),
-        "README.md": render_card(results).encode(),
-    }
+    text = json.dumps(results, indent=2, ensure_ascii=False) + "\n"
+    return contents(folder) | {"results.json": text.encode(), "README.md": render_card(results).encode()}
 
 
 WORDS = "For teaching.\n\n- Not for diagnosis: 9 people \\1 {{ made }} these data.\n\n### A heading of mine\n"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub.checkpoints import contents
-from tests.hub.loopback.client import Client
+from tests.hub.loopback.client import Client, api, upload
 from tests.hub.loopback.server import TOKEN, LoopbackHub
 from tests.hub.test_uploads import write_model
 
@@ -39,7 +39,7 @@ def test_what_npm_and_we_push_is_what_we_pull_directly_and_through_olah(peers, t
         less = {name: content for name, content in local.items() if name != "config.json"}
         expected = [("npm", done.stdout.strip(), local), ("npm", "main", less), ("xet", "main", local)]
         with Client(hub.endpoint, tmp_path / "direct") as client:
-            client("upload", folder=folder, repo_id="tester/xet")
+            client(upload, folder, "tester/xet")
             assert_pulled(client, expected)
         assert hub.count("PUT /lfs/") == hub.count("xet/xet-write-token") == 1
         assert hub.unknown == []
@@ -53,7 +53,7 @@ def test_what_npm_and_we_push_is_what_we_pull_directly_and_through_olah(peers, t
 def assert_pulled(client: Client, expected: list) -> None:
     """A client gets the files of each repository and revision."""
     for name, revision, files in expected:
-        here = client("api", method="snapshot_download", repo_id=f"tester/{name}", revision=revision)
+        here = client(api, "snapshot_download", repo_id=f"tester/{name}", revision=revision)
         assert contents(here) == files, (name, revision)
 
 
@@ -63,11 +63,11 @@ def olah(peers: Path, hub: LoopbackHub, folder: Path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [peers / "olah" / "bin" / "olah-cli", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--hf-scheme", "http", "--hf-netloc", f"127.0.0.1:{hub.port}"]
-    command += ["--hf-lfs-netloc", f"localhost:{hub.port}", "--mirror-scheme", "http"]
-    command += ["--mirror-netloc", f"127.0.0.1:{port}", "--mirror-lfs-netloc", f"127.0.0.1:{port}"]
-    command += ["--repos-path", folder / "repos", "--log-path", folder / "logs"]
+    options = {"host": "127.0.0.1", "port": port, "hf-scheme": "http", "hf-netloc": f"127.0.0.1:{hub.port}"}
+    options |= {"hf-lfs-netloc": f"localhost:{hub.port}", "mirror-scheme": "http"}
+    options |= {f"mirror-{kind}": f"127.0.0.1:{port}" for kind in ("netloc", "lfs-netloc")}
+    options |= {f"{kind}-path": folder / kind for kind in ("repos", "log")}
+    command = [peers / "olah" / "bin" / "olah-cli", *(f"--{name}={value}" for name, value in options.items())]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("HF_")}
     with open(folder / "said", "w") as said:
         process = subprocess.Popen(command, cwd=folder, env=environment, stdout=said, stderr=said)

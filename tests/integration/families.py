@@ -1,15 +1,19 @@
 """
 The families of transformers that the attentions are tested in, and the document that lists them.
 
-    python -m tests.integration.families > docs/families.md
+    python -m tests.integration.families
 """
 
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import transformers
 
+from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.modeling.configuration_primal_dual_models import pair
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
 
 TOKENS = 11
 LENGTHS = (11, 7)
@@ -118,14 +122,7 @@ FAMILIES = (
     Family("DeiT", "DeiTModel", "image", prefix=2),
     Family("DINOv2", "Dinov2Model", "image", _SQUARE, prefix=1),
     Family("DINOv2 with registers", "Dinov2WithRegistersModel", "image", _SQUARE | {"num_register_tokens": 3}, 4),
-    Family(
-        "DINOv3",
-        "DINOv3ViTModel",
-        "image",
-        _SQUARE | {"num_register_tokens": 3},
-        prefix=4,
-        note=_ROTATED,
-    ),
+    Family("DINOv3", "DINOv3ViTModel", "image", _SQUARE | {"num_register_tokens": 3}, prefix=4, note=_ROTATED),
     Family("ViT-MSN", "ViTMSNModel", "image", _SQUARE, prefix=1),
     Family("I-JEPA", "IJepaModel", "image", _SQUARE),
     Family("CLIP, vision tower", "CLIPVisionModel", "image", _SQUARE, prefix=1),
@@ -154,11 +151,7 @@ FAMILIES = (
     Family("ERNIE", "ErnieModel", "text"),
     Family("Data2Vec, text", "Data2VecTextModel", "text"),
     Family(
-        "EuroBERT",
-        "EuroBertModel",
-        "text",
-        {"num_key_value_heads": 2},
-        note=f"grouped keys and values; {_ROTATED}",
+        "EuroBERT", "EuroBertModel", "text", {"num_key_value_heads": 2}, note=f"grouped keys and values; {_ROTATED}"
     ),
     Family("NomicBERT", "NomicBertModel", "text", {"cls_token_id": 2, "sep_token_id": 3}, note=_ROTATED),
     Family("GTE", "GteModel", "text", note=_ROTATED),
@@ -261,48 +254,14 @@ def _layout(family: Family) -> str:
 
 
 def document() -> str:
-    """The text of docs/families.md."""
-    lines = [
-        "# Families of transformers",
-        "",
-        "Written by `python -m tests.integration.families > docs/families.md` from the table that the tests run over;",
-        "do not edit it by hand.",
-        "",
-        "```python",
-        "import hf_primaldual",
-        "from transformers import AutoModel",
-        "",
-        'model = AutoModel.from_pretrained("google/vit-base-patch16-224")',
-        'hf_primaldual.apply(model, "bn+sh", bn_beta=0.5)',
-        "```",
-        "",
-        'In each of these, `"bn"`, `"sh"` and `"bn+sh"` equal the formulas of the paper computed in loops, output and',
-        "all gradients, in text with and without padding. The same by name, when a model is loaded:",
-        '`from_pretrained(..., attn_implementation="primal_dual_bn_sh", primal_dual={"bn_beta": 0.5})`.',
-        "",
-        "| Family | Class | Keys are downsampled | Remarks |",
-        "|---|---|---|---|",
-    ]
-    lines += [f"| {row.name} | `{row.model}` | {_layout(row)} | {row.note} |" for row in FAMILIES]
-    lines += [
-        "",
-        "Any other encoder that dispatches its attention through transformers' `AttentionInterface` may be",
-        "tried as well. One with patches, frames or the like that is not in the table needs both `num_prefix_tokens`",
-        "and `grid_size` for Attention-SH, since how its tokens lie is not known. `n` tokens in a sequence are a grid",
-        "of `[1, n]`.",
-        "",
-        "The name of the attention is saved in config.json and comes back wherever the package is imported; elsewhere",
-        "transformers refuses to load the model. An adapter (PEFT) has nothing of its base's configuration: save the",
-        "base with its attention first, and train the adapter on the base loaded from there.",
-        "",
-        "These are refused with an error that says why:",
-        "",
-        "| Family | Class | Why |",
-        "|---|---|---|",
-    ]
-    lines += [f"| {row.name} | `{row.model}` | {row.why} |" for row in REFUSED]
-    return "\n".join(lines) + "\n"
+    """The text of docs/families.md with the tables of what is tested here."""
+    works = markdown_table(
+        ("Family", "Class", "Keys are downsampled", "Remarks"),
+        [(row.name, f"`{row.model}`", _layout(row), row.note) for row in FAMILIES],
+    )
+    refused = markdown_table(("Family", "Class", "Why"), [(row.name, f"`{row.model}`", row.why) for row in REFUSED])
+    return replace_between(replace_between(DOCUMENT.read_text(), "families", works), "refused", refused)
 
 
 if __name__ == "__main__":
-    print(document(), end="")
+    DOCUMENT.write_text(document())

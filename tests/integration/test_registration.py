@@ -1,17 +1,12 @@
 """Importing the package registers everything, and registering twice changes nothing."""
 
-from pathlib import Path
-
 import pytest
-import torch
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedConfig, PreTrainedModel
 
-import hf_primaldual
 from hf_primaldual.integration import ATTENTIONS
 from hf_primaldual.registration import register
-from tests.integration.families import document
+from tests.integration.families import DOCUMENT, document
 
-FAMILIES_DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
 PATCHED = (
     (PreTrainedConfig, "to_dict"),
     (PreTrainedConfig, "from_dict"),
@@ -31,18 +26,4 @@ def test_registering_twice_changes_nothing():
 
 @pytest.mark.unmutated
 def test_the_list_of_families_is_that_of_the_tests():
-    assert FAMILIES_DOCUMENT.read_text() == document()
-
-
-def test_models_of_others_are_built_as_before():
-    class Plain(PreTrainedModel):
-        config_class = hf_primaldual.PrimalDualConfig
-
-        def __init__(self, config):
-            super().__init__(config)
-            self.linear = torch.nn.Linear(2, 2)
-            self.post_init()
-
-    Plain._from_config(hf_primaldual.PrimalDualConfig(), attn_implementation="eager")
-    with pytest.raises(ValueError, match="no effect on Plain"):
-        Plain._from_config(hf_primaldual.PrimalDualConfig(), attn_implementation="primal_dual_bn")
+    assert DOCUMENT.read_text() == document()

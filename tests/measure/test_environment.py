@@ -57,25 +57,21 @@ def test_it_holds_what_a_card_needs_and_tells_nothing_about_whose_machine_it_is(
     assert versions["no-such-package-here"] is None
 
 
-def test_the_revision_is_the_commit_and_what_programs_write_is_no_change_of_it(checkout):
+def test_the_revision_is_the_commit_and_what_programs_write_is_no_change_of_it(checkout, monkeypatch):
+    def revision():
+        return environment()["versions"]["revision"]
+
+    # A copy inside of somebody else's checkout has none.
+    git(checkout, "add", "other.py")
+    git(checkout, "commit", "-q", "-m", "without the package")
+    assert revision() is None
     git(checkout, "add", ".")
-    git(checkout, "commit", "-q", "-m", "first")
+    git(checkout, "commit", "-q", "-m", "with it")
     git(checkout, "tag", "-a", "v9", "-m", "a tag must not replace the commit")
     commit = git(checkout, "rev-parse", "HEAD")
     (checkout / "results" / "one.json").write_text("2")
-    assert environment()["versions"]["revision"] == commit
+    assert revision() == commit
     (checkout / "other.py").write_text("x = 2\n")
-    assert environment()["versions"]["revision"] == commit + "-dirty"
-
-
-def test_a_copy_inside_somebody_elses_checkout_has_no_revision(checkout, monkeypatch):
-    git(checkout, "add", "environment.py")
-    assert environment()["versions"]["revision"] is None
-    git(checkout, "rm", "--cached", "-q", "environment.py")
-    git(checkout, "add", "other.py")
-    git(checkout, "commit", "-q", "-m", "without the package")
-    assert environment()["versions"]["revision"] is None
-    git(checkout, "add", ".")
-    git(checkout, "commit", "-q", "-m", "with it")
+    assert revision() == commit + "-dirty"
     monkeypatch.setattr(module.shutil, "which", lambda name: None)
-    assert environment()["versions"]["revision"] is None
+    assert revision() is None

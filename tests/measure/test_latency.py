@@ -64,11 +64,3 @@ def test_a_step_starts_from_no_gradients_and_an_inference_has_none():
     layer.weight.grad = None
     inference(layer, inputs | {"labels": None})()
     assert layer.weight.grad is None
-
-
-def test_bad_arguments(clock):
-    with pytest.raises(ValueError, match="empty"):
-        interleaved({})
-    for arguments in ({"rounds": 0}, {"warmup": 0}):
-        with pytest.raises(ValueError, match="at least 1"):
-            interleaved({"a": clock.candidate("a", 1.0)}, **arguments)

@@ -14,14 +14,7 @@ needs_flex = pytest.mark.usefixtures("flex_attention")
 HEADS, WIDTH = 4, 24
 
 # Doubling after every two heads, by the number of heads.
-DEFAULT_SCALES = {
-    1: [2],
-    2: [1, 2],
-    3: [1, 1, 2],
-    4: [1, 1, 2, 2],
-    6: [1, 1, 2, 2, 4, 4],
-    8: [1, 1, 2, 2, 4, 4, 8, 8],
-}
+DEFAULT_SCALES = {1: [2], 2: [1, 2], 3: [1, 1, 2], 4: [1, 1, 2, 2], 6: [1, 1, 2, 2, 4, 4], 8: [1, 1, 2, 2, 4, 4, 8, 8]}
 
 
 class PresetCase(NamedTuple):
@@ -39,8 +32,6 @@ class PresetCase(NamedTuple):
 BN = {
     "default": {},
     "beta0": {"bn_beta": 0.0},
-    "half": {"bn_beta": 0.5},
-    "recentre": {"bn_scaling": False},
     "learned": {"bn_beta_learnable": True, "bn_beta": 0.7},
     "learned-recentre": {"bn_beta_learnable": True, "bn_beta": 0.7, "bn_scaling": False},
     "no-qkv-bias": {"qkv_bias": False},
@@ -48,17 +39,14 @@ BN = {
 
 SH = {
     "default": {},
-    "one-scale": {"head_scales": [3, 3, 3, 3]},
     "scattered": {"head_scales": [4, 1, 2, 1]},
     "ragged": {"head_scales": [5, 3, 5, 10]},
     "longer-than-sequence": {"head_scales": [1, 2000, 2, 2000]},
     "stride": {"head_scales": [4, 1, 3, 2000], "sampling": "stride"},
     "random": {"head_scales": [4, 1, 3, 2000], "sampling": "random", "sampling_seed": 3},
     "conv": {"head_scales": [4, 1, 3, 4], "sampling": "conv"},
-    "points5": {"head_points": 5},
     "points63": {"head_points": 63},
     "points-listed": {"head_points": [7, 2000, 1, 10]},
-    "points-stride": {"head_points": [7, 2000, 1, 10], "sampling": "stride"},
     "points-random": {"head_points": [7, 2000, 1, 10], "sampling": "random"},
 }
 
@@ -67,8 +55,6 @@ BN_SH = {
     "beta0": {"bn_beta": 0.0},
     "scattered-recentre": {"head_scales": [4, 1, 2, 1], "bn_scaling": False},
     "scattered-learned": {"head_scales": [4, 1, 2, 1], "bn_beta_learnable": True, "bn_beta": 0.7},
-    "ragged-half": {"head_scales": [5, 3, 5, 10], "bn_beta": 0.5},
-    "stride": {"head_scales": [4, 1, 3, 2], "sampling": "stride"},
     "random": {"head_scales": [4, 1, 3, 2], "sampling": "random"},
     "conv": {"head_scales": [2, 1, 3, 2], "sampling": "conv"},
     "points-listed-learned": {"head_points": [7, 2000, 3, 10], "bn_beta_learnable": True},
@@ -80,7 +66,6 @@ LINEAR_BN = {
     "default": {},
     "half-sigmoid": {"bn_beta": 0.5, "feature_map": "sigmoid"},
     "learned": {"bn_beta_learnable": True, "bn_beta": 0.7},
-    "recentre": {"bn_scaling": False},
     "conv1d-first": {"transforms": ["conv1d", "bn"]},
 }
 LINEAR_SH = {
@@ -105,10 +90,8 @@ def _sparse(*parts: str, window: int = 6, stride: int = 5, **fields) -> dict:
 SPARSE = {
     "default": {},
     "local": _sparse("local"),
-    "itself": _sparse("local", window=1),
     "strided": _sparse("strided"),
     "fixed": _sparse("fixed"),
-    "local-strided": _sparse("local", "strided"),
     "fixed-local": _sparse("fixed", "local", window=9, stride=8),
     "all-parts": _sparse("strided", "fixed", "local", window=2, stride=7),
     "stride1": _sparse("strided", stride=1),
@@ -117,7 +100,6 @@ SPARSE = {
 }
 SPARSE_BN = {
     "default": {},
-    "local": _sparse("local", window=7),
     "learned": _sparse("local", "strided", bn_beta_learnable=True, bn_beta=0.7),
     "recentre": _sparse("fixed", bn_scaling=False),
 }
@@ -134,16 +116,12 @@ SPARSE_BN_SH = {
     "default": {},
     "scattered-learned": _sparse("local", "strided", window=12, stride=9, head_scales=[4, 1, 2, 1])
     | {"bn_beta_learnable": True, "bn_beta": 0.7},
-    "local": _sparse("local", window=12, head_scales=[4, 1, 3, 2]),
     "stride": _sparse("fixed", head_scales=[5, 3, 5, 10], sampling="stride"),
 }
 
 CONV1D = {
     "default": {},
-    "kernel5": {"conv_kernel_size": 5},
-    "then-bn": {"transforms": ["conv1d", "bn"]},
     "bn-first": {"transforms": ["bn", "conv1d"], "bn_beta": 0.5},
-    "twice": {"transforms": ["conv1d", "conv1d"]},
     "linear": {"kernel": "linear"},
     "downsampled": {"training_set": "downsampled", "head_scales": [4, 1, 2, 1]},
     "downsampled-points": {"training_set": "downsampled", "head_points": [7, 2000, 1, 10]},
@@ -152,7 +130,6 @@ CONV1D = {
 CONV2D = {
     "default": {},
     "kernel5": {"conv_kernel_size": 5},
-    "kernel1": {"conv_kernel_size": 1},
     "linear": {"kernel": "linear"},
     "downsampled": {"training_set": "downsampled", "head_scales": [4, 1, 2, 1]},
 }

@@ -33,7 +33,4 @@ def small_model(implementation: str = "sdpa", **fields) -> PrimalDualViTForImage
 
 def image_batch(batch: int = 3, height: int = SIZE, width: int = SIZE) -> dict[str, torch.Tensor]:
     """Random images with labels."""
-    return {
-        "pixel_values": torch.randn(batch, CHANNELS, height, width),
-        "labels": torch.arange(batch) % LABELS,
-    }
+    return {"pixel_values": torch.randn(batch, CHANNELS, height, width), "labels": torch.arange(batch) % LABELS}

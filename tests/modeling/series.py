@@ -64,12 +64,3 @@ def with_more_padding(batch: dict[str, torch.Tensor], steps: int) -> dict[str, t
         "past_values": torch.cat((values, padding), dim=1),
         "attention_mask": torch.nn.functional.pad(batch["attention_mask"], (0, steps)),
     }
-
-
-def unchanged(model, before: dict[str, torch.Tensor]) -> list[str]:
-    """What training left as it was, but for the keys' bias: its gradient is zero, and rounding what moves it."""
-    return [
-        name
-        for name, tensor in model.state_dict().items()
-        if torch.equal(tensor, before[name]) and not name.endswith("k_proj.bias")
-    ]

@@ -5,7 +5,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_atten
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_primaldual.modeling.padding_primal_dual import row_starts, shift_rows
-from tests.modeling.cases import HEADS, MASKS, PRESET_CASES, WIDTH, all_settings, needs_flex, right_padding, uses
+from tests.modeling.cases import HEADS, MASKS, PRESET_CASES, WIDTH, all_settings, needs_flex, uses
 from tests.modeling.parity import compare, make_input, make_layer
 
 # Sparse attention calls torch itself, and the linear kernel is matrix products.
@@ -97,23 +97,12 @@ def test_flash_attention_gets_padded_keys_of_every_length(flash, preset, fields,
     compare(make_layer(preset, flash, bn_eps=0.1, **fields), mask_kind, 3, 40, 1e-5)
 
 
-def test_a_back_end_without_a_mask_function_is_refused_with_padding(monkeypatch):
+def test_a_back_end_without_a_mask_function_serves_without_padding_alone(monkeypatch):
     monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "unmasked", ALL_ATTENTION_FUNCTIONS["sdpa"])
-    layer, mask = make_layer("bn+sh", "unmasked"), right_padding(2, 9)
-    mask[1, -1] = False
+    hidden_states, mask = torch.randn(2, 9, WIDTH), torch.arange(9) < torch.tensor([[9], [8]])
+    torch.testing.assert_close(*outputs_of("bn+sh", "unmasked", None, hidden_states))
     with pytest.raises(ValueError, match="`attn_implementation='unmasked'` has no mask function"):
-        layer(torch.randn(2, 9, WIDTH), mask)
-
-
-def test_a_back_end_without_a_mask_function_serves_without_padding(monkeypatch):
-    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "unmasked", ALL_ATTENTION_FUNCTIONS["sdpa"])
-    actual, expected = outputs_of("bn+sh", "unmasked", None, torch.randn(2, 9, WIDTH))
-    torch.testing.assert_close(actual, expected)
-
-
-def test_an_unknown_back_end_is_refused():
-    with pytest.raises(KeyError, match="nonsense"):
-        make_layer("bn+sh", "nonsense")(torch.randn(2, 9, WIDTH))
+        make_layer("bn+sh", "unmasked")(hidden_states, mask)
 
 
 def groups_of(layer, hidden_states, mask):

@@ -4,8 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
-from torch._dynamo.testing import CompileCounter
 
 from tests.modeling import series, texts
 from tests.modeling.cases import PRESET_CASES, needs_compiler
@@ -32,8 +30,18 @@ def slow_but(*daily: str):
     return [pytest.param(name, marks=() if name in daily else pytest.mark.slow, id=name) for name in PRESET_CASES]
 
 
-def assert_one_graph(model, batch):
-    """A training step, without the compiler behind it, which takes most of the time."""
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        *(pytest.param("series", {"attention": each.values[0]}, marks=each.marks) for each in slow_but("bn+sh")),
+        pytest.param("text", {"prepend_cls": True}, marks=pytest.mark.slow),
+        pytest.param("matching", {"prepend_cls": True}, marks=pytest.mark.slow),
+    ],
+    ids=str,
+)
+def test_a_training_step_is_one_graph(name, fields):
+    """Without the compiler behind it, which takes most of the time."""
+    model, batch = MODELS[name].make(num_hidden_layers=1, **fields).train(), MODELS[name].batch()
     compiled = copy.deepcopy(model)
     loss = torch.compile(compiled, fullgraph=True, backend="aot_eager")(**batch).loss
     expected = model(**batch).loss
@@ -42,18 +50,6 @@ def assert_one_graph(model, batch):
     for actual, parameter in zip(compiled.parameters(), model.parameters(), strict=True):
         torch.testing.assert_close(actual.grad, parameter.grad, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(dict(compiled.named_buffers()), dict(model.named_buffers()))
-
-
-@pytest.mark.parametrize("preset", slow_but("bn+sh"))
-def test_a_training_step_is_one_graph(preset):
-    assert_one_graph(MODELS["series"].make(attention=preset).train(), MODELS["series"].batch())
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["text", "matching"])
-def test_a_training_step_of_texts_is_one_graph(name):
-    model = MODELS[name].make(prepend_cls=True, num_hidden_layers=1).train()
-    assert_one_graph(model, MODELS[name].batch())
 
 
 ONE_GRAPH = {
@@ -83,27 +79,17 @@ def test_a_layer_is_one_graph(fields):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESET_CASES)
-def test_texts_of_many_lengths_are_few_graphs(preset):
-    model = MODELS["text"].make(attention=preset, bn_eps=0.1, num_hidden_layers=1)
-    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+def test_many_lengths_and_batches_are_few_graphs(preset):
+    text, vit = (MODELS[name].make(attention=preset, bn_eps=0.1, num_hidden_layers=1) for name in ("text", "vit"))
+    of_text, of_vit = (torch.compile(model, fullgraph=True, backend="aot_eager") for model in (text, vit))
     with torch.no_grad():
-        for tokens in range(3, 20):
+        for number in range(3, 20):
             # Beyond the limit of recompilations, fullgraph=True makes torch raise.
-            inputs = texts.text_batch((tokens, 2), tokens)
+            inputs = texts.text_batch((number, 2), number)
             inputs.pop("labels")
-            torch.testing.assert_close(compiled(**inputs).logits, model(**inputs).logits, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("preset", PRESET_CASES)
-def test_images_of_many_batches_are_few_graphs(preset):
-    model, counter = MODELS["vit"].make(attention=preset, bn_eps=0.1), CompileCounter()
-    compiled = torch.compile(model, fullgraph=True, backend=counter)
-    with torch.no_grad():
-        for rows in range(2, 14):
-            pixel_values = torch.randn(rows, 3, 40, 40)
-            torch.testing.assert_close(compiled(pixel_values).logits, model(pixel_values).logits, rtol=1e-4, atol=1e-4)
-    assert counter.frame_count <= 2
+            torch.testing.assert_close(of_text(**inputs).logits, text(**inputs).logits, rtol=1e-4, atol=1e-4)
+            pixels = torch.randn(number, 3, 40, 40)
+            torch.testing.assert_close(of_vit(pixels).logits, vit(pixels).logits, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.slow
@@ -160,19 +146,3 @@ def test_onnx_gives_equal_logits(tmp_path, name, preset):
     outputs = session.run(None, {key: value.numpy() for key, value in larger.items() if key in wanted})
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(outputs[0]), model(**larger).logits, rtol=1e-4, atol=1e-4)
-
-
-class Exported(nn.Module):
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-
-    def forward(self, hidden_states):
-        return self.layer(hidden_states)[0]
-
-
-def test_an_exported_union_of_patterns_has_plain_operations():
-    layer, hidden_states = make_layer("sparse"), torch.randn(2, 20, 24)
-    program = torch.export.export(Exported(layer).eval(), (hidden_states,)).run_decompositions()
-    assert not any("flash" in str(node.target) for node in program.graph.nodes)
-    torch.testing.assert_close(program.module()(hidden_states), layer(hidden_states)[0], rtol=1e-5, atol=1e-6)

@@ -1,10 +1,9 @@
 """Prefix tokens and grids of patches: the layer against the formulas, and what it refuses."""
 
 import pytest
-import torch
 
 from tests.modeling.cases import all_settings
-from tests.modeling.parity import compare, make_input, make_layer
+from tests.modeling.parity import compare, make_layer
 
 # Every preset as it is, and what a training set can be told.
 ROWS = {"sh", "sparse-sh", "sparse"}
@@ -52,21 +51,3 @@ CONV2D = {
 def test_a_convolution_over_the_grid_equals_the_formulas(preset, fields):
     layer = make_layer(preset, conv2d_reading="grid", grid_size=[3, 5], **fields).double()
     compare(layer, "holes", 3, 15 + layer.config.num_prefix_tokens)
-
-
-def test_keys_are_windows_of_the_grid():
-    layer = make_layer("sh", grid_size=[8, 8], num_prefix_tokens=1, head_scales=[1, 2, 4, 8])
-    _, maps = layer(make_input(None, 2, 65), output_attentions=True)
-    assert [each.shape for each in maps] == [(2, 65, 1 + keys) for keys in (64, 16, 4, 1)]
-    layer = make_layer("sh", grid_size=[6, 12], head_points=[8, 5, 100, 1])
-    _, maps = layer(make_input(None, 2, 72), output_attentions=True)
-    assert [each.shape[-1] for each in maps] == [2 * 4, 2 * 2, 72, 1]
-
-
-@pytest.mark.parametrize(
-    ("preset", "fields"), [("sh", {}), ("sparse-bn+sh", {}), ("conv2d", {"conv2d_reading": "grid"})]
-)
-def test_a_grid_that_the_tokens_do_not_fill_is_refused(preset, fields):
-    layer = make_layer(preset, grid_size=[4, 4], num_prefix_tokens=1, **fields)
-    with pytest.raises(ValueError, match=r"`grid_size` \[4, 4\] with 1 prefix tokens needs 17 tokens, got 20\.$"):
-        layer(torch.randn(2, 20, layer.config.hidden_size))

@@ -31,25 +31,21 @@ def test_importing_the_package_registers_it_and_imports_nothing_heavy(tmp_path):
     assert run_isolated(IMPORT, tmp_path, hide=False).splitlines() == ["[]"]
 
 
-def test_every_public_name_resolves():
-    assert hf_primaldual.__all__ == sorted(
-        hf_primaldual.__all__, key=lambda name: (name.upper() != name, not name[0].isupper(), name)
-    )
-    assert all(getattr(hf_primaldual, name) is not None for name in hf_primaldual.__all__)
-
-
 def test_the_files_that_travel_import_flat_siblings_and_what_transformers_brings():
     assert [path.name for path in FILES if path not in TRAVELS] == ["__init__.py"]
     siblings = {sibling.stem for sibling in TRAVELS}
     for path in TRAVELS:
         text = path.read_text()
-        imports = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Import | ast.ImportFrom)]
+        tree = ast.parse(text)
+        imports = [node for node in ast.walk(tree) if isinstance(node, ast.Import | ast.ImportFrom)]
+        # transformers doesn't ask for what stands in a `try`.
+        tried = [each for node in ast.walk(tree) if isinstance(node, ast.Try) for each in node.body]
         for node in imports:
             names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom) and node.level:
                 # transformers finds a checkpoint's files by lines of the form `from .name import x`.
                 assert (node.level, node.module in siblings) == (1, True), (path, node.module)
-            else:
+            elif node not in tried:
                 assert {name.partition(".")[0] for name in names} <= ALLOWED, path
         # It searches the text line by line, so a string that looks like an import would be one.
         lines = {node.lineno for node in imports}

@@ -25,16 +25,6 @@ def classify(parts):
     return TimeSeriesClassificationPipeline(model=model, feature_extractor=extractor)
 
 
-def test_scores_are_the_models_best_first(parts, classify):
-    model, extractor = parts
-    with torch.no_grad():
-        scores = model(**extractor([SERIES[0]], return_tensors="pt")).logits.softmax(-1)[0]
-    answer = classify(SERIES[0])
-    assert [entry["label"] for entry in answer] == [model.config.id2label[i] for i in (-scores).argsort().tolist()]
-    assert [entry["score"] for entry in answer] == pytest.approx(sorted(scores.tolist(), reverse=True))
-    assert sum(entry["score"] for entry in answer) == pytest.approx(1)
-
-
 def test_a_batch_of_several_lengths_equals_one_by_one(classify):
     for together, series in zip(classify(SERIES, batch_size=2), SERIES, strict=True):
         alone = classify(series)
@@ -49,13 +39,13 @@ def test_top_k(classify):
         classify(SERIES[0], top_k=0)
 
 
-@pytest.mark.parametrize("how", [{}, {"trust_remote_code": True}], ids=str)
-def test_the_function_pipeline_loads_a_folder_with_the_code_that_is_installed(parts, classify, tmp_path, how):
+def test_the_function_pipeline_loads_a_folder_with_the_code_that_is_installed(parts, classify, tmp_path):
     for part in parts:
         part.save_pretrained(tmp_path)
-    loaded = pipeline("time-series-classification", model=str(tmp_path), **how)
-    assert type(loaded) is TimeSeriesClassificationPipeline
-    assert loaded(SERIES[0]) == classify(SERIES[0])
+    for how in ({}, {"trust_remote_code": True}):
+        loaded = pipeline("time-series-classification", model=str(tmp_path), **how)
+        assert type(loaded) is TimeSeriesClassificationPipeline
+        assert loaded(SERIES[0]) == classify(SERIES[0])
 
 
 def test_frames_arrays_and_paths_are_the_series_that_they_hold(classify, tmp_path):

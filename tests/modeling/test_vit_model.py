@@ -3,17 +3,11 @@
 import pytest
 import torch
 from torch import nn
-from transformers import (
-    AutoConfig,
-    AutoModel,
-    AutoModelForImageClassification,
-    ViTConfig,
-    ViTForImageClassification,
-)
+from transformers import AutoConfig, AutoModel, AutoModelForImageClassification
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification, PrimalDualViTModel
 from hf_primaldual.modeling.layers_primal_dual import DropPath
-from tests.modeling.images import LABELS, SIZE, image_batch, small_config, small_model
+from tests.modeling.images import LABELS, image_batch, small_config, small_model
 
 VARIANTS = {
     "deit": {"distillation_token": True, "distillation_head": True},
@@ -81,52 +75,6 @@ def test_drop_path_leaves_rows_out_and_keeps_the_mean():
     assert torch.equal(drop_path.eval()(kept), kept)
     rates = [getattr(layer.drop_path, "rate", 0) for layer in small_model(drop_path_rate=0.3).model.layers]
     assert rates == [0, 0.3]
-
-
-REFUSED = {
-    "channels": ((2, 1, SIZE, SIZE), {}, ["`pixel_values`", "3 channels", "(2, 1, 40, 40)"]),
-    "dimensions": ((3, SIZE, SIZE), {}, ["`pixel_values`", "(batch, channels, height, width)"]),
-    "size": ((2, 3, 40, 45), {}, ["`pixel_values`", "multiples of `patch_size` (8, 8)", "(40, 45)", "resize or pad"]),
-    "interpolation": (
-        (2, 3, 48, 48),
-        {"interpolate_pos_encoding": False},
-        ["(48, 48)", "(40, 40)", "`interpolate_pos_encoding=False`"],
-    ),
-    "label": ((2, 3, 40, 40), {"labels": torch.tensor([1, 4])}, ["`labels`", "0 to 3", "got 4"]),
-}
-
-
-@pytest.mark.parametrize(("shape", "arguments", "message"), REFUSED.values(), ids=REFUSED)
-def test_what_it_refuses(shape, arguments, message):
-    with pytest.raises(ValueError) as error:
-        small_model()(torch.randn(shape), **arguments)
-    assert all(part in str(error.value) for part in message), error.value
-
-
-def test_a_checkpoint_of_another_architecture_is_refused_by_what_is_missing(tmp_path):
-    config = ViTConfig(hidden_size=16, num_attention_heads=4, num_hidden_layers=2, intermediate_size=32)
-    ViTForImageClassification(config).save_pretrained(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"lacks .* weights of .*model\.embeddings\.cls_token.*`hf_primaldual\.convert`"
-    ):
-        PrimalDualViTForImageClassification.from_pretrained(tmp_path)
-
-
-CONTRADICTIONS = {
-    "no-patch": ({"image_size": 4}, ["`image_size` (4)", "`patch_size` (8)"]),
-    "three-sizes": ({"patch_size": [2, 3, 4]}, ["`patch_size`", "[2, 3, 4]"]),
-    "head-without-token": ({"distillation_head": True}, ["`distillation_head=True`", "`distillation_token=False`"]),
-    "pooling": ({"pooling": "max"}, ["`pooling`", "cls, mean", "'max'"]),
-    "drop-path": ({"drop_path_rate": 1.0}, ["`drop_path_rate`", "1.0"]),
-    "scales": ({"head_scales": [1, 2]}, ["`head_scales`", "4 heads"]),
-}
-
-
-@pytest.mark.parametrize(("fields", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
-def test_what_a_configuration_refuses(fields, message):
-    with pytest.raises(Exception, match="`") as error:
-        small_config(**fields)
-    assert all(part in str(error.value) for part in message), error.value
 
 
 def test_the_grid_follows_the_image_size_that_is_set_when_loading(tmp_path):

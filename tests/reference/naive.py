@@ -27,9 +27,12 @@ def linear_attention(q, k, v, phi):
 
 
 def batch_normalize(q, k, kept, beta, scaling, eps):
-    """T(x) = (x - beta mu) / sqrt(var + eps) of queries and keys, by the keys' statistics (Definition 1)."""
+    """
+    T(x) = (x - beta mu) / sqrt(var + eps) of queries and keys, by the keys' statistics (Definition 1); `scaling`
+    is the power of the deviation.
+    """
     mu = k[kept].mean(0)
-    deviation = ((k[kept] - mu).square().mean(0) + eps).sqrt() if scaling else 1
+    deviation = ((k[kept] - mu).square().mean(0) + eps) ** (scaling / 2)
     return (q - beta * mu) / deviation, (k - beta * mu) / deviation
 
 

@@ -1,5 +1,8 @@
 """What one process and two processes both do on real series, so that what they find can be compared."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from hf_primaldual.training.task import EXAMPLE_ID
 from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTask, series_task
 from hf_primaldual.training.trainer import ComparisonTrainer, compute_accuracy_and_loss
 
+ROOT = Path(__file__).parents[2]
 # Odd, so that neither the batch of a process nor the set is a round number.
 BATCH_OF_ONE, BATCH_OF_EACH = 10, 5
 CASES = {
@@ -22,15 +26,30 @@ CASES = {
     # A mean over each process's own labels would weigh the processes wrongly.
     "unlabelled": {"attention": "linear-bn+sh"},
 }
+# Plain SGD on a CPU: Adam would blow the rounding of gradients near zero up to whole steps.
+SETTINGS = {"max_steps": 3, "use_cpu": True, "optim": "sgd", "learning_rate": 0.02, "max_grad_norm": 1.0}
+SETTINGS |= {"disable_tqdm": True, "logging_strategy": "steps", "logging_steps": 1}
+SETTINGS |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+
+
+def two_processes(*arguments: str) -> subprocess.CompletedProcess:
+    """Runs a program twice, as a user does, and waits for its end; after ten minutes it ends them."""
+    command = ["bash", "scripts/launch/two_cpu_processes.sh", *map(str, arguments)]
+    environment = os.environ | {"PYTHON": sys.executable, "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, text=True, **pipes) as process:
+        try:
+            stdout, stderr = process.communicate(timeout=600)
+        except subprocess.TimeoutExpired:
+            process.terminate()
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
 
 
 def load_task() -> SeriesTask:
     """JapaneseVowels, series of 7 to 29 steps: 216 to train, 370 to test; a small model without dropout."""
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2}
-    return series_task(
-        SeriesDataArguments(),
-        SeriesModelArguments(dropout=0.0, norm_type="layer", initializer_range=0.05, **shape),
-    )
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 2, "initializer_range": 0.05}
+    return series_task(SeriesDataArguments(), SeriesModelArguments(dropout=0.0, norm_type="layer", **shape))
 
 
 def make_model(task: SeriesTask, fields: dict[str, Any]):
@@ -60,11 +79,11 @@ class RecordingTrainer(ComparisonTrainer):
 
     def create_optimizer(self, *args, **kwargs):
         optimizer = super().create_optimizer(*args, **kwargs)
-        optimizer.register_step_pre_hook(
-            lambda *_: self.gradients.append(
-                {name: whole(weight.grad) for name, weight in self.model.named_parameters()}
-            )
-        )
+
+        def keep(*_):
+            self.gradients.append({name: whole(weight.grad) for name, weight in self.model.named_parameters()})
+
+        optimizer.register_step_pre_hook(keep)
         return optimizer
 
 
@@ -76,14 +95,11 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
 def make_trainer(
     task: SeriesTask, model, folder: Path, batch: int, train=None, unlabelled: bool = False, **arguments
 ) -> RecordingTrainer:
-    """A trainer of plain SGD on a CPU: Adam would blow the rounding of gradients near zero up to whole steps."""
-    settings = {"max_steps": 3, "use_cpu": True, "optim": "sgd", "learning_rate": 0.02, "max_grad_norm": 1.0}
-    settings |= {"per_device_train_batch_size": batch, "per_device_eval_batch_size": batch, "disable_tqdm": True}
-    settings |= {"logging_strategy": "steps", "logging_steps": 1}
-    settings |= {"eval_strategy": "no", "save_strategy": "no", "load_best_model_at_end": False}
+    """A trainer of `SETTINGS`, but for the `arguments`."""
+    sizes = {"per_device_train_batch_size": batch, "per_device_eval_batch_size": batch}
     return RecordingTrainer(
         model=model,
-        args=ComparisonArguments(str(folder), **(settings | arguments)),
+        args=ComparisonArguments(str(folder), **(SETTINGS | sizes | arguments)),
         train_dataset=task.splits["train"] if train is None else train,
         eval_dataset=task.splits["test"],
         data_collator=task.collate,

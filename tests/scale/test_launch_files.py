@@ -6,19 +6,17 @@ import re
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import _validate_launch_command, launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
-from accelerate.utils.deepspeed import HfDeepSpeedConfig
 from accelerate.utils.launch import prepare_multi_gpu_env
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
 from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments
 
-from .launch import ROOT
+from .jobs import ROOT
 
 LAUNCH = ROOT / "scripts" / "launch"
 TYPES = {
@@ -34,10 +32,8 @@ SHELL = ["two_cpu_processes.sh", "several_nodes_torchrun.sh", "several_nodes.slu
 def test_accelerate_reads_a_configuration_as_it_is_meant(name):
     config = load_config_from_file(str(LAUNCH / name))
     assert (config.distributed_type.value, config.num_processes, config.use_cpu) == (*TYPES[name], False)
-    if "deepspeed" in name:
-        deepspeed = HfDeepSpeedConfig(str(ROOT / config.deepspeed_config["deepspeed_config_file"]))
-        assert deepspeed.is_zero2()
-        assert deepspeed.get_value("gradient_clipping") == "auto"
+    if config.deepspeed_config:
+        assert (ROOT / config.deepspeed_config["deepspeed_config_file"]).is_file()
 
 
 def test_fsdp2_shards_the_layers_and_gathers_them_for_a_checkpoint(monkeypatch):
@@ -51,20 +47,9 @@ def test_fsdp2_shards_the_layers_and_gathers_them_for_a_checkpoint(monkeypatch):
     shape = {"num_hidden_layers": 2, "hidden_size": 12, "image_size": 32, "intermediate_size": 12}
     model = PrimalDualViTForImageClassification(PrimalDualViTConfig(**shape))
     plugin.set_auto_wrap_policy(model)
-    wrapped = [
-        name for name, module in model.named_modules() if plugin.auto_wrap_policy(module, False, nonwrapped_numel=0)
-    ]
+    policy = plugin.auto_wrap_policy
+    wrapped = [name for name, module in model.named_modules() if policy(module, False, nonwrapped_numel=0)]
     assert wrapped == ["model.layers.0", "model.layers.1"]
-
-
-def test_the_job_asks_slurm_for_one_launcher_on_each_node():
-    subprocess.run(["bash", "-n", LAUNCH / "several_nodes.slurm"], check=True)
-    lines = (LAUNCH / "several_nodes.slurm").read_text(encoding="utf-8").splitlines()
-    # Slurm stops reading them at the first command.
-    first_command = next(index for index, line in enumerate(lines) if not line.startswith("#"))
-    asked = dict(re.findall(r"#SBATCH --([\w-]+)=?(.*)", "\n".join(lines[:first_command])))
-    assert (asked["ntasks-per-node"], asked["gpus-per-node"]) == ("1", "8")
-    assert {"nodes", "time", "output", "requeue"} <= asked.keys()
 
 
 def test_files_say_whether_they_were_measured_and_the_page_names_files_and_flags_that_exist():
@@ -74,22 +59,33 @@ def test_files_say_whether_they_were_measured_and_the_page_names_files_and_flags
         assert f"`{name}`" in page
         head = "".join((LAUNCH / name).read_text(encoding="utf-8").partition("# ")[1:])[:200]
         assert ("Unmeasured" in head) == (name != "two_cpu_processes.sh")
-    for path in re.findall(r"\b(?:scripts|tests)/[\w./-]*\w", page):
-        assert (ROOT / path).exists(), path
+    for name in SHELL:
+        subprocess.run(["bash", "-n", LAUNCH / name], check=True)
     settings = (SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments)
     known = {field.name for arguments in settings for field in dataclasses.fields(arguments)}
     assert set(re.findall(r"--([a-z]\w*)", page)) <= known | {"config_file", "cpu", "num_processes", "global_batch"}
 
 
+RANK = """
+import torch.distributed as dist
+
+dist.init_process_group("gloo")
+dist.barrier()
+print(f"process {dist.get_rank()} of {dist.get_world_size()}", flush=True)
+dist.destroy_process_group()
+"""
+
+
 @pytest.mark.slow
-def test_several_nodes_meet():
+def test_several_nodes_meet(tmp_path):
+    (tmp_path / "rank.py").write_text(RANK)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "NODES": "2", "GPUS_PER_NODE": "1"}
     nodes = [
         subprocess.Popen(
-            ["bash", LAUNCH / "several_nodes_torchrun.sh", Path(__file__).with_name("rank.py")],
+            ["bash", LAUNCH / "several_nodes_torchrun.sh", tmp_path / "rank.py"],
             env=os.environ | common | {"NODE_RANK": str(rank), "PYTHON": sys.executable},
             stdout=subprocess.PIPE,
             text=True,

@@ -14,8 +14,7 @@ from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.runs import last_checkpoint
 from tests.training.accident import compare
 
-from .jobs import BATCH_OF_ONE, CASES, load_task, make_model, make_trainer, train_and_record
-from .launch import two_processes
+from .jobs import BATCH_OF_ONE, CASES, load_task, make_model, make_trainer, train_and_record, two_processes
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 

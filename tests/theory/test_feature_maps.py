@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from hf_primaldual.theory import ExponentialFeatureMap, elu_feature_map, feature_map_kernel
-from hf_primaldual.theory.feature_maps import log_kernel
 
 
 def random_points(count: int, dim: int) -> torch.Tensor:
@@ -41,24 +40,3 @@ def test_elu_feature_map():
     torch.testing.assert_close(elu_feature_map(x), torch.nn.functional.elu(x) + 1)
     # elu(x) + 1 rounds to zero here.
     assert elu_feature_map(torch.tensor(-50.0, dtype=torch.float64)).item() == pytest.approx(math.exp(-50), abs=0)
-
-
-def tanh_features(x):
-    return x.tanh()
-
-
-@pytest.mark.parametrize(
-    ("make", "arguments", "message"),
-    [
-        (ExponentialFeatureMap, (0, 2), "`dim` must be at least 1, got 0"),
-        (ExponentialFeatureMap, (2, -1), "`degree` must be at least 0, got -1"),
-        (ExponentialFeatureMap, (64, 8), "`degree` 8 for `dim` 64 would need"),
-        (log_kernel, ("gaussian",), "must be 'softmax', 'linear' or a function of x and y, got 'gaussian'"),
-        (log_kernel, (feature_map_kernel(tanh_features),), "`kernel` tanh_features must be finite and not negative"),
-        (log_kernel, (lambda x, y: x.sum(1),), r"must return shape \(4, 5\), got \(4,\)"),
-    ],
-)
-def test_refuses_what_is_no_map_and_no_kernel(make, arguments, message):
-    points = (random_points(4, 3), random_points(5, 3)) if make is log_kernel else ()
-    with pytest.raises(ValueError, match=message):
-        make(*arguments, *points)

@@ -10,6 +10,7 @@ from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.trainer import ComparisonTrainer
 
 TEXT = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+EVERY_STEP = {"save_strategy": "steps", "save_steps": 1, "save_total_limit": None}
 
 
 def trainer(folder):
@@ -20,22 +21,11 @@ def trainer(folder):
     # Lines of the README, to be told headings and table rows from prose.
     lines = [line for line in TEXT.splitlines() if line][:24]
     rows = [{"input_ids": tokenizer(line[:60])["input_ids"], "labels": int(line[0] in "#|")} for line in lines]
-    arguments = ComparisonArguments(
-        str(folder),
-        max_steps=8,
-        per_device_train_batch_size=4,
-        learning_rate=1e-2,
-        eval_strategy="no",
-        save_strategy="steps",
-        save_steps=1,
-        save_total_limit=None,
-        load_best_model_at_end=False,
-        disable_tqdm=True,
-        ema_decay=0.5,
-    )
+    once = {"max_steps": 8, "eval_strategy": "no", "load_best_model_at_end": False, "disable_tqdm": True}
+    batch = {"per_device_train_batch_size": 4, "learning_rate": 1e-2}
     return ComparisonTrainer(
         convert(bert, attention="bn+sh", head_scales=[1, 1, 2, 2]),
-        arguments,
+        ComparisonArguments(str(folder), **once, **batch, **EVERY_STEP, ema_decay=0.5),
         train_dataset=rows,
         data_collator=DataCollatorWithPadding(tokenizer),
         callbacks=[AnnealToTarget(steps=6)],

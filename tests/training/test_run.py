@@ -4,7 +4,6 @@ import json
 import os
 import shlex
 import shutil
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import ModelCard
 from huggingface_hub.errors import StrictDataclassClassValidationError
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification, Trainer
@@ -35,42 +33,25 @@ EVALUATED = []
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """The checkpoint of a run that nothing happened to, and that two trackers watched."""
+    """The checkpoint of a run that nothing happened to, and that a tracker watched."""
     folder, evaluate = tmp_path_factory.mktemp("whole"), Trainer.evaluate
 
     def watch(self, eval_dataset=None, *args, **kwargs):
         EVALUATED.append(len(self.eval_dataset if eval_dataset is None else eval_dataset))
         return evaluate(self, eval_dataset, *args, **kwargs)
 
-    # As a flag `report_to` takes one name alone.
-    (folder / "trackers.yaml").write_text("report_to: [tensorboard, trackio]\nproject: motions\n")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "evaluate", watch)
-        patch.setenv("TRACKIO_DIR", str(folder / "trackio"))
-        return compare([str(folder / "trackers.yaml"), *FLAGS, "--output_dir", str(folder / "out")])
+        return compare([*FLAGS, "--report_to", "tensorboard", "--output_dir", str(folder / "out")])
 
 
-def test_the_folder_is_self_contained_and_nothing_else_is_left(finished):
-    files = set(os.listdir(finished))
-    assert {"config.json", "model.safetensors", "preprocessor_config.json", "README.md", "results.json"} <= files
-    assert {"modeling_primal_dual_time_series.py", "pipeline_primal_dual.py", "learning_curves.png"} <= files
+def test_the_folder_holds_every_run_and_the_weights_of_the_released_one(finished):
     assert set(os.listdir(finished.parent)) == {finished.name, "settings.json", "logs"}
-    card = ModelCard.load(finished / "README.md")
-    assert card.data.library_name == "transformers"
-    assert "--dataset BasicMotions" in card.content
-
-
-def test_the_test_set_is_read_once_in_each_run(finished):
-    # Each epoch and the best one on 8 validation series, then once on the 40 test series.
-    assert [size for *_, epochs in RUNS for size in [8] * (epochs + 1) + [40]] == EVALUATED
-
-
-def test_the_results_hold_every_run_and_the_released_one_is_in_the_folder(finished):
     results = json.loads((finished / "results.json").read_text())
     runs = [(run["attention"], run["seed"], run["epochs"]) for run in results["runs"]]
     assert runs == sorted(RUNS, key=lambda run: run[0] != "softmax")
     assert [point["tokens"] for point in results["efficiency"]] == [100, 128]
-    released = next(run for run in results["runs"] if run["released"])
+    (released,) = (run for run in results["runs"] if run["released"])
     model = AutoModelForSequenceClassification.from_pretrained(finished)
     feature_extractor = AutoFeatureExtractor.from_pretrained(finished)
     test = load_uea("BasicMotions")["test"].with_format("numpy")
@@ -81,6 +62,11 @@ def test_the_results_hold_every_run_and_the_released_one_is_in_the_folder(finish
     assert [model.config.id2label[index] for index in range(4)] == test.features["labels"].names
 
 
+def test_the_test_set_is_read_once_in_each_run(finished):
+    # Each epoch and the best one on 8 validation series, then once on the 40 test series.
+    assert [size for *_, epochs in RUNS for size in [8] * (epochs + 1) + [40]] == EVALUATED
+
+
 def test_each_run_is_logged_under_its_name_and_outlives_the_checkpoints(finished):
     logs = finished.parent / "logs"
     assert set(os.listdir(logs)) == {f"{name}-{seed}" for name, seed, _ in RUNS}
@@ -88,10 +74,6 @@ def test_each_run_is_logged_under_its_name_and_outlives_the_checkpoints(finished
         events = EventAccumulator(str(logs / f"{name}-{seed}")).Reload()
         for scalar in ("eval/loss", "train/loss"):
             assert [event.step for event in events.Scalars(scalar)] == [4, 8][:epochs]
-    (database,) = finished.parent.with_name("trackio").glob("motions*.db")
-    with sqlite3.connect(database) as connection:
-        names = {name for (name,) in connection.execute("select distinct run_name from metrics")}
-    assert names == {f"BasicMotions-{name}-{seed}" for name, seed, _ in RUNS}
 
 
 def test_a_folder_that_holds_a_run_is_not_trained_into(finished, tmp_path, capsys):

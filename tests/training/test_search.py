@@ -24,7 +24,7 @@ def search(output, *flags):
     return compare([*FLAGS, "--output_dir", str(output), *flags])
 
 
-def test_a_search_reads_the_validation_set_alone_and_keeps_the_best_epoch_of_the_best_trial(tmp_path):
+def test_a_search_reads_the_validation_set_alone_and_keeps_the_best_epoch_of_the_best_trial(tmp_path, monkeypatch):
     evaluated, evaluate = [], Trainer.evaluate
 
     def watch(self, eval_dataset=None, *args, **kwargs):
@@ -34,17 +34,16 @@ def test_a_search_reads_the_validation_set_alone_and_keeps_the_best_epoch_of_the
         evaluated.append((len(eval_dataset or self.eval_dataset), metrics["eval_loss"], set_up))
         return metrics
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "evaluate", watch)
-        path = search(tmp_path, "--attention", "bn+sh", "--search_space", json.dumps(SPACE))
+    monkeypatch.setattr(Trainer, "evaluate", watch)
+    path = search(tmp_path, "--attention", "bn+sh", "--search_space", json.dumps(SPACE))
     # Three trials of three epochs.
     assert [size for size, *_ in evaluated] == [8] * 9
     report = json.loads(path.with_name("search.json").read_text())["bn+sh"]
-    assert [trial["score"] for trial in report["scores"]] == [
-        min(loss for _, loss, _ in evaluated[start : start + 3]) for start in (0, 3, 6)
-    ]
+    starts = (0, 3, 6)
+    best_losses = [min(loss for _, loss, _ in evaluated[start : start + 3]) for start in starts]
+    assert [trial["score"] for trial in report["scores"]] == best_losses
     # What a trial is said to have is what was trained, and the trials differ.
-    assert [trial["settings"] for trial in report["scores"]] == [evaluated[start][2] for start in (0, 3, 6)]
+    assert [trial["settings"] for trial in report["scores"]] == [evaluated[start][2] for start in starts]
     assert len({trial["settings"]["learning_rate"] for trial in report["scores"]}) == 3
     assert report["best"] == min(report["scores"], key=lambda trial: trial["score"])["settings"]
 
@@ -60,10 +59,8 @@ def test_a_search_reads_the_validation_set_alone_and_keeps_the_best_epoch_of_the
 def test_without_a_space_beta_and_the_factors_are_searched(tmp_path):
     path = search(tmp_path, "--attention", "bn+sh", "sh", "--num_train_epochs", "1", "--search", "1")
     found = yaml.safe_load(path.read_text())["per_attention"]
-    assert {name: sorted(own) for name, own in found.items()} == {
-        "bn+sh": ["bn_beta", "bn_scaling", "head_scales"],
-        "sh": ["head_scales"],
-    }
+    own = {name: sorted(settings) for name, settings in found.items()}
+    assert own == {"bn+sh": ["bn_beta", "bn_scaling", "head_scales"], "sh": ["head_scales"]}
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from transformers import AutoModelForSequenceClassification, ByT5Tokenizer, pipe
 from hf_primaldual import PrimalDualTextForDocumentMatching
 from hf_primaldual.data.files import digest
 from hf_primaldual.training.samplers import LengthSampler
-from hf_primaldual.training.settings import parse_arguments
 from hf_primaldual.training.text_sources import listops_tokenizer
 from hf_primaldual.training.texts import (
     TextDataArguments,
@@ -26,40 +24,35 @@ from hf_primaldual.training.texts import (
 )
 from hf_primaldual.training.trainer import build_trainer
 
-CONFIGS = Path(script.__file__).parent / "configs"
-RECIPES = [*sorted(CONFIGS.glob("lra_*.yaml")), CONFIGS / "listops_lite.yaml", CONFIGS / "newsgroups_1024.yaml"]
 QUICK = ["--seeds", "0", "--num_train_epochs", "1", "--attention", "bn+sh", "--disable_tqdm", "true", "--threads", "1"]
 SMALL = ["--hidden_size", "16", "--intermediate_size", "16", "--num_hidden_layers", "1", "--efficiency_tokens", "128"]
 ROWS = "review\tanother\tstars\n" + "".join(
     f"{('bad', 'good')[index % 2]} film {'x' * index}\tit is {index}\t{1 + 4 * (index % 2)}\n" for index in range(20)
 )
-PAIRS = {"text_column": "review", "text_pair_column": "another", "label_column": "stars"}
+COLUMNS = {"text_column": "review", "label_column": "stars"}
 
 
 @pytest.fixture
 def files(tmp_path):
     for name in ("train", "test"):
         (tmp_path / f"{name}.tsv").write_text(ROWS)
-    return {"train_file": str(tmp_path / "train.tsv"), "test_file": str(tmp_path / "test.tsv")}
+    return {"train_file": str(tmp_path / "train.tsv"), "test_file": str(tmp_path / "test.tsv"), **COLUMNS}
 
 
 def prepare(args: TextTrainingArguments | None = None, **data) -> TextTask:
     return text_task(TextDataArguments(**data), TextModelArguments(hidden_size=16), args, TEXT_SOURCES)
 
 
-def flags(**settings) -> list[str]:
-    return [flag for name, value in settings.items() for flag in (f"--{name}", str(value))]
-
-
 def test_a_checkpoint_of_pairs_matches_documents(files, tmp_path):
-    settings = flags(**files, **PAIRS, validation_share=0.3, output_dir=tmp_path / "out")
-    folder = script.main([*settings, *QUICK, *SMALL])
+    pairs = {**files, "text_pair_column": "another"}
+    settings = {**pairs, "validation_share": 0.3, "output_dir": tmp_path / "out"}
+    folder = script.main([*(f"--{name}={value}" for name, value in settings.items()), *QUICK, *SMALL])
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     assert isinstance(model, PrimalDualTextForDocumentMatching)
     assert model.config.id2label == {0: "1", 1: "5"}
     assert json.loads((folder / "results.json").read_text())["task"] == "document-matching"
 
-    task = prepare(**files, **PAIRS)
+    task = prepare(**pairs)
     examples = [task.splits["test"][index] for index in (0, 7, 19)]
     batch = task.collate(examples)
     inputs = {f"{prefix}{name}" for prefix in ("", "pair_") for name in ("input_ids", "attention_mask")}
@@ -72,17 +65,15 @@ def test_a_checkpoint_of_pairs_matches_documents(files, tmp_path):
 
 
 def test_files_of_texts(files):
-    task = prepare(**files, text_column="review", label_column="stars", validation_share=0.2)
-    assert task.kind == "text-classification"
+    task = prepare(**files, validation_share=0.2)
     assert (task.sizes, task.class_names) == ({"train": 16, "validation": 4, "test": 20}, ["1", "5"])
     row = task.splits["test"][1]
     assert (row["input_ids"].tolist(), row["labels"]) == (ByT5Tokenizer()("good film x")["input_ids"], 1)
     # "bad film " and "good film " with 19 letters, and the end of a text.
     assert task.lengths == (10, 30)
     assert task.config("softmax").max_position_embeddings == 30
-    columns = {"text_column": "review", "label_column": "stars"}
-    assert prepare(**files, **columns, max_tokens=12).lengths == (10, 12)
-    first, second = (prepare(**files, **columns, train_size=8, subset_seed=seed) for seed in (0, 1))
+    assert prepare(**files, max_tokens=12).lengths == (10, 12)
+    first, second = (prepare(**files, train_size=8, subset_seed=seed) for seed in (0, 1))
     assert list(first.splits["train"]["length"]) != list(second.splits["train"]["length"])
 
 
@@ -96,10 +87,9 @@ def test_chosen_newsgroups(tmp_path):
     assert (task.class_names, task.sizes) == (["sci.space", "rec.autos"], {"train": 16, "validation": 4, "test": 20})
     row = task.splits["test"][0]
     assert (ByT5Tokenizer().decode(row["input_ids"], skip_special_tokens=True), row["labels"]) == ("text number 0", 1)
-    with pytest.raises(ValueError, match=r"`classes` must be of rec\.autos, sci\.med, sci\.space, got sci\.x"):
-        prepare(**of_folder, classes=["sci.x", "sci.med"])
-    with pytest.raises(ValueError, match="`classes` must name at least two classes"):
-        prepare(**of_folder, classes=["sci.med"])
+    for classes, message in ((["sci.x", "sci.med"], r"must be of .*, got sci\.x"), (["sci.med"], "at least two")):
+        with pytest.raises(ValueError, match=f"`classes` .*{message}"):
+            prepare(**of_folder, classes=classes)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +130,6 @@ def test_measuring_repeats_examples():
     assert batch["input_ids"][3, len(first) : 2 * len(first)].tolist() == first.tolist()
     config = task.measured(task.config("softmax", attention_probs_dropout_prob=0.1), 128)
     assert (config.max_position_embeddings, config.attention_probs_dropout_prob) == (128, 0.0)
-    task.model_class(config)(**batch).loss.backward()
 
 
 def test_a_digest_is_that_of_the_content():
@@ -152,11 +141,10 @@ def test_a_digest_is_that_of_the_content():
     assert (digest(Dataset.from_dict(rows)), len(digests)) == (digest(whole), 4)
 
 
-def test_batches_of_like_length(tmp_path):
+def test_batches_of_like_length():
     lengths = np.random.default_rng(0).integers(10, 100, 5003)
-    data = Dataset.from_dict({"length": lengths})
     torch.manual_seed(3)
-    sampler = LengthSampler(data, batch=16)
+    sampler = LengthSampler(Dataset.from_dict({"length": lengths}), batch=16)
     first = list(sampler)
     assert (list(sampler), sorted(first)) == (first, list(range(5003)))
     batches = lengths[first[:4992]].reshape(-1, 16)
@@ -166,8 +154,6 @@ def test_batches_of_like_length(tmp_path):
         assert abs(np.corrcoef(np.arange(len(part)), part.mean(1))[0, 1]) < 0.5
     sampler.set_epoch(1)
     assert list(sampler) != first
-    torch.manual_seed(4)
-    assert list(LengthSampler(data, batch=16)) != first
 
 
 def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path):
@@ -190,31 +176,5 @@ def test_a_run_resumed_within_an_epoch_ends_as_if_nothing_had_happened(tmp_path)
         return trainer.model.state_dict()
 
     whole = train(tmp_path / "whole")
-    for name, weights in train(tmp_path / "again", str(tmp_path / "whole" / "checkpoint-7")).items():
-        assert torch.equal(weights, whole[name]), name
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({}, "one of `task`, `dataset` and `train_file` must be given, got none"),
-        ({"task": "text", "dataset": "imdb"}, "got task and dataset"),
-        ({"task": "nothing"}, "`task` must be one of listops, listops-lite, text, .*, newsgroups, got 'nothing'"),
-        ({"task": "retrieval"}, "`data_folder` must name Long Range Arena's `tsv_data`"),
-        ({"task": "listops-lite", "tokenizer": "x"}, "`tokenizer` must be left out for listops-lite"),
-        ({"task": "listops-lite", "max_tokens": 20}, r"`max_tokens` must be at least \d+, as no example may be cut"),
-        ({"train_file": "x.csv", "validation_file": "x.txt"}, r"files must all end in one of .*, got \.csv, \.txt"),
-    ],
-)
-def test_settings_that_cannot_be(settings, message):
-    with pytest.raises(ValueError, match=message):
-        prepare(**settings, train_size=40, validation_size=20, test_size=20)
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_recipes_are_settings_of_the_script(path):
-    types = (TextDataArguments, TextModelArguments, TextTrainingArguments)
-    data_args, model_args, args = parse_arguments(*types, argv=[str(path)])
-    assert data_args.task
-    assert {"softmax", "bn", "bn+sh"} <= set(model_args.names)
-    assert (args.seeds, model_args.hidden_size, model_args.num_attention_heads) == ([0, 1, 2, 3, 4], 64, 2)
+    again = train(tmp_path / "again", str(tmp_path / "whole" / "checkpoint-7"))
+    assert [name for name in whole if not torch.equal(whole[name], again[name])] == []

@@ -48,17 +48,7 @@ def describe(error: Exception) -> str:
     return "does not fit into memory" if is_out_of_memory(error) else f"{type(error).__name__}: {text[:160]}"
 
 
-def train(
-    build: Build,
-    shape: Shape,
-    task: Task,
-    seed: int,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    evaluate: str = "test",
-    **options,
-) -> dict[str, Any]:
+def train(build: Build, shape: Shape, task: Task, seed: int, evaluate: str, **options) -> dict[str, Any]:
     """
     Trains one model on one seed's batches, all classes in turns, and reads the split `evaluate` once, after the last
     step. AdamW's rate has a warm-up of a tenth of the steps and a cosine decay; `options` go to `TrainingArguments`.
@@ -66,15 +56,10 @@ def train(
     """
     set_seed(seed)
     model = build(shape)
-    rows = in_turns(np.asarray(task.train["labels"][:]), steps * batch, seed)
     with tempfile.TemporaryDirectory() as folder:
         arguments = TrainingArguments(
             folder,
-            max_steps=steps,
-            per_device_train_batch_size=batch,
-            per_device_eval_batch_size=batch,
             train_sampling_strategy="sequential",
-            learning_rate=learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=0.1,
             max_grad_norm=1.0,
@@ -85,6 +70,8 @@ def train(
             seed=seed,
             **options,
         )
+        count = arguments.max_steps * arguments.per_device_train_batch_size
+        rows = in_turns(np.asarray(task.train["labels"][:]), count, seed)
         trainer = Trainer(model, arguments, train_dataset=task.train.select(rows))
         trainer.remove_callback(PrinterCallback)
         start = time.perf_counter()

@@ -95,21 +95,21 @@ def image(shape: Shape, **attention) -> PreTrainedModel:
     return PrimalDualViTForImageClassification(config)
 
 
-def scaled(shape: Shape, model: Callable[..., PreTrainedModel], scales: Callable[[int], list[int]], **attention):
-    return model(shape, head_scales=scales(shape.heads), **attention)
-
-
 def ours(model: Callable[..., PreTrainedModel], scales: Callable[[int], list[int]]) -> dict[str, Build]:
     """This package's attentions in one of its models; `scales` are the heads' factors where these are not points."""
+
+    def scaled(attention: str) -> Build:
+        return lambda shape: model(shape, attention=attention, head_scales=scales(shape.heads))
+
     return {
         BASELINE: partial(model, attention="softmax"),
         "bn": partial(model, attention="bn"),
-        "bn+sh": partial(scaled, model=model, scales=scales, attention="bn+sh"),
+        "bn+sh": scaled("bn+sh"),
         "bn+sh:256": partial(model, attention="bn+sh", head_points=256),
         "bn+sh:64": partial(model, attention="bn+sh", head_points=64),
         "bn+sh:64-recentred": partial(model, attention="bn+sh", head_points=64, bn_scaling=False),
         "sh:64": partial(model, attention="sh", head_points=64),
-        "linear-bn+sh": partial(scaled, model=model, scales=scales, attention="linear-bn+sh"),
+        "linear-bn+sh": scaled("linear-bn+sh"),
     }
 
 

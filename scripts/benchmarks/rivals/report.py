@@ -9,7 +9,7 @@ from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.measure.plots import plot_pareto
 
 from .models import BASELINE
-from .results import REFERENCES, Results, load_results
+from .results import REFERENCES, Results, Row, load_results
 
 # Where the tables stand in a document.
 BLOCK = "tables of rivals"
@@ -51,22 +51,11 @@ def tables(files: list[Path]) -> str:
     for file in files:
         results = load_results(file)
         for tokens in results.lengths:
-            parts += [format_table(results, tokens), measured_on(results, tokens), ""]
+            parts += [format_table(results, tokens), _measured_on(results, tokens), ""]
             if plot_results(results, tokens) is not None:
                 name = f"{picture_name(file, tokens)}.png"
                 parts += [f"![{results.family}, {tokens} tokens: accuracy against costs](../results/{name})", ""]
     return "\n".join(parts)
-
-
-def measured_on(results: Results, tokens: int) -> str:
-    """Hardware and versions of the costs and of the accuracies at one length."""
-    parts = []
-    for part, word, rows in (("costs", "Costs", results.costs), ("training", "Accuracies", results.runs)):
-        if any(row["tokens"] == tokens for row in rows):
-            hardware, versions = (results.settings[part]["environment"][key] for key in ("hardware", "versions"))
-            machine = hardware["accelerator"] or f"{hardware['processor']}, {hardware['threads']} thread(s)"
-            parts.append(f"{word}: {machine}, torch {versions['torch']}, transformers {versions['transformers']}.")
-    return " ".join(parts)
 
 
 def picture_name(file: Path, tokens: int) -> str:
@@ -95,12 +84,22 @@ def plot_results(results: Results, tokens: int):
     )
 
 
+def _measured_on(results: Results, tokens: int) -> str:
+    parts = []
+    for part, word, rows in (("costs", "Costs", results.costs), ("training", "Accuracies", results.runs)):
+        if any(row["tokens"] == tokens for row in rows):
+            hardware, versions = (results.settings[part]["environment"][key] for key in ("hardware", "versions"))
+            machine = hardware["accelerator"] or f"{hardware['processor']}, {hardware['threads']} thread(s)"
+            parts.append(f"{word}: {machine}, torch {versions['torch']}, transformers {versions['transformers']}.")
+    return " ".join(parts)
+
+
 def _baseline(models: dict[str, Any]) -> str:
     """What costs are divided by: softmax, or, where that fails, the first model."""
     return BASELINE if BASELINE in models else next(iter(models))
 
 
-def _costs(cost: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
+def _costs(cost: Row, baseline: Row) -> list[str]:
     cells = [f"{cost['parameters']:,}", f"{cost['train_step_flops'] / 1e9:.2f}"]
     cells.append(f"{cost['peak_memory_bytes'] / 1e6:.1f}")
     for kind in ("train_step_ms", "inference_ms"):
@@ -109,7 +108,7 @@ def _costs(cost: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
     return cells
 
 
-def _accuracies(row: dict[str, Any], references: list[str]) -> list[str]:
+def _accuracies(row: Row, references: list[str]) -> list[str]:
     cells = [str(row["seeds"]), percent(row["accuracy_mean"], row["accuracy_std"]) + " %"]
     for name in references:
         found = row.get(f"minus_{name}")

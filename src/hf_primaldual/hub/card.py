@@ -16,11 +16,12 @@ import jinja2
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from .markdown import percent
 from .results import SIGNIFICANCE_LEVEL, TASKS, load_results, validate_results, write_atomically
 
 OWN_WORDS = re.compile(r"<!-- own words: (?P<section>.*?) -->\n(?P<words>.*?)<!-- end of own words -->", re.DOTALL)
 # Metadata that the results alone give: of an older card they may be out of date.
-_OF_RESULTS = {"base_model", "co2_eq_emissions", "library_name", "license", "model-index", "pipeline_tag"}
+_OF_RESULTS = {"base_model", "library_name", "license", "model-index", "pipeline_tag"}
 # Tags that a card has of its results, whatever they were.
 _OWN_TAGS = re.compile("|".join(("primal-dual-attention", r"attention-[\w-]+", *TASKS)))
 # Lists to which a person may add.
@@ -147,7 +148,6 @@ def _metadata(results: Mapping[str, Any]) -> ModelCardData:
         tags=[tag for tag in tags if tag not in _PIPELINES],
         model_name=results["model_name"],
         eval_results=_metrics(results),
-        co2_eq_emissions=results.get("co2_eq_emissions"),
     )
 
 
@@ -189,7 +189,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
     example, examples = _EXAMPLES[results["task"]]
     longest = results["dataset"].get("length", [None])[-1]
     return {
-        **dict.fromkeys(("plots", "search", "co2_eq_emissions")),
+        "plots": (),
         **results,
         "address": results.get("repo_id", results["model_name"]),
         "names": (results["baseline"], *attentions),
@@ -212,7 +212,7 @@ def _released(results: Mapping[str, Any]) -> Mapping[str, Any]:
 def _verdict(comparison: Mapping[str, Any], attention: str, baseline: str) -> str:
     """Whether the attention beats the baseline by more than noise, as the paired test has it, in one sentence."""
     mean, pairs = comparison["difference_mean"], comparison["pairs"]
-    side = f"{_percent(abs(mean))} points {'above' if mean > 0 else 'below'}" if mean else "level with"
+    side = f"{percent(abs(mean))} points {'above' if mean > 0 else 'below'}" if mean else "level with"
     neither = f"`{attention}` neither beats `{baseline}` here nor loses to it: it is {side} it"
     if comparison["p_value"] is None:
         if pairs < 2:
@@ -254,12 +254,8 @@ def _duration(seconds: float) -> str:
     return f"{_short(seconds)} seconds"
 
 
-def _percent(fraction: float, sign: str = "") -> str:
-    return f"{100 * fraction:{sign}.2f}"
-
-
 def _plus_minus(mean: float, deviation: float | None, sign: str = "") -> str:
-    return _percent(mean, sign) + (" (one seed)" if deviation is None else f" ± {_percent(deviation)}")
+    return percent(mean, deviation, sign) + " (one seed)" * (deviation is None)
 
 
 def _quartiles(milliseconds: Mapping[str, float]) -> str:
@@ -282,6 +278,6 @@ def _scaled(count: float) -> str:
 _ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined)
 _ENVIRONMENT.filters |= {
     function.__name__.removeprefix("_"): function
-    for function in (_cell, _duration, _p_value, _pace, _percent, _quartiles, _scaled, _short)
+    for function in (_cell, _duration, _p_value, _pace, percent, _quartiles, _scaled, _short)
 }
 _TEMPLATE = _ENVIRONMENT.from_string(files(__package__).joinpath("card_template.md").read_text(encoding="utf-8"))

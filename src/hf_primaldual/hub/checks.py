@@ -28,12 +28,9 @@ EXPECTED = re.compile(
 )
 BINARY = (".png", ".model")
 PRIVATE = {
+    # Not in an address, after its `://` or its host.
     "an absolute path": re.compile(
-        # Not in an address, after its `://` or its host.
-        r"(?<![\w.~-])(?<!:/)/(home|root|tmp|usr|[Uu]sers|var|opt|mnt|data|datasets|work|workspace|workspaces|scratch|srv"
-        r"|media|content|private|Volumes|kaggle|lustre|gpfs|nfs|beegfs|fsx|efs|storage|projects?|cluster|export|net|vast"
-        r"|app|etc|run/user|dev/shm|afs|cvmfs|eos|ceph|nas|shared?|local|gscratch|dbfs|teamspace|hpc|p"
-        r"|(home|mnt|data|disk|scratch|work|nas|ssd|hdd|nvme|raid)s?\d+)/[\w.-]|(?<![\w/~])~([A-Za-z_][\w.-]*)?/[\w.-]|\b[A-Za-z]:[\\/]+\w"
+        r"((?<![\w.~/-])|(?<=file://))/[\w.-]+/[\w.-]|(?<![\w/~])~([A-Za-z_][\w.-]*)?/[\w.-]|\b[A-Za-z]:[\\/]+\w"
     ),
     "a token": re.compile(
         r"\b(hf_(oauth_|jwt_)?[A-Za-z0-9]{20,}|api_org_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{30,}|github_pat_\w{20,}"

@@ -1,7 +1,39 @@
-"""Tables of Markdown, and text between two comments of a document: what every page with figures is written by."""
+"""Tables of results and of Markdown, and text between two comments: what every page with figures is written by."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def percent(mean: float, deviation: float | None = None, sign: str = "", digits: int = 2) -> str:
+    """A share, or a mean of shares and its deviation over seeds, in percent."""
+    shown = f"{100 * mean:{sign}.{digits}f}"
+    return shown if deviation is None else f"{shown} ± {100 * deviation:.{digits}f}"
+
+
+def comparison_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
+    """The table of a comparison, a row for the baseline and for each attention; costs are at the data's own length."""
+    rows, ratios = [], results["efficiency"][0]["ratios"]
+    for name in (results["baseline"], *results["attentions"]):
+        summary, paired = results["summary"][name], results["comparisons"].get(name)
+        row = {
+            "attention": f"`{name}`",
+            "test accuracy, %": percent(summary["test_accuracy_mean"], summary["test_accuracy_std"]),
+            **dict.fromkeys(("difference, points", "p, adjusted", "more than noise"), ""),
+            **dict.fromkeys(("FLOPs", "time"), "1"),
+        }
+        if paired is not None:
+            p_value, verdict = paired["p_value_adjusted"], "better" if paired["difference_mean"] > 0 else "worse"
+            row |= {
+                "difference, points": percent(paired["difference_mean"], paired["difference_std"], "+"),
+                "p, adjusted": "no test" if p_value is None else f"{p_value:.3f}",
+                "more than noise": verdict if paired["significant"] else "no",
+                "FLOPs": f"{ratios[name]['flops']:.2f}",
+                "time": f"{ratios[name]['train_step']:.2f}",
+            }
+        rows.append(row)
+    return rows
+
 
 _RULES = {"l": ":---", "r": "---:", "c": ":---:", "-": "---"}
 

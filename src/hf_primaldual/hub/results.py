@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 SCHEMA_VERSION = 2
 SIGNIFICANCE_LEVEL = 0.05
@@ -95,6 +95,17 @@ class Comparison(_Object):
     p_value_adjusted: Fraction | None
     significant: bool
 
+    @model_validator(mode="after")
+    def _agrees(self):
+        adjusted = self.p_value_adjusted
+        if (self.p_value is None) != (adjusted is None):
+            raise ValueError("of 'p_value' and 'p_value_adjusted' only one is null")
+        if self.significant != (adjusted is not None and adjusted < SIGNIFICANCE_LEVEL):
+            raise ValueError(
+                f"'significant' must say whether 'p_value_adjusted' ({adjusted}) is below {SIGNIFICANCE_LEVEL}"
+            )
+        return self
+
 
 class Quartiles(_Object):
     median: float
@@ -148,22 +159,6 @@ class Versions(_Object):
     revision: str | None
 
 
-class Emissions(_Object):
-    """Grams of CO2 equivalent, and the name of the meter that measured them."""
-
-    emissions: float
-    source: str
-
-
-class Search(_Object):
-    """What chose settings on the validation set."""
-
-    trials: int
-    metric: Annotated[str, Field(pattern="^validation")]
-    space: dict[str, Any]
-    best: dict[str, Any]
-
-
 class Results(_Object):
     """The whole file. `hardware` and `versions` are `measure.environment()`."""
 
@@ -188,11 +183,14 @@ class Results(_Object):
     # The Hub's id of the checkpoint that training started from, and of the repository that this one was published in.
     base_model: str = None
     repo_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")] = None
-    # Only where a meter ran.
-    co2_eq_emissions: Emissions = None
-    search: Search = None
     # Pictures that lie with the file.
     plots: Annotated[list[Picture], Field(min_length=1)] = None
+
+    @model_validator(mode="after")
+    def _agrees(self):
+        for wrong in _disagreements(self.model_dump(exclude_unset=True)):
+            raise ValueError(wrong)
+        return self
 
 
 def validate_results(results: Mapping[str, Any]) -> None:
@@ -207,8 +205,6 @@ def validate_results(results: Mapping[str, Any]) -> None:
         Results.model_validate(results)
     except ValidationError as error:
         raise ValueError(f"results: {_said(error.errors()[0])}") from None
-    for wrong in _rules(results):
-        raise ValueError(f"results: {wrong}")
     for key, value in results.items():
         try:
             json.dumps(value, allow_nan=False)
@@ -260,12 +256,15 @@ def _said(error: Mapping[str, Any]) -> str:
     place = "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in error["loc"]).removeprefix(".")
     if error["type"] == "missing":
         return f"{place!r} is missing"
-    said = error["msg"][0].lower() + error["msg"][1:]
+    said = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{place}: {said}" if place else said
+    said = said[0].lower() + said[1:]
     return f"{place or 'the whole'!r} is {reprlib.repr(error['input'])}: {said}"
 
 
-def _rules(results: Mapping[str, Any]) -> Iterator[str]:
-    """What is wrong with results that follow the schema."""
+def _disagreements(results: Mapping[str, Any]) -> Iterator[str]:
+    """Where parts of results that follow the schema do not agree."""
     baseline, attentions, attention = (results[key] for key in ("baseline", "attentions", "attention"))
     runs, summary, names = results["runs"], results["summary"], (baseline, *attentions)
     if len(set(names)) < len(names):
@@ -281,16 +280,6 @@ def _rules(results: Mapping[str, Any]) -> Iterator[str]:
         tables[f"efficiency[{index}]"] = (point, names)
         tables[f"efficiency[{index}].ratios"] = (point["ratios"], attentions)
     yield from (f"'{place}.{key}' is missing" for place, (of, keys) in tables.items() for key in keys if key not in of)
-    for name in attentions:
-        comparison = results["comparisons"][name]
-        adjusted = comparison["p_value_adjusted"]
-        if (comparison["p_value"] is None) != (adjusted is None):
-            yield f"of 'comparisons.{name}.p_value' and '.p_value_adjusted' only one is null"
-        if comparison["significant"] != (adjusted is not None and adjusted < SIGNIFICANCE_LEVEL):
-            yield (
-                f"'comparisons.{name}.significant' must say whether 'p_value_adjusted' ({adjusted}) is below "
-                f"{SIGNIFICANCE_LEVEL}"
-            )
     for key, value in results["settings"].items():
         if isinstance(value, Mapping):
             yield f"'settings.{key}' must be a plain value, not {value}: settings are flat"

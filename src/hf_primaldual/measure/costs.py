@@ -54,11 +54,10 @@ def efficiency_point(
         raise ValueError("`tokens` must be given for images, whose number of patches is the model's to choose.")
     point: dict[str, Any] = {"batch": main_input.shape[0], "tokens": tokens or main_input.shape[1], "ratios": {}}
     rows = measure_together(models, inputs, rounds=rounds)
+    theirs = rows[baseline]
     for name, row in rows.items():
         if "does_not_fit" in row:
             raise MemoryError(f"{name} does not fit into memory: {row['does_not_fit']}")
-    theirs = rows[baseline]
-    for name, row in rows.items():
         point[name] = {key: row[key] for key in _IN_RESULTS}
         if name != baseline:
             point["ratios"][name] = {
@@ -159,14 +158,12 @@ def count_parameters(model: nn.Module) -> int:
 
 def load_model(checkpoint: str | os.PathLike, **load: Any) -> PreTrainedModel:
     """A checkpoint's model, with its head where it was saved as a classifier; `load` goes to `from_pretrained`."""
-    trust = {key: value for key, value in load.items() if key == "trust_remote_code"}
-    architecture = (AutoConfig.from_pretrained(checkpoint, **trust).architectures or [""])[0]
-    auto_class = AutoModel
-    if architecture.endswith("ForImageClassification"):
-        auto_class = AutoModelForImageClassification
-    elif architecture.endswith("ForSequenceClassification"):
-        auto_class = AutoModelForSequenceClassification
-    return auto_class.from_pretrained(checkpoint, **load)
+    config = AutoConfig.from_pretrained(checkpoint, trust_remote_code=load.get("trust_remote_code", False))
+    architecture = (config.architectures or [""])[0]
+    for auto_class in (AutoModelForImageClassification, AutoModelForSequenceClassification):
+        if architecture.endswith(auto_class.__name__.removeprefix("AutoModel")):
+            return auto_class.from_pretrained(checkpoint, **load)
+    return AutoModel.from_pretrained(checkpoint, **load)
 
 
 def make_inputs(model: PreTrainedModel, tokens: int | None = None, batch: int = 1) -> dict[str, torch.Tensor]:
@@ -198,7 +195,7 @@ def make_inputs(model: PreTrainedModel, tokens: int | None = None, batch: int = 
             main = torch.randn(batch, tokens, config.num_channels, generator=generator)
     else:
         raise ValueError(f"`inputs` must be given for {type(model).__name__}, whose main input is {kind!r}.")
-    inputs = {kind: main.to(model.device)}
+    inputs = {kind: main.to(model.device, model.dtype if main.is_floating_point() else main.dtype)}
     if type(model).__name__.endswith("Classification"):
         inputs["labels"] = torch.zeros(batch, dtype=torch.long, device=model.device)
     return inputs

@@ -1,6 +1,5 @@
 """Files of figures, named by what was measured and on what, and a comparison of two."""
 
-import csv
 import json
 import re
 from collections.abc import Mapping
@@ -27,12 +26,12 @@ def save_results(folder: str | Path, name: str, results: dict[str, Any]) -> Path
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if results.get("rows"):
-        cells = [flat(row) for row in results["rows"]]
-        with path.with_suffix(".csv").open("w", encoding="utf-8", newline="") as file:
-            columns = dict.fromkeys(key for row in cells for key in row)
-            writer = csv.DictWriter(file, list(columns), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(cells)
+        import pandas as pd
+
+        # As objects: whole numbers stay whole in a column that some rows lack.
+        pd.DataFrame([flat(row) for row in results["rows"]], dtype=object).to_csv(
+            path.with_suffix(".csv"), index=False
+        )
     return path
 
 

@@ -190,10 +190,11 @@ def fold_batch_norm(
             # so that the queries need not be kept for that of the factor: it comes through the keys alone.
             of_queries = factor.detach()
             factor = factor * (factor / of_queries)
+        query = torch.addcmul(-beta * mean * of_queries, query, of_queries).to(query.dtype)
         # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
         key = _without_padding(centred * factor, mask).to(key.dtype)
     kept += (key.detach(), factor.detach())
-    return torch.addcmul(-beta * mean * of_queries, query, of_queries).to(query.dtype), key
+    return query, key
 
 
 class Filters(nn.Module):

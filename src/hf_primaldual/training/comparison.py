@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from accelerate import PartialState
 from transformers import PreTrainedConfig, set_seed
@@ -15,6 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import check_text, without_places
+from hf_primaldual.hub.markdown import comparison_rows
 from hf_primaldual.hub.publish import publish
 from hf_primaldual.hub.results import SCHEMA_VERSION, save_results, write_atomically
 from hf_primaldual.measure import efficiency_point, environment
@@ -23,11 +25,12 @@ from .arguments import AttentionArguments, ComparisonArguments
 from .curves import plot_learning_curves
 from .runs import (
     BEGUN,
+    SETTINGS,
+    check_resumed,
     claim_output_folder,
     clear_runs,
     command_line,
     compare,
-    format_table,
     is_own_run,
     last_checkpoint,
     own_runs,
@@ -39,6 +42,11 @@ from .task import Task
 from .trainer import ComparisonTrainer, build_trainer
 
 _CURVES = "learning_curves.png"
+# Trainer's and our own settings that the card shows as they are.
+_SHOWN = (
+    "seeds", "num_train_epochs", "max_steps", "learning_rate", "warmup_steps", "weight_decay", "max_grad_norm",
+    "label_smoothing_factor", "ema_decay",
+)  # fmt: skip
 Configs = dict[str, PreTrainedConfig]
 
 
@@ -65,7 +73,10 @@ def run_comparison(
     _check(task, configs, args, record)
 
     if args.should_save:
-        _claim(output, record, args)
+        if args.resume_from_checkpoint and (output / SETTINGS).exists():
+            check_resumed(output, record)
+        else:
+            claim_output_folder(output, args.overwrite, record)
         # The bars for files written in no time would only come between those of the runs.
         disable_progress_bar()
     PartialState().wait_for_everyone()
@@ -76,7 +87,10 @@ def run_comparison(
         print(f"nothing is left to do: {folder}")
     else:
         if args.should_save:
-            print(f"training {', '.join(configs)} on {task.source['name']}, seeds {args.seeds}", flush=True)
+            print(f"training {', '.join(configs)} on {task.source['name']}, seeds {args.seeds}")
+            share = task.source.get("majority_share")
+            chance = "" if share is None else f"; the majority class alone: {share:.1%}"
+            print(f"{task.sizes}, {task.lengths[0]} to {task.lengths[1]} tokens{chance}", flush=True)
         runs = []
         for seed in args.seeds:
             for name in configs:
@@ -130,11 +144,10 @@ def _check(task: Task, configs: Configs, args: ComparisonArguments, record: dict
         check_text("the card of these settings", json.dumps(shown, ensure_ascii=False))
     if args.results_dir is not None:
         kept = _kept(task, args)
-        picture = kept.with_suffix(".png")
-        if kept.exists() and '"schema"' not in kept.read_text(encoding="utf-8"):
-            raise FileExistsError(f"`results_dir`: {kept} is not of results of this package; move it.")
-        if picture.exists() and not kept.exists():
-            raise FileExistsError(f"`results_dir`: {picture} is not of results of this package; move it.")
+        is_own = kept.exists() and '"schema"' in kept.read_text(encoding="utf-8")
+        for path in (kept, kept.with_suffix(".png")):
+            if path.exists() and not is_own:
+                raise FileExistsError(f"`results_dir`: {path} is not of results of this package; move it.")
 
 
 def _kept(task: Task, args: ComparisonArguments) -> Path:
@@ -158,37 +171,13 @@ def _settings(
         **model,
         **task.settings,
         "selection": f"validation {args.metric_for_best_model}, once per {args.eval_strategy}",
-        "seeds": args.seeds,
-        "num_train_epochs": args.num_train_epochs,
-        "max_steps": args.max_steps,
+        **{name: getattr(args, name) for name in _SHOWN},
         "train_batch_size": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
         "optimizer": args.optimizer if args.optimizer != "trainer" else str(args.optim.value),
-        "learning_rate": args.learning_rate,
         "lr_scheduler_type": str(args.lr_scheduler_type.value),
-        "warmup_steps": args.warmup_steps,
-        "weight_decay": args.weight_decay,
-        "max_grad_norm": args.max_grad_norm,
-        "label_smoothing_factor": args.label_smoothing_factor,
-        "ema_decay": args.ema_decay,
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "processes": args.world_size,
     }
-
-
-def _claim(output: Path, settings: dict[str, Any], args: ComparisonArguments) -> None:
-    """Takes the output folder for this comparison, or checks that the one it holds had the same settings."""
-    record = output / "settings.json"
-    if not (args.resume_from_checkpoint and record.exists()):
-        claim_output_folder(output, args.overwrite)
-        write_atomically(record, json.dumps(settings, indent=2) + "\n")
-        return
-    begun, asked = json.loads(record.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
-    compared = (begun.keys() | asked.keys()) - {"command"}
-    if differing := sorted(key for key in compared if begun.get(key) != asked.get(key)):
-        raise ValueError(
-            f"`resume_from_checkpoint`: the run in {output} was begun with other settings of {', '.join(differing)}; "
-            "pass the same, or name a new folder."
-        )
 
 
 def train_run(
@@ -284,7 +273,7 @@ def _write(
         save_results(results, kept)
         shutil.copyfile(folder / _CURVES, kept.with_suffix(".png"))
     clear_runs(output)
-    print(format_table(results))
+    print(f"\n{pd.DataFrame(comparison_rows(results)).to_string(index=False)}")
     print(f"\ncheckpoint: {folder}\ncard:       {folder / 'README.md'}, with how to load it")
     print(f"results:    {folder / 'results.json'}")
     return folder

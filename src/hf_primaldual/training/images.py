@@ -20,7 +20,7 @@ from hf_primaldual.data.splits import cut_validation, draw
 
 from .arguments import AttentionArguments, ComparisonArguments
 from .augmentation import Augmentation, AugmentationArguments
-from .losses import DistillationLoss, soft_target_cross_entropy
+from .losses import soft_target_cross_entropy
 from .samplers import RepeatedSampler
 from .settings import refuse_below_one
 from .task import EXAMPLE_ID, Task, with_ids
@@ -97,7 +97,6 @@ class ImageTrainingArguments(ComparisonArguments):
     efficiency_tokens: list[int] = HfArg(
         default_factory=list, help="Patches, square numbers, at which cost is measured besides the data's."
     )
-    teacher: str | None = HfArg(default=None, help="Folder or Hub id of a classifier to distil.")
 
 
 @dataclass
@@ -144,9 +143,11 @@ class ImageCollator:
 
     def _image(self, encoded: dict[str, Any]) -> torch.Tensor:
         """(3, size, size), values from 0 to 1."""
-        if self.augmentation is not None and self.augmentation.args.crop_scale is not None:
-            return self.augmentation.crop(torch.from_numpy(_channels_first(decode_image(encoded))) / 255)
-        return torch.from_numpy(_resized(encoded, self.size, self.processor.resample)) / 255
+        image, cropped = decode_image(encoded), self.augmentation is not None and self.augmentation.args.crop_scale
+        if not cropped:
+            image = image.resize((self.size, self.size), self.processor.resample)
+        pixels = torch.from_numpy(_channels_first(image)) / 255
+        return self.augmentation.crop(pixels) if cropped else pixels
 
 
 class ImageTask(Task):
@@ -190,8 +191,6 @@ def image_task(
     """
     if data_args.streaming and args.max_steps <= 0:
         raise ValueError("`streaming` needs `max_steps`: a stream does not tell how many images an epoch has.")
-    if args.teacher is not None and not model_args.distillation_head:
-        raise ValueError("`teacher` teaches a head of its own: set `distillation_token` and `distillation_head`.")
     splits, source = _load(data_args, {"digits": _digits, **(sources or {})})
     if data_args.train_examples is not None:
         official = len(splits["train"])
@@ -230,11 +229,9 @@ def image_task(
             processes=args.world_size,
             clock=clock,
         )
-    compute_loss, smoothing = None, args.label_smoothing_factor
-    if args.teacher is not None:
-        compute_loss = DistillationLoss(args.teacher, len(class_names), processor, smoothing)
-    elif data_args.mixes:
-        compute_loss = partial(soft_target_cross_entropy, label_smoothing=smoothing)
+    compute_loss = None
+    if data_args.mixes:
+        compute_loss = partial(soft_target_cross_entropy, label_smoothing=args.label_smoothing_factor)
     settings = {name: getattr(data_args, name) for name in AugmentationArguments.__dataclass_fields__}
     settings |= {"train_examples": data_args.train_examples, "validation_share": data_args.validation_share}
     patches = (size // model_args.patch_size) ** 2
@@ -246,7 +243,7 @@ def image_task(
         collate_train=collate_train,
         lengths=(patches, patches),
         model_args=model_args,
-        settings={**settings, "teacher": args.teacher},
+        settings=settings,
         train_sampler=sampler,
         compute_loss=compute_loss,
     )
@@ -288,19 +285,14 @@ def _digits(args: ImageDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
 
 def _packed(split: Dataset, size: int, resample: int) -> Dataset:
     """The split with a column `pixels`, the bytes of (3, size, size), in place of the images."""
+
+    def pixels(row: dict[str, Any]) -> dict[str, bytes]:
+        image = decode_image(row["image"]).resize((size, size), resample)
+        return {"pixels": _channels_first(image).tobytes()}
+
     features = Features({"pixels": Value("binary"), "labels": split.features["labels"]})
-    arguments = {"size": size, "resample": resample}
     images = split.select_columns(["image", "labels"])
-    return images.map(_pixels, fn_kwargs=arguments, remove_columns="image", features=features, desc="decoding")
-
-
-def _pixels(row: dict[str, Any], size: int, resample: int) -> dict[str, bytes]:
-    return {"pixels": _resized(row["image"], size, resample).tobytes()}
-
-
-def _resized(encoded: dict[str, Any], size: int, resample: int) -> np.ndarray:
-    """(3, size, size)"""
-    return _channels_first(decode_image(encoded).resize((size, size), resample))
+    return images.map(pixels, remove_columns="image", features=features, desc="decoding")
 
 
 def _channels_first(image: Pillow.Image) -> np.ndarray:

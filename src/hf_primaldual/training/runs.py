@@ -1,6 +1,7 @@
 """From runs over seeds to the summary of `results.json`, and the folder that they are written to."""
 
 import contextlib
+import json
 import shlex
 import shutil
 import statistics
@@ -10,22 +11,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from transformers import TrainerState
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import sort_checkpoints
 
 from ..hub.checks import without_places
-from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank
+from ..hub.results import SIGNIFICANCE_LEVEL, validation_rank, write_atomically
 
-# What a run writes into its folder before anything else.
-BEGUN = "begun.json"
+# What a run writes into its folder before anything else, and a comparison into its own.
+BEGUN, SETTINGS = "begun.json", "settings.json"
 
 
-def claim_output_folder(folder: Path, overwrite: bool) -> Path:
+def claim_output_folder(folder: Path, overwrite: bool, settings: dict[str, Any] | None = None) -> None:
     """
-    Creates the folder of a run, or takes an empty one; with `overwrite` the unfinished runs in it are cleared
-    (`clear_runs`), while a finished checkpoint stays until the new one replaces it. Nothing else is removed.
+    Takes a new or empty folder for runs and writes their `settings` into it, for `check_resumed`. With `overwrite` the
+    unfinished runs in it are cleared, while a finished checkpoint stays until the new one replaces it. Nothing else is
+    removed.
     """
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"`output_dir` must be a folder, {folder} is a file.")
@@ -42,30 +43,41 @@ def claim_output_folder(folder: Path, overwrite: bool) -> Path:
     except PermissionError as error:
         raise PermissionError(f"`output_dir` {folder} cannot be written to; name another folder.") from error
     clear_runs(folder)
-    return folder
+    if settings is not None:
+        write_atomically(folder / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
-def own_runs(folder: Path) -> list[Path]:
-    """The folders in `folder/runs` that `train_run` made. Others may write there too, as TensorBoard does."""
-    runs = folder / "runs"
-    return [path for path in sorted(runs.iterdir()) if is_own_run(path)] if runs.is_dir() else []
+def check_resumed(folder: Path, settings: dict[str, Any]) -> None:
+    """Raises `ValueError` where the runs of a folder were begun with other settings."""
+    begun, asked = json.loads((folder / SETTINGS).read_text(encoding="utf-8")), json.loads(json.dumps(settings))
+    compared = (begun.keys() | asked.keys()) - {"command"}
+    if differing := sorted(key for key in compared if begun.get(key) != asked.get(key)):
+        raise ValueError(
+            f"`resume_from_checkpoint`: the run in {folder} was begun with other settings of {', '.join(differing)}; "
+            "pass the same, or name a new folder."
+        )
 
 
 def is_own_run(folder: Path) -> bool:
-    """Whether a folder is that of a run of `train_run`, or empty. A link is not."""
+    """Whether a folder is one that `train_run` made, or empty. A link is not."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     inside = {path.name for path in folder.iterdir()}
     return not inside or bool(inside & {BEGUN, "run.json"})
 
 
+def own_runs(folder: Path) -> list[Path]:
+    """The runs in `folder/runs`, where others may write too, as TensorBoard does."""
+    return [path for path in folder.glob("runs/*") if is_own_run(path)]
+
+
 def clear_runs(folder: Path) -> None:
-    """Removes `own_runs` of a folder, and `folder/runs` if nobody else's are left there."""
+    """Removes `own_runs`, and `folder/runs` if nobody else's are left there."""
     for run in own_runs(folder):
         shutil.rmtree(run)
-    runs = folder / "runs"
-    if runs.is_dir() and not runs.is_symlink() and not any(runs.iterdir()):
-        runs.rmdir()
+    # What is not empty stays.
+    with contextlib.suppress(OSError):
+        (folder / "runs").rmdir()
 
 
 def last_checkpoint(run: Path) -> Path | None:
@@ -176,33 +188,3 @@ def command_line(argv: list[str] | None = None) -> str:
     *folders, program = Path(sys.argv[0]).resolve().parts
     inner = folders[len(folders) - folders[::-1].index("scripts") :] if "scripts" in folders else []
     return shlex.join(["python", "/".join(["scripts", *inner, program]), *shown])
-
-
-def format_table(results: Mapping[str, Any]) -> str:
-    """The results of a comparison for a terminal: a row a name, and one for each further size of input measured."""
-    rows = []
-    for name in (results["baseline"], *results["attentions"]):
-        summary, comparison = results["summary"][name], results["comparisons"].get(name)
-        deviation, p_value = summary["test_accuracy_std"], comparison and comparison["p_value_adjusted"]
-        difference = f"{100 * comparison['difference_mean']:+.2f}" if comparison else ""
-        tested = "no test" if p_value is None else f"{p_value:.2g}"
-        cells = {
-            "attention": f"{name}, released" if name == results["attention"] else name,
-            "seeds": summary["seeds"],
-            "test accuracy": f"{100 * summary['test_accuracy_mean']:.2f} %",
-            "±": "" if deviation is None else f"{100 * deviation:.2f}",
-            f"minus {results['baseline']}": difference,
-            "p, adjusted": tested if comparison else "",
-        }
-        for point in results["efficiency"]:
-            cost = point[name]
-            costs = {
-                "parameters": f"{cost['parameters']:,}",
-                "tokens": f"{point['batch']} x {point['tokens']}",
-                "FLOPs": f"{cost['forward_flops'] / 1e6:,.0f} M",
-                "inference": f"{cost['inference_ms']['median']:.2f} ms",
-                "training step": f"{cost['train_step_ms']['median']:.2f} ms",
-            }
-            rows.append(cells | costs)
-            cells = dict.fromkeys(cells, "")
-    return "\n" + pd.DataFrame(rows).to_string(index=False)

@@ -1,6 +1,6 @@
 """Time series as a task: a feature extractor fitted on the training set, and the model that learns them."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -83,18 +83,34 @@ class SeriesTask(Task):
         return inputs
 
 
-def series_task(data_args: SeriesDataArguments, model_args: SeriesModelArguments) -> SeriesTask:
-    """The task that the arguments name: its series, and a feature extractor fitted on the training set."""
-    splits = load_uea(data_args.dataset, data_args.data_folder)
+Loader = Callable[[SeriesDataArguments], tuple[DatasetDict, dict[str, Any]]]
+
+
+def series_task(
+    data_args: SeriesDataArguments,
+    model_args: SeriesModelArguments,
+    args: SeriesTrainingArguments | None = None,
+    sources: Mapping[str, Loader] | None = None,
+) -> SeriesTask:
+    """
+    The task that the arguments name: its series, and a feature extractor fitted on the training set.
+
+    `sources` are more data sets than those of the archive, by the names that `--dataset` has for them.
+    """
+    splits, source = (sources or {}).get(data_args.dataset, _from_archive)(data_args)
     return prepare_series(
         splits,
-        describe_source(data_args.dataset, data_args.data_folder),
+        source,
         model_args,
         data_args.max_steps_per_series,
         data_args.validation_share,
         data_args.missing_values,
         where={name: f"{data_args.dataset}_{name.upper()}.ts" for name in splits},
     )
+
+
+def _from_archive(args: SeriesDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
+    return load_uea(args.dataset, args.data_folder), describe_source(args.dataset, args.data_folder)
 
 
 def prepare_series(

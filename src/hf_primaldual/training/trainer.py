@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -74,16 +75,11 @@ def compute_accuracy_and_loss(prediction: EvalPrediction) -> dict[str, float]:
     return {**compute_accuracy(prediction), "loss": loss}
 
 
-class _WithIds:
-    """A collator that keeps the `example_id` of each example, where there is one, beside its batch."""
-
-    def __init__(self, collate: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]]):
-        self.collate = collate
-
-    def __call__(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        ids = [int(example[EXAMPLE_ID]) for example in examples if EXAMPLE_ID in example]
-        batch = self.collate(examples)
-        return {**batch, "example_ids": ids} if ids else batch
+def _with_ids(collate: Callable[[list[dict[str, Any]]], dict[str, Any]], examples: list[dict]) -> dict[str, Any]:
+    """A batch, and beside it the `example_id` of each example that has one."""
+    ids = [int(example[EXAMPLE_ID]) for example in examples if EXAMPLE_ID in example]
+    batch = collate(examples)
+    return {**batch, "example_ids": ids} if ids else batch
 
 
 class ComparisonTrainer(Trainer):
@@ -113,7 +109,7 @@ class ComparisonTrainer(Trainer):
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
-        self._train_collate = _WithIds(train_collate or self.data_collator)
+        self._train_collate = partial(_with_ids, train_collate or self.data_collator)
         self._train_sampler = train_sampler
         self._logged_at = 0.0
         self.average = None
@@ -153,12 +149,6 @@ class ComparisonTrainer(Trainer):
                 f"{self.args.max_grad_norm:g}. The last whole checkpoint is kept in {self.args.output_dir}."
             )
         return loss
-
-    def compute_loss(self, model, inputs, *args, **kwargs):
-        """Trainer's; a loss that wants to see the batch, as distillation does, is shown it."""
-        if hasattr(self.compute_loss_func, "see"):
-            self.compute_loss_func.see(inputs, model.training)
-        return super().compute_loss(model, inputs, *args, **kwargs)
 
     def train(self, *args, **kwargs):
         """Trainer's."""

@@ -1,19 +1,17 @@
 """
 A client of the Hub in a process of its own, with nothing patched: only HF_ENDPOINT, HF_TOKEN and HF_HOME are set.
 Without an endpoint it is the real Hub's.
-
-It reads one line of JSON for each step, `[NAME, ARGUMENTS]`, does it with huggingface_hub or with
-`hf_primaldual.hub.publish`, and answers with a line: `{"result": ...}` or `{"error": CLASS: MESSAGE}`.
 """
 
 import contextlib
 import io
-import json
+import multiprocessing
 import os
-import subprocess
-import sys
-from dataclasses import asdict
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).parents[3]
 
@@ -27,55 +25,51 @@ def environment(endpoint: str | None, home: Path, token: str | None = "hf_test_w
     return kept | {name: value for name, value in given.items() if value is not None}
 
 
+class ClientError(Exception):
+    """What went wrong in the client's process, by its class and message."""
+
+
 class Client:
-    """The process, seen from the test; `client("upload", folder=..., repo_id=...)` is one step."""
+    """The process, seen from the test; `client(upload, folder=..., repo_id=...)` calls a function there."""
 
     def __init__(self, *where, **options):
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "env": environment(*where, **options)}
-        self.process = subprocess.Popen([sys.executable, __file__], text=True, **pipes)
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_the_tests)
+        # The process is started by its first call, and huggingface_hub reads its variables when it is imported.
+        with mock.patch.dict(os.environ, environment(*where, **options), clear=True):
+            self.pid = self._pool.submit(os.getpid).result()
 
     def __enter__(self) -> "Client":
         return self
 
     def __exit__(self, *error):
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
+        self._pool.shutdown()
 
-    def start(self, step: str, **arguments) -> None:
-        """Sends a step, and does not wait for it."""
-        self.process.stdin.write(json.dumps([step, arguments], default=str) + "\n")
-        self.process.stdin.flush()
-
-    def __call__(self, step: str, **arguments):
-        """Does a step; an error of it is raised as `ClientError`."""
-        self.start(step, **arguments)
-        line = self.process.stdout.readline()
-        assert line, f"the client ended with {self.process.wait(30)}"
-        answer = json.loads(line)
-        if "error" in answer:
-            raise ClientError(answer["error"])
-        return answer["result"]
+    def __call__(self, step: Callable, *arguments, **options):
+        return self._pool.submit(_call, step, arguments, options).result()
 
 
-class ClientError(Exception):
-    """What went wrong in the client's process, by its class and message."""
+def _end_with_the_tests() -> None:
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
-def upload(folder: str, repo_id: str, revision: str = "main", patterns: tuple = (), **options) -> dict:
+def _call(step: Callable, arguments: tuple, options: dict):
+    try:
+        return step(*arguments, **options)
+    except Exception as error:
+        # The Hub's own errors hold a request, which cannot travel.
+        raise ClientError(f"{type(error).__name__}: {error}") from None
+
+
+def upload(folder: Path, repo_id: str, revision: str = "main", patterns: tuple = (), token=None, **options):
     from huggingface_hub import HfApi
 
     from hf_primaldual.hub.publish import upload
 
-    api = HfApi(token=options.pop("token", None))
-    return asdict(upload(api, Path(folder), repo_id, revision, list(patterns), "a test", **options))
-
-
-def publish(folder: str, repo_id: str, **options) -> dict:
-    from hf_primaldual.hub.publish import publish
-
-    done = publish(folder, repo_id, **options)
-    return {**asdict(done), "shown": str(done)}
+    return upload(HfApi(token=token), folder, repo_id, revision, list(patterns), "a test", **options)
 
 
 def api(method: str, **arguments) -> str:
@@ -91,19 +85,3 @@ def run(code: str) -> str:
     with contextlib.redirect_stdout(printed):
         exec(compile(code, "code", "exec"), {})
     return printed.getvalue()
-
-
-def main() -> None:
-    # What libraries print must not come between the answers.
-    answers, sys.stdout = sys.stdout, sys.stderr
-    for line in sys.stdin:
-        step, arguments = json.loads(line)
-        try:
-            answer = {"result": {"upload": upload, "publish": publish, "api": api, "run": run}[step](**arguments)}
-        except Exception as error:
-            answer = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(answer), file=answers, flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -25,10 +25,9 @@ class File:
 
     def entry(self, path: str) -> dict:
         """How a tree is listed."""
-        about = {"type": "file", "path": path, "size": len(self.content), "oid": self.oid}
-        if self.sha256 is not None:
-            about["lfs"] = {"oid": self.sha256, "size": len(self.content), "pointerSize": 134}
-        return about if self.xet_hash is None else {**about, "xetHash": self.xet_hash}
+        about = {"type": "file", "path": path, "size": len(self.content), "oid": self.oid, "xetHash": self.xet_hash}
+        large = {"lfs": {"oid": self.sha256, "size": len(self.content), "pointerSize": 134}}
+        return about | (large if self.sha256 else {})
 
 
 @dataclass
@@ -49,10 +48,9 @@ class Repository:
 
     def resolve(self, revision: str) -> str | None:
         """The id of the commit that a branch, a tag, a pull request or an id names."""
-        if revision in self.commits:
-            return revision
         names = (revision, f"refs/heads/{revision}", f"refs/tags/{revision}")
-        return next((self.refs[name] for name in names if name in self.refs), None)
+        found = (self.refs[name] for name in names if name in self.refs)
+        return revision if revision in self.commits else next(found, None)
 
 
 def from_xet(store: Path, sha256: str, size: int) -> File | None:
@@ -60,10 +58,9 @@ def from_xet(store: Path, sha256: str, size: int) -> File | None:
     A file that was pushed by Xet, put together of its chunks. That hf_xet takes `local:///folder` as a content store
     is nowhere documented: where this fails with a newer hf_xet, the test Hub needs another store.
     """
-    for shard in store.rglob("shards/*.mdb"):
-        if found := _files_of(shard.read_bytes()).get(sha256):
-            break
-    else:
+    shards = (_files_of(path.read_bytes()) for path in store.rglob("shards/*.mdb"))
+    found = next((files[sha256] for files in shards if sha256 in files), None)
+    if found is None:
         return None
     # The client has its store open while it commits, and only one process may: a copy is read.
     with tempfile.TemporaryDirectory() as copy:

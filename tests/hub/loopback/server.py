@@ -20,7 +20,6 @@ from starlette.routing import Route
 
 from .repository import LATER, File, Repository, from_xet
 
-DATE = "2026-01-01T00:00:00.000000Z"
 # Whose bearer may write, and read what is private.
 TOKEN, OWNER = "hf_test_write", "tester"
 
@@ -28,9 +27,9 @@ TOKEN, OWNER = "hf_test_write", "tester"
 class Refused(Exception):
     """An answer that is an error, with the Hub's code for it."""
 
-    def __init__(self, status: int, code: str | None, message: str, headers: dict[str, str] | None = None):
-        told = {"X-Error-Message": message} | ({} if code is None else {"X-Error-Code": code})
-        self.response = JSONResponse({"error": message}, status, {**told, **(headers or {})})
+    def __init__(self, status: int, message: str, code: str = "", **headers: str):
+        told = {"X-Error-Message": message, "X-Error-Code": code, **headers}
+        self.response = JSONResponse({"error": message}, status, {name: text for name, text in told.items() if text})
 
 
 @dataclass
@@ -39,8 +38,7 @@ class Fault:
     An accident of the next request with that in its method and path.
 
     `kind` is a status, which is the answer; `cut`, the connection is closed after a first piece of the body has come;
-    `lost`, once the request has been carried out; `hold`, no answer comes while the client waits; or a function that
-    is called first.
+    `lost`, once the request has been carried out; or a function that is called first.
     """
 
     request: str
@@ -94,8 +92,7 @@ class LoopbackHub:
         return {path: file.content for path, file in files.items() if path != ".gitattributes"}
 
     def _routes(self) -> list[Route]:
-        model, collection = "/api/models/{owner}/{name}", "/api/collections/{owner}/{slug}"
-        file = "/{owner}/{name}/resolve/{revision}/{path:path}"
+        model = "/api/models/{owner}/{name}"
         table = [
             ("GET", "/api/agent-harnesses", self._nothing),
             ("GET", "/api/models", self._list),
@@ -116,12 +113,11 @@ class LoopbackHub:
             ("POST", "/{owner}/{name}.git/info/lfs/objects/batch", self._lfs_batch),
             ("PUT", "/lfs/{sha256}", self._lfs_put),
             ("GET", "/cdn/{sha256}", self._cdn),
-            ("GET", f"/api/resolve-cache{file}", self._cached),
-            ("GET", file, self._resolve),
-            ("POST", "/api/collections", self._collection),
-            ("GET", collection, self._collected),
-            ("DELETE", collection, self._uncollect),
-            ("POST", f"{collection}/items", self._collect),
+            ("GET", "/{owner}/{name}/resolve/{revision}/{path:path}", self._resolve),
+            ("POST", "/api/collections", self._new_collection),
+            ("GET", "/api/collections/{slug:path}", self._collection),
+            ("DELETE", "/api/collections/{slug:path}", self._collection),
+            ("POST", "/api/collections/{slug:path}/items", self._collection),
         ]
         return [Route(path, self._recorded(handler), methods=[method]) for method, path, handler in table]
 
@@ -132,18 +128,14 @@ class LoopbackHub:
             asked = f"{request.method} {request.url.path}"
             self.requests.append(asked)
             if not _is_owner(request) and re.search("^(POST|DELETE)(?!.*paths-info)|xet-write", asked):
-                raise Refused(401, None, "you must use a write token to upload to a repository.")
-            waiting = (f for f in self.faults if not f.seen and f.request in asked)
-            if fault := next(waiting, None):
-                fault.seen = True
+                raise Refused(401, "you must use a write token to upload to a repository.")
+            fault = next((one for one in self.faults if not one.seen and one.request in asked), None)
             kind = fault and fault.kind
+            if fault:
+                fault.seen = True
             if isinstance(kind, int):
                 await request.body()
                 return Response("an injected fault", kind, {"Retry-After": "0"})
-            if kind == "hold":
-                while (await request.receive())["type"] != "http.disconnect":
-                    pass
-                return Response()
             if callable(kind):
                 kind()
             if kind == "cut":
@@ -164,16 +156,14 @@ class LoopbackHub:
 
     def _found(self, request: Request) -> tuple[Repository, str]:
         """The repository that is asked for, and the id of the commit."""
-        repository = self.repositories.get("{owner}/{name}".format(**request.path_params))
+        repository = self.repositories.get(_name(request))
         known = _is_owner(request)
         if repository is None or (repository.private and not known):
-            raise Refused(404 if known else 401, "RepoNotFound", "Repository not found")
-        # For a pull request the client then asks for a token to write with at the revision `None`.
-        proposed = request.query_params.get("create_pr") == "1"
-        revision = "main" if proposed else unquote(request.path_params.get("revision", "main"))
+            raise Refused(404 if known else 401, "Repository not found", "RepoNotFound")
+        revision = unquote(request.path_params.get("revision", "main"))
         oid = repository.resolve(revision)
         if oid is None:
-            raise Refused(404, "RevisionNotFound", f"Invalid rev id: {revision}")
+            raise Refused(404, f"Invalid rev id: {revision}", "RevisionNotFound")
         return repository, oid
 
     async def _nothing(self, request: Request):
@@ -183,7 +173,7 @@ class LoopbackHub:
 
     async def _list(self, request: Request):
         wanted = set(request.query_params.getlist("filter"))
-        seen = [_described(*named, named[1].resolve("main")) for named in self.repositories.items()]
+        seen = [_described(name, found, found.resolve("main")) for name, found in self.repositories.items()]
         return [model for model in seen if wanted <= {*model["tags"]}]
 
     async def _create(self, request: Request):
@@ -201,22 +191,19 @@ class LoopbackHub:
         return Response("OK")
 
     async def _info(self, request: Request):
-        return _described("{owner}/{name}".format(**request.path_params), *self._found(request))
+        return _described(_name(request), *self._found(request))
 
     async def _refs(self, request: Request):
-        repository, _ = self._found(request)
-
-        def listed(prefix: str) -> list[dict]:
-            names = {ref.removeprefix(prefix): ref for ref in repository.refs if ref.startswith(prefix)}
-            return [{"name": name, "ref": ref, "targetCommit": repository.refs[ref]} for name, ref in names.items()]
-
-        return {"branches": listed("refs/heads/"), "tags": listed("refs/tags/"), "converts": []}
+        refs = self._found(request)[0].refs
+        listed = [{"name": ref.split("/", 2)[2], "ref": ref, "targetCommit": oid} for ref, oid in refs.items()]
+        kinds = {"branches": "refs/heads/", "tags": "refs/tags/", "converts": "refs/convert/"}
+        return {kind: [one for one in listed if one["ref"].startswith(start)] for kind, start in kinds.items()}
 
     async def _ref(self, request: Request):
         (repository, oid), branch = self._found(request), request.path_params.get("branch")
         ref = f"refs/heads/{branch}" if branch else f"refs/tags/{(await request.json())['tag']}"
         if ref in repository.refs:
-            raise Refused(409, None, f"Reference already exists: {ref}")
+            raise Refused(409, f"Reference already exists: {ref}")
         repository.refs[ref] = oid
         return Response(status_code=201)
 
@@ -251,7 +238,7 @@ class LoopbackHub:
     async def _lfs_put(self, request: Request):
         sha256, content = request.path_params["sha256"], await request.body()
         if hashlib.sha256(content).hexdigest() != sha256:
-            raise Refused(400, None, "the content has another sha256 than its name")
+            raise Refused(400, "the content has another sha256 than its name")
         self.large[sha256] = File(content, sha256)
         return Response()
 
@@ -261,13 +248,13 @@ class LoopbackHub:
             if value["oid"] not in self.large:
                 found = await asyncio.to_thread(from_xet, self.folder, value["oid"], value["size"])
                 if found is None:
-                    raise Refused(400, None, f"{value['path']} was not uploaded")
+                    raise Refused(400, f"{value['path']} was not uploaded")
                 self.large[value["oid"]] = found
         # From here to the end nothing waits: two commits come one after the other.
         repository, parent = self._found(request)
         header = next(line["value"] for line in lines if line["key"] == "header")
         if header.get("parentCommit", parent) != parent:
-            raise Refused(412, None, "A commit has happened since. Please refresh and try again.")
+            raise Refused(412, "A commit has happened since. Please refresh and try again.")
         files = dict(repository.commits[parent])
         for key, value in ((line["key"], line["value"]) for line in lines):
             if key == "file":
@@ -278,8 +265,7 @@ class LoopbackHub:
                 del files[value["path"]]
             elif key != "header":
                 self.unknown.append(f"{key} in a commit")
-        url = "{}/{owner}/{name}".format(self.endpoint, **request.path_params)
-        ref, proposal = f"refs/heads/{unquote(request.path_params['revision'])}", {}
+        url, ref, proposal = f"{self.endpoint}/{_name(request)}", f"refs/heads/{request.path_params['revision']}", {}
         if request.query_params.get("create_pr") == "1":
             ref, proposal = "refs/pr/1", {"pullRequestUrl": f"{url}/discussions/1"}
         oid = repository.commit(ref, files)
@@ -296,63 +282,53 @@ class LoopbackHub:
         paths = (await request.form()).getlist("paths")
         return [entry for entry in await self._tree(request) if entry["path"] in paths]
 
-    def _file(self, request: Request) -> tuple[File, dict[str, str]]:
-        repository, oid = self._found(request)
-        file = repository.commits[oid].get(unquote(request.path_params["path"]))
-        if file is None:
-            raise Refused(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": oid})
-        return file, {"X-Repo-Commit": oid}
-
     async def _resolve(self, request: Request):
-        file, headers = self._file(request)
-        oid = headers["X-Repo-Commit"]
+        repository, oid = self._found(request)
+        file, headers = repository.commits[oid].get(unquote(request.path_params["path"])), {"X-Repo-Commit": oid}
+        if file is None:
+            raise Refused(404, "Entry not found", "EntryNotFound", **headers)
         if file.sha256 is None:
-            where = "{owner}/{name}/resolve/{}/{path}".format(oid, **request.path_params)
-            # On the same host, so that the client follows it.
-            return RedirectResponse(f"/api/resolve-cache/{where}", 307, headers)
+            return Response(file.content, headers={**headers, "ETag": f'"{file.oid}"'}, media_type="text/plain")
         headers |= {"X-Linked-ETag": f'"{file.sha256}"', "X-Linked-Size": str(len(file.content))}
         if file.xet_hash is not None:
-            auth = "{}/api/models/{owner}/{name}/xet-read-token/{}".format(self.endpoint, oid, **request.path_params)
+            auth = f"{self.endpoint}/api/models/{_name(request)}/xet-read-token/{oid}"
             headers |= {"X-Xet-Hash": file.xet_hash, "Link": f'<{auth}>; rel="xet-auth"'}
         # Another host than the endpoint: the client must not follow a HEAD there.
         return RedirectResponse(f"http://localhost:{self.port}/cdn/{file.sha256}", 302, headers)
-
-    async def _cached(self, request: Request):
-        file, headers = self._file(request)
-        return Response(file.content, headers={**headers, "ETag": f'"{file.oid}"'}, media_type="text/plain")
 
     async def _cdn(self, request: Request):
         file = self.large[request.path_params["sha256"]]
         return Response(file.content, headers={"ETag": f'"{file.sha256}"'})
 
-    # Collections.
+    # Collections, as the Python of docs/hub.md makes one.
 
-    async def _collection(self, request: Request):
+    async def _new_collection(self, request: Request):
         body = await request.json()
         slug = f"{body['namespace']}/{re.sub('[^a-z0-9]+', '-', body['title'].lower())}-{0:024x}"
-        about = {"slug": slug, "title": body["title"], "owner": {"name": body["namespace"]}, "lastUpdated": DATE}
-        about |= {"private": body["private"], "position": 0, "theme": "green", "upvotes": 0, "items": []}
-        self.collections[slug] = about
-        return about
+        about = {"slug": slug, "title": body["title"], "owner": {"name": body["namespace"]}, "items": []}
+        about |= {"private": body["private"], "position": 0, "theme": "green", "upvotes": 0}
+        self.collections[slug] = {**about, "lastUpdated": "2026-01-01T00:00:00.000000Z"}
+        return self.collections[slug]
 
-    async def _collected(self, request: Request):
-        return self.collections["{owner}/{slug}".format(**request.path_params)]
+    async def _collection(self, request: Request):
+        slug = request.path_params["slug"]
+        if request.method == "DELETE":
+            return self.collections.pop(slug)
+        if request.method == "POST":
+            body = await request.json()
+            note = {"text": body["note"], "html": body["note"]}
+            self.collections[slug]["items"].append({"_id": "0" * 24, **body["item"], "position": 0, "note": note})
+        return self.collections[slug]
 
-    async def _uncollect(self, request: Request):
-        del self.collections["{owner}/{slug}".format(**request.path_params)]
-        return {"success": True}
 
-    async def _collect(self, request: Request):
-        collection, body = await self._collected(request), await request.json()
-        note = {"text": body["note"], "html": body["note"]}
-        collection["items"].append({"_id": f"{0:024x}", **body["item"], "position": 0, "note": note})
-        return collection
+def _name(request: Request) -> str:
+    return "{owner}/{name}".format(**request.path_params)
 
 
 def _is_owner(request: Request) -> bool:
     header = request.headers.get("authorization")
     if header not in (None, f"Bearer {TOKEN}"):
-        raise Refused(401, None, "Invalid credentials in Authorization header")
+        raise Refused(401, "Invalid credentials in Authorization header")
     return header is not None
 
 
@@ -364,8 +340,6 @@ def _described(name: str, repository: Repository, oid: str) -> dict:
         "_id": name,
         "id": name,
         "sha": oid,
-        "lastModified": DATE,
-        "createdAt": DATE,
         "private": repository.private,
         "tags": [metadata.get("library_name"), *metadata.get("tags", [])],
         "siblings": [{"rfilename": path} for path in files],
