@@ -21,7 +21,7 @@ class AeonClassifier(BaseClassifier):
         "algorithm_type": "deeplearning",
     }
 
-    def __init__(self, hidden_size=64, min_steps=600, num_train_epochs=40, random_state=None):
+    def __init__(self, hidden_size=64, min_steps=300, num_train_epochs=40, random_state=None):
         self.hidden_size = hidden_size
         self.min_steps = min_steps
         self.num_train_epochs = num_train_epochs

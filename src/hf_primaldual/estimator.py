@@ -72,20 +72,20 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             Dropout of attention maps, sublayers and the classifier.
         model_config (`dict`, *optional*):
             Further fields of [`PrimalDualTimeSeriesConfig`], such as `{"bn_beta": 0.5}`.
-        learning_rate (`float`, *optional*, defaults to 1e-3):
+        learning_rate (`float`, *optional*, defaults to 3e-4):
             Peak learning rate of AdamW; it rises for a tenth of the steps and falls along a cosine.
         per_device_train_batch_size (`int`, *optional*, defaults to 16):
             Series per step.
         num_train_epochs (`int`, *optional*, defaults to 40):
             Passes through the training set at most, but
-        min_steps (`int`, *optional*, defaults to 600):
+        min_steps (`int`, *optional*, defaults to 300):
             as many more as make so many steps.
         training_args (`dict`, *optional*):
             Further fields of transformers' `TrainingArguments`, such as `{"weight_decay": 0.01}`.
         validation_share (`float`, *optional*, defaults to 0.2):
             Share of the training set that is held out, by class. With 0 all of it is trained on, to the end.
-        early_stopping_patience (`int`, *optional*, defaults to 20):
-            Training ends after so many evaluations without a smaller loss on what is held out; there are 40 of them.
+        early_stopping_patience (`int`, *optional*, defaults to 10):
+            Training ends after so many evaluations without a smaller loss on what is held out; there are 40 of them at most.
         class_weight (`dict` or `"balanced"`, *optional*):
             Weight of each class in the loss, as scikit-learn has it.
         missing_values (`str`, *optional*, defaults to `"error"`):
@@ -131,13 +131,13 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         num_attention_heads: int = 8,
         dropout: float = 0.1,
         model_config: dict[str, Any] | None = None,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 3e-4,
         per_device_train_batch_size: int = 16,
         num_train_epochs: int = 40,
-        min_steps: int = 600,
+        min_steps: int = 300,
         training_args: dict[str, Any] | None = None,
         validation_share: float = 0.2,
-        early_stopping_patience: int = 20,
+        early_stopping_patience: int = 10,
         class_weight: dict | str | None = None,
         missing_values: str = "error",
         channels_first: bool = False,
