@@ -84,7 +84,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             Further fields of transformers' `TrainingArguments`, such as `{"weight_decay": 0.01}`.
         validation_share (`float`, *optional*, defaults to 0.2):
             Share of the training set that is held out, by class. With 0 all of it is trained on, to the end.
-        early_stopping_patience (`int`, *optional*, defaults to 10):
+        early_stopping_patience (`int`, *optional*, defaults to 20):
             Training ends after so many evaluations without a smaller loss on what is held out; there are 40 of them at most.
         class_weight (`dict` or `"balanced"`, *optional*):
             Weight of each class in the loss, as scikit-learn has it.
@@ -137,7 +137,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         min_steps: int = 300,
         training_args: dict[str, Any] | None = None,
         validation_share: float = 0.2,
-        early_stopping_patience: int = 10,
+        early_stopping_patience: int = 20,
         class_weight: dict | str | None = None,
         missing_values: str = "error",
         channels_first: bool = False,
