@@ -18,6 +18,7 @@ from typing import Any
 from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from hf_primaldual.commands import run
 from hf_primaldual.hub.card import write_card
 from hf_primaldual.hub.checks import check
 from hf_primaldual.hub.results import load_results
@@ -72,14 +73,14 @@ def differences(committed: dict[str, Any], built: dict[str, Any], tolerance: flo
     if built["attention"] != committed["attention"]:
         found.append(f"attention {built['attention']} for {committed['attention']}")
     runs = {(run["attention"], run["seed"]): run for run in built["runs"]}
-    for run in committed["runs"]:
-        other = runs.get((run["attention"], run["seed"]))
+    for one in committed["runs"]:
+        other = runs.get((one["attention"], one["seed"]))
         for key in ("validation_accuracy", "test_accuracy"):
-            if other is None or abs(other[key] - run[key]) > tolerance:
+            if other is None or abs(other[key] - one[key]) > tolerance:
                 given = "no run" if other is None else other[key]
-                found.append(f"{run['attention']}, seed {run['seed']}: {key} {given} for {run[key]}")
+                found.append(f"{one['attention']}, seed {one['seed']}: {key} {given} for {one[key]}")
     return found
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -18,6 +18,7 @@ import torch
 from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from hf_primaldual.commands import run
 from hf_primaldual.hub.results import load_results
 from hf_primaldual.measure import save_results
 from hf_primaldual.measure.figures import FIGURES, LENGTHS, WIDTHS, figure_rows, plot_figure
@@ -76,4 +77,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

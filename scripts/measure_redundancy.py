@@ -15,9 +15,10 @@ import pandas as pd
 import torch
 from torch.utils.data import DataLoader
 
+from hf_primaldual.commands import run
+from hf_primaldual.commands.train import KINDS
 from hf_primaldual.measure import head_redundancy, mean_redundancy, save_results
 from hf_primaldual.measure.plots import plot_redundancy, write_pictures
-from hf_primaldual.training.commands import KINDS
 from hf_primaldual.training.comparison import train_run
 from hf_primaldual.training.runs import claim_output_folder
 
@@ -70,4 +71,4 @@ def main(argv: list[str] | None = None) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -11,12 +11,13 @@ from pathlib import Path
 
 from sources import IMAGE_SOURCES
 
-from hf_primaldual.training.commands import train
+from hf_primaldual.commands import run
+from hf_primaldual.commands.train import train
 
 
 def main(argv: list[str] | None = None) -> Path:
-    return train("image", argv, IMAGE_SOURCES)
+    return train("image", argv, sources=IMAGE_SOURCES)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

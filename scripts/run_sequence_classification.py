@@ -12,12 +12,13 @@ from pathlib import Path
 
 from sources import TEXT_SOURCES
 
-from hf_primaldual.training.commands import train
+from hf_primaldual.commands import run
+from hf_primaldual.commands.train import train
 
 
 def main(argv: list[str] | None = None) -> Path:
-    return train("text", argv, TEXT_SOURCES)
+    return train("text", argv, sources=TEXT_SOURCES)
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

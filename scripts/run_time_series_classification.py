@@ -7,14 +7,8 @@ self-contained checkpoint of the best with its results and its card.
     python scripts/run_time_series_classification.py scripts/configs/japanese_vowels.yaml --search 20
 """
 
-from pathlib import Path
-
-from hf_primaldual.training.commands import train
-
-
-def main(argv: list[str] | None = None) -> Path:
-    return train("time-series", argv)
-
+from hf_primaldual.commands import run
+from hf_primaldual.commands.train import train_series as main
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoFeatureExtractor, AutoImageProcessor, HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from hf_primaldual.commands import run
 from hf_primaldual.data import load_uea
 from hf_primaldual.measure import attention_maps, load_model
 from hf_primaldual.measure.plots import plot_image_attention, plot_series_attention
@@ -66,4 +67,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

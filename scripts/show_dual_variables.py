@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from transformers import AutoFeatureExtractor, AutoModelForSequenceClassification, HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from hf_primaldual.commands import run
 from hf_primaldual.data import load_uea
 from hf_primaldual.theory import DualVariables, dual_variables, plot_dual_variables
 
@@ -55,4 +56,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

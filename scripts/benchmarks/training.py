@@ -25,9 +25,9 @@ from sources import IMAGE_SOURCES, TEXT_SOURCES
 from transformers import HfArgumentParser, PreTrainedConfig, TrainerCallback
 from transformers.hf_argparser import HfArg
 
+from hf_primaldual.commands.train import KINDS
 from hf_primaldual.measure import save_results
 from hf_primaldual.training.arguments import ComparisonArguments
-from hf_primaldual.training.commands import KINDS
 from hf_primaldual.training.task import Task
 from hf_primaldual.training.trainer import build_trainer
 

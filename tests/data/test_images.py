@@ -114,7 +114,22 @@ def test_missing_labels_and_what_is_not_there_are_named(parquet):
     with pytest.raises(ValueError, match=r"the test set of .*: 9 of 9 labels are missing .*test_split='validation'"):
         load_images(root)
     (root / "test-00000-of-00001.parquet").unlink()
-    with pytest.raises(ValueError, match="has the splits train, validation, but no test; test on its validation"):
+    with pytest.raises(
+        ValueError,
+        match=r"has the splits train, validation, but no test; cut .*, or test on its validation",
+    ):
         load_images(root)
     with pytest.raises(ValueError, match="`test_split` must be test or validation, got 'dev'"):
         load_images(root, test_split="dev")
+
+
+def test_a_stream_leaves_out_what_cannot_be_read_and_is_cut_twice(layout, tmp_path):
+    shutil.copytree(layout / "train", tmp_path / "train")
+    (tmp_path / "train" / "one" / "train-5.png").write_bytes(b"no image")
+    shares = {"test_share": 0.3, "validation_share": 0.3}
+    data = load_images(tmp_path, streaming=True, skip_unreadable=True, **shares)
+    with pytest.warns(UserWarning, match=r"left out: .*1 of 60 images cannot be read .*train-5\.png"):
+        whole = load_images(tmp_path, skip_unreadable=True, **shares)
+    assert {name: len(split) for name, split in whole.items()} == {"train": 23, "validation": 18, "test": 18}
+    assert rows(*data.values()) == rows(*whole.values())
+    assert all(6 < len(rows(split)) < 40 for split in data.values())

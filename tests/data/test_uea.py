@@ -25,6 +25,11 @@ HEADER = """\
 ROWS = "1,2,3:4,5,6:left\n7,8:9,10:right\n"
 
 
+def aeon_file(name: str, split: str) -> Path:
+    # A missing wheel fails here: these tests are not to be skipped.
+    return Path(metadata.distribution("aeon").locate_file(f"aeon/datasets/data/{name}/{name}_{split}.ts"))
+
+
 @pytest.fixture
 def archive(tmp_path):
     """Writes a task into a folder, nested as the archive has it or flat."""
@@ -50,9 +55,7 @@ def test_japanese_vowels_is_what_its_files_say():
     assert {name: len(split) for name, split in data.items()} == {"train": 270, "test": 370}
     assert data["train"].features["labels"].names == [str(n) for n in range(1, 10)]
     assert Counter(data["train"]["labels"]) == dict.fromkeys(range(9), 30)
-    # A missing wheel fails here: these tests are not to be skipped.
-    wheel = metadata.distribution("aeon").locate_file("aeon/datasets/data/JapaneseVowels")
-    *dimensions, label = Path(wheel, "JapaneseVowels_TRAIN.ts").read_text().splitlines()[-1].split(":")
+    *dimensions, label = aeon_file("JapaneseVowels", "TRAIN").read_text().splitlines()[-1].split(":")
     by_channel = np.array([[float(value) for value in dimension.split(",")] for dimension in dimensions])
     np.testing.assert_array_equal(data["train"][-1]["past_values"], by_channel.T)
     assert int(label) - 1 == data["train"][-1]["labels"]

@@ -15,6 +15,7 @@ from sklearn.datasets import load_digits
 from transformers import pipeline
 from transformers.image_utils import load_image
 
+from hf_primaldual.data import decode_image
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.images import (
     ImageDataArguments,
@@ -69,7 +70,7 @@ per_attention: {bn: {bn_beta: "0.5", num_train_epochs: 2}}
     ("settings", "message"),
     [
         ({"num_train_epochs": [3]}, r"run\.yaml: `num_train_epochs` must be a number, got \[3\]"),
-        ({"dataset": True}, "`dataset` must be text, got True"),
+        ({"dataset": True}, "`dataset` must be text or null, got True"),
         ({"seeds": [[1]]}, r"`seeds` must be a list, each a whole number, got \[\[1\]\]"),
         ({"bn_scaling": 2}, "`bn_scaling` must be true or false, got 2"),
         ({"optim": "adamm"}, "`optim` must be one of adamw_torch.*, got 'adamm'"),
@@ -103,7 +104,9 @@ def test_row_26_the_settings_of_every_attention_are_looked_at_before_the_first_i
         with pytest.raises(ValueError, match=message):
             run_comparison(task, model, args, [])
         assert not (tmp_path / "settings.json").exists()
-    with pytest.raises(ValueError, match="`max_steps_per_series` must be at least 4, the longest series, got 3"):
+    with pytest.raises(
+        ValueError, match=r"10 of 10 series are longer than the 3 positions .*`--max_steps_per_series`"
+    ):
         prepare_series(DatasetDict(train=series(), test=series()), {}, SeriesModelArguments(), 3)
 
 
@@ -213,7 +216,8 @@ def test_row_21_all_that_is_wrong_is_told_at_once(tmp_path):
         ({}, {"text": [], "label": []}, "parquet", {}, r"test\.parquet cannot be read"),
         ({"label": ["no", "yes", "so"] * 4}, {"label": ["so"] * 12}, "csv", CHOSEN, "got none in test"),
         ({"label": [None] * 12}, {}, "parquet", {}, r"12 of 12 labels are missing \(rows 0, 1, 2, 3, 4, \.\.\., cou"),
-        ({"label": [["no"], ["yes"]] * 6}, {}, "parquet", {}, "'label' is of the type .*list.*, not one class for"),
+        ({}, {"label": [["no"], ["yes"]] * 6}, "parquet", {}, "'label' is of the type .*list.*, not one class for"),
+        ({"label": [["no"], ["yes"]] * 6}, {}, "parquet", {}, "'label' is of the type .*string, not of lists of"),
         ({"label": ["x", 1] * 6}, {}, "jsonl", {}, r"train\.jsonl: the column 'label' is of the type .*, not one cla"),
     ],
 )
@@ -316,26 +320,28 @@ def pictures(tmp_path):
     return write
 
 
-def of_pictures(folder, size: int = 16):
+def of_pictures(folder, size: int = 16, *flags):
     argv = ["--dataset", str(folder), "--output_dir", str(folder), "--validation_share", "0.3", *TINY]
     types = (ImageDataArguments, ImageModelArguments, ImageTrainingArguments)
-    return image_task(*parse_arguments(*types, argv=[*argv, "--image_size", str(size)]))
+    return image_task(*parse_arguments(*types, argv=[*argv, "--image_size", str(size), *flags]))
 
 
-@pytest.mark.parametrize(("mode", "size"), [("L", 80), ("P", 16), ("RGBA", 16), ("I;16", 16)])
+@pytest.mark.parametrize(("mode", "size"), [("L", 80), ("P", 16), ("RGBA", 16), ("CMYK", 16), ("I;16", 16)])
 def test_row_23_the_pipeline_sees_what_training_evaluates(pictures, tmp_path, mode, size):
     def change(image):
-        return Pillow.fromarray(np.asarray(image).astype(np.uint16)) if mode == "I;16" else image.convert(mode)
+        return Pillow.fromarray(np.asarray(image) * np.uint16(257)) if mode == "I;16" else image.convert(mode)
 
-    task = of_pictures(pictures(change), size)
-    files = sorted(map(str, tmp_path.glob("pictures/test/*/*.png")))
+    task = of_pictures(pictures(change, "tiff" if mode == "CMYK" else "png"), size)
+    files = sorted(map(str, tmp_path.glob("pictures/test/*/*.*")))
     model = task.model_class(task.config("bn+sh")).eval()
     with torch.no_grad():
         logits = model(**task.collate(list(task.splits["test"]))).logits
     # Saved as the processor and the model are with the checkpoint.
     model.save_pretrained(tmp_path / "model")
     task.processor.save_pretrained(tmp_path / "model")
-    answers = pipeline("image-classification", model=str(tmp_path / "model"))(files)
+    # Pipelines clip 16 bits at 255, as the warning says.
+    images = list(map(decode_image, files)) if mode == "I;16" else files
+    answers = pipeline("image-classification", model=str(tmp_path / "model"))(images)
     for answer, row in zip(answers, logits.softmax(-1).tolist(), strict=True):
         found = {entry["label"]: entry["score"] for entry in answer}
         assert found == pytest.approx(dict(zip(task.class_names, row, strict=True)), abs=1e-5)
@@ -343,11 +349,18 @@ def test_row_23_the_pipeline_sees_what_training_evaluates(pictures, tmp_path, mo
         ImageModelArguments(num_channels=1)
 
 
-@pytest.mark.parametrize("kind", [np.uint16, np.float32])
-def test_row_23_pictures_that_pillow_would_clip_are_refused(pictures, kind):
+def test_row_23_pictures_that_pillow_would_clip_are_scaled_or_refused(pictures):
     folder = pictures()
-    Pillow.fromarray(np.full((8, 8), 300, kind)).save(folder / "test" / "one" / "9.tiff")
-    with refused(r"1 of 13 images .*9\.tiff.* would be clipped to 8 bits"):
+    file = folder / "test" / "one" / "9.tiff"
+    Pillow.fromarray(np.uint16([[0, 300], [0x8000, 0xFFFF]])).save(file)
+    assert np.asarray(decode_image(file))[..., 0].tolist() == [[0, 1], [128, 255]]
+    with pytest.warns(UserWarning, match=r"1 images have 16 bits, with values up to 65535 of .*decode_image\(path\)"):
+        of_pictures(folder)
+    Pillow.fromarray(np.full((8, 8), 255, np.uint16)).save(file)
+    with refused("1 images have 16 bits and no value above 255 of 65535, which is black"):
+        of_pictures(folder)
+    Pillow.fromarray(np.full((8, 8), 300, np.float32)).save(file)
+    with refused(r"1 of 13 images cannot be read \(row 4: .*9\.tiff: of mode F, 32 bits without a white"):
         of_pictures(folder)
 
 
@@ -372,6 +385,15 @@ def test_row_21_images_that_cannot_be_read_are_told_at_once(pictures):
     (folder / "test/one/2.png").write_bytes((folder / "test/one/2.png").read_bytes()[:60])
     with refused(r"(?s)1 of 30 images .*train/one/0.png: no readable image.*1 of 12 .*test/one/2.png: no readable"):
         of_pictures(folder, 80)
+    # All of them, however many.
+    for index in range(10):
+        (folder / f"train/two/{index}.png").write_bytes(b"no image")
+    with refused(r"11 of 30 images.*row 0: .*row 10: .*row 19: .*; replace them, or leave them out by `skip_unread"):
+        of_pictures(folder, 80)
+    shutil.rmtree(folder / "train/two"), shutil.rmtree(folder / "test/two")
+    with pytest.warns(UserWarning, match=r"left out: .*1 of 20 images .*one/0\.png.*1 of 8 images .*one/2\.png"):
+        task = of_pictures(folder, 80, "--skip_unreadable")
+    assert (task.sizes, task.settings["skip_unreadable"]) == ({"train": 13, "validation": 6, "test": 7}, True)
 
 
 def test_row_21_images_of_parquet_files_are_looked_at(tmp_path):
@@ -382,7 +404,7 @@ def test_row_21_images_of_parquet_files_are_looked_at(tmp_path):
     wrong = [None, {"bytes": b"x", "path": None}, *cells[2:]]
     labels = ["a", None, "", "c", *["a", "b"] * 3]
     Dataset.from_dict({"image": wrong, "label": labels}).to_parquet(tmp_path / "test.parquet")
-    message = r"2 of 10 images cannot be read, such as there is no image and an image of 1 bytes.*\(rows 0, 1.*"
+    message = r"2 of 10 images cannot be read \(row 0: there is no image, row 1: an image of 1 bytes without.*"
     message += r"2 of 10 labels are missing \(rows 1, 2.*1 of 10 .* classes that train lacks: 'c' \(1\) \(row 3"
     with refused(message):
         of_pictures(tmp_path)

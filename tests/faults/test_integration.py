@@ -10,6 +10,7 @@ import torch
 import transformers
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
+    AttentionInterface,
     AutoConfig,
     AutoModel,
     AutoModelForSequenceClassification,
@@ -303,6 +304,16 @@ def test_row_12_a_row_padded_on_the_left_gives_what_it_gives_alone(name, how, fa
     for head, expected in zip(*(m if isinstance(m, tuple) else m.unbind(1) for m in (maps, of_alone)), strict=True):
         kept = head[1, -length:].sum(dim=0) > 0
         torch.testing.assert_close(head[1, -length:][:, kept], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_row_12_a_token_in_front_of_padding_counts_for_no_window():
+    module = torch.nn.Module()
+    module.config = BertConfig(**BERT.fields, primal_dual={"num_prefix_tokens": 1, "head_scales": SCALES})
+    padded, real = torch.randn(3, 1, HEADS, 15, 8), torch.arange(15) != 1
+    real[2:5] = False
+    attention = AttentionInterface()["primal_dual_sh"]
+    together = attention(module, *padded, real.view(1, 1, 1, 15))[0][:, real]
+    torch.testing.assert_close(together, attention(module, *padded[..., real, :], None)[0])
 
 
 @pytest.mark.unmutated

@@ -10,6 +10,7 @@ from transformers import BertConfig
 from hf_primaldual.integration import ATTENTIONS
 from hf_primaldual.integration.attention import attention_function
 from hf_primaldual.modeling import memory_primal_dual
+from hf_primaldual.modeling.layers_primal_dual import mean_over_tokens
 from hf_primaldual.modeling.sparse_primal_dual import SparsePattern, sparse_softmax
 from tests.integration.reference import row_attention
 from tests.modeling.cases import EACH_CHOICE, WIDTH, right_padding
@@ -76,6 +77,15 @@ def test_row_08_half_precision_through_attn_implementation(name, dtype, implemen
     expected = results([each.double() for each in states], formulas)
     for ours_is, right in zip(results(states, ours), expected, strict=True):
         assert (ours_is.double() - right).abs().max() <= 24 * HALF[dtype] * right.abs().max()
+
+
+def test_row_08_sums_and_logits_beyond_float16_are_finite():
+    states = torch.full((1, 3000, 4), 60.0, dtype=torch.float16)
+    assert mean_over_tokens(states, torch.ones(1, 3000)).eq(60).all()
+    layer = make_layer("softmax", "eager")
+    with torch.no_grad(), torch.autocast("cpu", torch.float16):
+        layer.q_proj.weight.mul_(400), layer.k_proj.weight.mul_(400)
+        assert layer(torch.randn(2, 9, WIDTH))[0].isfinite().all()
 
 
 @pytest.mark.parametrize("preset", EACH_CHOICE)

@@ -28,7 +28,7 @@ def test_row_09_a_file_of_large_offsets_is_read_in_full(tmp_path):
         rows = (",".join(map(str, TIMES[start : start + 20])) for start in range(0, 200, 20))
         rows = "\n".join(f"{row}:{'ab'[index % 2]}" for index, row in enumerate(rows))
         (tmp_path / f"Toy_{split}.ts").write_text(f"@univariate true\n@classLabel true a b\n@data\n{rows}\n")
-    task = series_task(SeriesDataArguments("Toy", str(tmp_path)), SeriesModelArguments())
+    task = series_task(SeriesDataArguments("Toy", data_folder=str(tmp_path)), SeriesModelArguments())
     found = task.collate(list(task.splits["test"]))["past_values"].flatten()
     np.testing.assert_allclose(found, (TIMES - task.processor.mean[0]) / task.processor.std[0], atol=1e-4)
 

@@ -66,6 +66,7 @@ def stand_in_for_flash(
         assert query.shape[0] == key.shape[0] == value.shape[0] == 1
         for lengths, longest in ((cu_seq_lens_q, max_length_q), (cu_seq_lens_k, max_length_k)):
             assert lengths.dtype == torch.int32
+            assert lengths[0] == 0
             assert lengths.diff().max() == longest
         lengths = (cu_seq_lens_q.diff().tolist(), cu_seq_lens_k.diff().tolist())
         return packed_attention(query[0], key[0], value[0], *lengths, scaling).unsqueeze(0), None

@@ -35,6 +35,19 @@ def test_every_architecture_learns_and_is_saved_to_the_bit(tmp_path, fields):
     assert torch.equal(loaded(**batch).logits, model(**batch).logits)
 
 
+def test_layer_scale_starts_each_residual_branch_at_its_value():
+    plain, scaled = small_model(), small_model(layer_scale_init_value=0.0)
+    scaled.load_state_dict(plain.state_dict(), strict=False)
+    batch = image_batch()
+    states = scaled(**batch, output_hidden_states=True).hidden_states
+    assert torch.equal(states[0], states[1])
+    with torch.no_grad():
+        for name, parameter in scaled.named_parameters():
+            if "layer_scale" in name:
+                parameter.fill_(1.0)
+    assert torch.equal(scaled(**batch).logits, plain(**batch).logits)
+
+
 def test_the_grid_reaches_the_attention_at_other_sizes():
     model = small_model(attention="sh")
     outputs = model(**image_batch(2, 24, 56), output_attentions=True, output_hidden_states=True)

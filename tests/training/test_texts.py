@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import run_sequence_classification as script
 import torch
-from datasets import Dataset
+import yaml
+from datasets import ClassLabel, Dataset, Features, List, Value
 from sources import TEXT_SOURCES
 from transformers import AutoModelForSequenceClassification, ByT5Tokenizer, pipeline, set_seed
 
@@ -75,6 +76,114 @@ def test_files_of_texts(files):
     assert prepare(**files, max_tokens=12).lengths == (10, 12)
     first, second = (prepare(**files, train_size=8, subset_seed=seed) for seed in (0, 1))
     assert list(first.splits["train"]["length"]) != list(second.splits["train"]["length"])
+
+
+def test_windows_of_texts_and_their_votes(files, tmp_path):
+    once = {"per_device_eval_batch_size": 7, "disable_tqdm": True, "use_cpu": True, "group_by_length": False}
+    args = TextTrainingArguments(str(tmp_path / "out"), **once)
+    task = prepare(args, **files, max_tokens=12, too_long="window", stride=5, validation_share=0.2)
+    assert task.sizes == {"train": 16, "validation": 4, "test": 20}
+    test = task.splits["test"]
+    ids = [row["input_ids"].tolist() for row in test if row["recording"] == 19]
+    whole = ByT5Tokenizer()("good film " + "x" * 19)["input_ids"]
+    # Eleven bytes and the end of a text; the last window ends with it, and so does a text that fits.
+    assert ids == [[*whole[start : start + 11], 1] for start in (0, 5, 10, 15, 18)]
+    assert set(np.bincount(test["recording"])) == {1, 2, 3, 4, 5}
+    assert len({(row["recording"].item(), row["labels"].item()) for row in test}) == 20
+    trainer = build_trainer(task, task.config("bn"), args, 0, tmp_path)
+    metrics = trainer.evaluate(test)
+    with torch.inference_mode():
+        scores = trainer.model.eval()(**task.collate(list(test))).logits.softmax(-1)
+    means = torch.stack([scores[torch.as_tensor(test["recording"][:] == text)].mean(0) for text in range(20)])
+    labels = torch.arange(20) % 2
+    assert metrics["eval_accuracy"] == pytest.approx((means.argmax(-1) == labels).float().mean().item())
+    assert metrics["eval_loss"] == pytest.approx(-means[range(20), labels].log().mean().item(), abs=1e-5)
+    for settings, message in (
+        ({"max_tokens": 12, "too_long": "window", "stride": 12}, "`stride` must be from 1 to 11, the tokens of a win"),
+        (
+            {"max_tokens": 12, "too_long": "refuse"},
+            "`max_tokens` must be at least 30, or `too_long` cut or window, got 12",
+        ),
+        ({"too_long": "window", "text_pair_column": "another"}, "`too_long` must be cut or refuse for pairs"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            prepare(**files, **settings)
+
+
+def test_a_data_set_of_the_hubs_layout(tmp_path):
+    features = Features({"text": Value("string"), "labels": List(ClassLabel(names=["joy", "fear", "anger"]))})
+    for config, splits in {"raw": ("train",), "simplified": ("train", "dev", "test")}.items():
+        for split in splits:
+            sets = [[0], [0, 1], [1], []] * 5
+            data = Dataset.from_dict({"text": [f"{split} {n}" for n in range(20)], "labels": sets}, features=features)
+            data.to_parquet(tmp_path / config / f"{split}-00000-of-00001.parquet")
+    configs = [
+        {"config_name": config, "data_files": [{"split": split, "path": f"{config}/{split}-*"} for split in splits]}
+        for config, splits in {"raw": ["train"], "simplified": ["train", "dev", "test"]}.items()
+    ]
+    (tmp_path / "README.md").write_text(f"---\n{yaml.safe_dump({'configs': configs})}---\n")
+    task = prepare(dataset=str(tmp_path), dataset_config="simplified")
+    assert task.sizes == {"train": 20, "validation": 20, "test": 20}
+    assert task.class_names == ["joy", "fear", "anger"]
+    assert task.collate(list(task.splits["test"])[:2])["labels"].tolist() == [[1, 0, 0], [1, 1, 0]]
+    assert task.source["source"] == f"a local folder {tmp_path.name}, simplified"
+    cut = prepare(dataset=str(tmp_path), dataset_config="raw", test_share=0.3, validation_share=0.2)
+    assert cut.sizes == {"train": 10, "validation": 4, "test": 6}
+
+
+def test_texts_of_several_labels_are_scored_by_exact_matches_and_f1(tmp_path):
+    rows = "".join(f"film {index},{('a;b', 'b', ';', 'a')[index % 4]}\n" for index in range(40))
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.csv").write_text(f"text,tags\n{rows}")
+    data = {f"{split}_file": str(tmp_path / f"{split}.csv") for split in ("train", "test")}
+    data |= {"label_column": "tags", "label_separator": ";", "name": "films"}
+    args = TextTrainingArguments(str(tmp_path / "out"), disable_tqdm=True, use_cpu=True)
+    task = prepare(args, **data)
+    assert (task.source["name"], task.class_names, task.source["majority_share"]) == ("films", ["a", "b"], 0.25)
+    assert task.collate(list(task.splits["test"])[:4])["labels"].tolist() == [[1, 1], [0, 1], [0, 0], [1, 0]]
+    trainer = build_trainer(task, task.config("softmax"), args, 0, tmp_path)
+    assert trainer.model.config.problem_type == "multi_label_classification"
+    # Every label of every text: a quarter of the texts is right, half of the labels, and all that there are.
+    torch.nn.init.zeros_(trainer.model.classifier.weight)
+    torch.nn.init.ones_(trainer.model.classifier.bias)
+    metrics = trainer.evaluate(task.splits["test"])
+    assert (metrics["eval_accuracy"], metrics["eval_f1"]) == (0.25, pytest.approx(2 / 3))
+    assert metrics["eval_loss"] == pytest.approx(np.log(1 + np.e) - 0.5, abs=1e-6)
+    assert prepare(**data, classes=["b"]).splits["test"]["labels"][0].tolist() == [0]
+    with pytest.raises(ValueError, match="`label_smoothing_factor` is for texts of one class each"):
+        prepare(replace(args, label_smoothing_factor=0.1), **data)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"text_column": "words"},
+            r"train\.tsv has no column 'words'; it has review, another, stars: name .*`--text_column`",
+        ),
+        ({"label_column": ["a", "b"]}, r"no column 'a', 'b'; .*`--label_column`.*test\.tsv has no column 'a', 'b'"),
+        ({"text_pair_column": "x"}, "no column 'x'; .*`--text_pair_column`"),
+        ({"name": "my films"}, "`name` must be of letters, digits, .* got 'my films'"),
+        ({"dataset_config": "en"}, "`dataset_config` goes with `dataset`, and means nothing here, got 'en'"),
+        (
+            {"task": "text", "train_file": None, "test_file": None},
+            "`text_column` goes with `dataset` and `train_file`",
+        ),
+        ({"test_share": 0.2}, "`test_share` cuts a test set out of the training set, and .*tsv has one"),
+        (
+            {"test_file": None},
+            r"train\.tsv has the splits train, but no test; cut one out of train by `test_share`\.$",
+        ),
+        ({"stride": 5}, "`stride` is that of windows, got 5 with `too_long` = 'cut'"),
+        (
+            {"too_long": "window", "label_separator": ";", "label_column": ["a", "b"]},
+            "`label_separator` parts the labels",
+        ),
+    ],
+)
+def test_flags_that_do_not_fit_the_data_are_named(files, settings, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(**{**files, **settings})
 
 
 def test_chosen_newsgroups(tmp_path):

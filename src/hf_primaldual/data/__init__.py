@@ -5,7 +5,7 @@ from .pathfinder import PATHFINDER, PATHFINDER_LITE, PathfinderSpec, load_pathfi
 from .series import class_weights, read_series, series_arrays, series_dataset
 from .tables import SeriesLayout
 from .uea import describe_source, load_uea, read_ts
-from .windows import cut_series, vote
+from .windows import cut_series, cut_texts, vote
 
 __all__ = [
     "LISTOPS",
@@ -18,6 +18,7 @@ __all__ = [
     "SeriesLayout",
     "class_weights",
     "cut_series",
+    "cut_texts",
     "decode_image",
     "describe_source",
     "load_cifar10",

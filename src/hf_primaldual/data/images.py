@@ -6,6 +6,7 @@ papers report on: `load_images(source, test_split="validation")` tests on them a
 """
 
 import io
+import warnings
 import zlib
 from collections.abc import Mapping
 from os import PathLike
@@ -15,33 +16,35 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from datasets import (
     ClassLabel,
-    Dataset,
     DatasetDict,
     Features,
     Image,
     IterableDataset,
     IterableDatasetDict,
     Value,
-    load_dataset,
 )
 
-from .splits import column_of, cut_validation, problem, with_classes
+from .sources import check_test_set, load_splits
+from .splits import LABEL_NAMES, column_of, cut_shares, with_classes
 
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
 _BUCKETS = 1000
-_LABEL_NAMES = ("labels", "label", "fine_label", "class", "target")
+_DEEP = 2**16 - 1
 
 
 def load_images(
     source: str | PathLike,
     *,
+    config: str | None = None,
     streaming: bool = False,
     validation_share: float = 0.1,
+    test_share: float | None = None,
     test_split: str = "test",
     image_column: str | None = None,
     label_column: str | None = None,
+    skip_unreadable: bool = False,
     revision: str | None = None,
     seed: int = 0,
 ) -> DatasetDict | IterableDatasetDict:
@@ -49,15 +52,19 @@ def load_images(
 
     Args:
         source: A folder or a data set of the Hub, `owner/name`, as `load_dataset` reads it: images in
-            `train/CLASS/*.png` and the like, or parquet files whose names or folders tell their split.
+            `train/CLASS/*.png` and the like, images with a `metadata.csv` in each split's folder, or parquet files
+            whose names or folders tell their split.
+        config: Of a data set that has several.
         streaming: Read while training instead of preparing a cache first. A stream has no length, so its training
             needs `--max_steps`.
         validation_share: Where the source has no validation split, or it is the test set: the share of `train` that is
             cut out for it, by class. A stream is cut by a hash of each image's bytes, or of its path's last two
             parts: about that share, the same images each time, each pass reading all of `train`.
+        test_share: Likewise for a source without a test split.
         test_split: The split to test on, `"test"` or `"validation"`.
         image_column: The column of images. Default: the only one of type `Image`, or `image`.
         label_column: The column of classes. Default: the only `ClassLabel`, or a column named label or labels.
+        skip_unreadable: Leave out images that cannot be read, with a warning that names them.
         revision: Of a data set of the Hub.
         seed: Of the cut.
 
@@ -70,90 +77,130 @@ def load_images(
             missing or are no classes that `train` has, or the share leaves a class without an image on either side.
             Images are looked at once, as the cache of `datasets` remembers; a stream's when they are trained on.
     """
-    if test_split not in ("test", "validation"):
-        raise ValueError(f"`test_split` must be test or validation, got {test_split!r}.")
-    loaded = load_dataset(str(source), revision=revision, streaming=streaming)
-    wanted = {"train": "train", "test": test_split}
-    hint = ""
-    if test_split == "test" and "validation" in loaded:
-        wanted["validation"] = "validation"
-        hint = "; test on its validation images by test_split='validation'"
-    for split in wanted.values():
-        if split not in loaded:
-            raise ValueError(f"{source} has the splits {', '.join(loaded)}, but no {split}{hint}.")
+    loaded = load_splits(source, config, revision=revision, streaming=streaming, test_split=test_split)
+    check_test_set(loaded, test_share, str(source))
     columns = _columns(source, loaded["train"], image_column, label_column)
-    kind = IterableDatasetDict if streaming else DatasetDict
-    splits = kind({name: _normalized(loaded[split], columns) for name, split in wanted.items()})
+    kind = type(loaded)
+    # Encoded, for a stream is decoded at each step: what cannot be read must be left out before.
+    splits = kind({name: _normalized(split, columns, Image(decode=not streaming)) for name, split in loaded.items()})
+    shares = {"test": test_share, "validation": validation_share}
     if streaming:
         _check_classes_of_stream(source, splits)
-        if "validation" not in splits:
-            splits["train"], splits["validation"] = _cut_stream(splits["train"], validation_share, seed)
-    else:
-        where = {name: f"the {name} set of {source}" for name in splits}
-        problems = [broken for name, split in splits.items() for broken in _broken(split, where[name])]
-        try:
-            splits = with_classes(splits, "labels", where, problems)
-        except ValueError as error:
-            raise ValueError(f"{error}{hint}") from error
-        if "validation" not in splits:
-            splits = cut_validation(splits, validation_share, seed=seed)
-    return kind({name: splits[name] for name in ("train", "validation", "test")})
+        if skip_unreadable:
+            splits = kind({name: split.filter(_is_readable) for name, split in splits.items()})
+        for name, share in shares.items():
+            if share is not None and name not in splits:
+                # By another hash, or the second cut would find its images gone.
+                own = seed + 1 if name == "test" else seed
+                splits["train"], splits[name] = _cut_stream(splits["train"], f"`{name}_share`", share, own)
+        features = Features({"image": Image(), "labels": splits["train"].features["labels"]})
+        # `datasets` takes what a filter gives for decoded; after a map it looks at the features again.
+        return kind({name: splits[name].map(_same).cast(features) for name in ("train", "validation", "test")})
+    where = {name: f"the {name} set of {source}" for name in splits}
+    splits, problems = _looked_at(splits, where, skip_unreadable)
+    try:
+        splits = with_classes(splits, "labels", where, problems)
+    except ValueError as error:
+        hint = "; test on its validation images by test_split='validation'"
+        is_other = test_split == "test" and "validation" in loaded
+        raise ValueError(f"{error}{hint if is_other else ''}") from error
+    return cut_shares(splits, shares, seed)
 
 
 def decode_image(
-    cell: "Mapping[str, Any] | PillowImage.Image | None", at_least: tuple[int, int] | None = None
+    cell: "Mapping[str, Any] | PillowImage.Image | str | PathLike | None", at_least: tuple[int, int] | None = None
 ) -> "PillowImage.Image":
-    """Decode one value of an `Image(decode=False)` column, or convert an image that is decoded already, to RGB.
-
-    The image is turned as its camera noted, as pipelines of transformers do it.
+    """Decode an image to RGB, as models are trained on it: turned as its camera noted, 16 bits a channel scaled to 8.
 
     Args:
-        cell: `bytes` and `path` as `datasets` stores them, one of which may be None, or a PIL image.
+        cell: A path; a value of an `Image(decode=False)` column, `bytes` and `path` as `datasets` stores them, one of
+            which may be None; or a PIL image.
         at_least: Size to which a JPEG may be decoded, which is faster. Default: its own.
 
     Raises:
         ValueError: The image cannot be read. The message names the file, if the data tells it.
     """
-    from PIL import Image, ImageOps
+    return _in_colour(_decoded(cell, at_least))
 
-    if isinstance(cell, Image.Image):
-        return ImageOps.exif_transpose(cell).convert("RGB")
-    path, content = (None, None) if cell is None else (cell.get("path"), cell.get("bytes"))
-    if path is None and content is None:
+
+def _decoded(cell: Any, at_least: tuple[int, int] | None = None) -> "PillowImage.Image":
+    """The image as it is saved, turned as its camera noted."""
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if isinstance(cell, str | PathLike):
+        cell = {"path": str(cell), "bytes": None}
+    if cell is None or (isinstance(cell, Mapping) and cell.get("path") is None and cell.get("bytes") is None):
         raise ValueError("there is no image")
+    if isinstance(cell, Image.Image):
+        name, image = "an image", ImageOps.exif_transpose(cell)
+    else:
+        path, content = cell.get("path"), cell.get("bytes")
+        name = path or f"an image of {len(content)} bytes without a file name"
+        try:
+            with Image.open(path if content is None else io.BytesIO(content)) as file:
+                if at_least is not None:
+                    file.draft(None, at_least)
+                image = ImageOps.exif_transpose(file)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"{name}: no readable image (of no known format)") from error
+        # By format, Pillow raises OSError, ValueError, SyntaxError, struct.error and its own.
+        except Exception as error:
+            raise ValueError(f"{name}: no readable image ({type(error).__name__}: {error})") from error
+    if image.mode in ("I", "F"):
+        raise ValueError(f"{name}: of mode {image.mode}, 32 bits without a white; save it with 8 or 16 bits")
+    return image
+
+
+def _in_colour(image: "PillowImage.Image") -> "PillowImage.Image":
+    from PIL import Image
+
+    if image.mode.startswith("I;16"):
+        # Pillow would clip it at 255.
+        scaled = (np.asarray(image).astype(np.uint32) * 255 + _DEEP // 2) // _DEEP
+        image = Image.fromarray(scaled.astype(np.uint8))
+    return image.convert("RGB")
+
+
+def _looked_at(splits: DatasetDict, where: Mapping[str, str], skip_unreadable: bool) -> tuple[DatasetDict, list[str]]:
+    """The splits, without what cannot be read if that is skipped, and the problems of their images."""
+    kept, problems, skipped, deepest = DatasetDict(), [], [], []
+    features = Features({"reason": Value("string"), "deepest": Value("int64")})
+    for name, split in splits.items():
+        encoded = split.select_columns("image").cast_column("image", Image(decode=False))
+        looked = encoded.map(_seen, remove_columns="image", features=features, desc="looking at images")
+        reasons, values = column_of(looked, "reason"), column_of(looked, "deepest").drop_null()
+        rows = np.flatnonzero(reasons.is_valid())
+        if len(rows):
+            each = ", ".join(f"row {row}: {reasons[row].as_py()}" for row in rows)
+            said = f"{where[name]}: {len(rows)} of {len(split)} images cannot be read ({each})"
+            (skipped if skip_unreadable else problems).append(said)
+        kept[name] = split.select(np.flatnonzero(reasons.is_null())) if skip_unreadable and len(rows) else split
+        deepest += values.to_pylist()
+    if problems:
+        problems[-1] += "; replace them, or leave them out by `skip_unreadable`"
+    if deepest and max(deepest) < 256:
+        problems.append(
+            f"{len(deepest)} images have 16 bits and no value above 255 of {_DEEP}, which is black; save them with 8"
+        )
+    elif deepest:
+        warnings.warn(
+            f"{len(deepest)} images have 16 bits, with values up to {max(deepest)} of {_DEEP}; they are scaled to 8. "
+            "Pipelines of transformers clip such files: hand them `hf_primaldual.data.decode_image(path)`.",
+            stacklevel=3,
+        )
+    if skipped:
+        warnings.warn(f"left out: {'; '.join(skipped)}", stacklevel=3)
+    return kept, problems
+
+
+def _seen(row: dict[str, Any]) -> dict[str, Any]:
+    """Why an image cannot be read, and the highest value of one of 16 bits."""
     try:
-        with Image.open(path if content is None else io.BytesIO(content)) as image:
-            if at_least is not None:
-                image.draft(None, at_least)
-            if image.mode == "F" or (image.mode.startswith("I") and image.getextrema()[1] > 255):
-                raise ValueError(f"of mode {image.mode}, it would be clipped to 8 bits; save it with 8 bits a channel")
-            return ImageOps.exif_transpose(image).convert("RGB")
-    # By format, Pillow raises OSError, ValueError, SyntaxError, struct.error and its own.
-    except Exception as error:
-        name = path or f"an image of {len(content or b'')} bytes without a file name"
-        raise ValueError(
-            f"{name}: no readable image ({type(error).__name__}: {error}); replace or remove it"
-        ) from error
-
-
-def _broken(split: Dataset, where: str) -> list[str]:
-    """The problem of images that cannot be read, with the first of their reasons."""
-    encoded = split.select_columns("image").cast_column("image", Image(decode=False))
-    looked = encoded.map(
-        _reason, remove_columns="image", features=Features({"reason": Value("string")}), desc="looking at images"
-    )
-    reasons = column_of(looked, "reason")
-    rows = np.flatnonzero(reasons.is_valid())
-    first = " and ".join(reasons[row].as_py() for row in rows[:3])
-    return problem(where, rows, len(split), f"images cannot be read, such as {first}")
-
-
-def _reason(row: dict[str, Any]) -> dict[str, str | None]:
-    try:
-        decode_image(row["image"], at_least=(1, 1))
+        image = _decoded(row["image"], at_least=(1, 1))
+        _in_colour(image)
     except ValueError as error:
-        return {"reason": str(error)}
-    return {"reason": None}
+        return {"reason": str(error), "deepest": None}
+    return {"reason": None, "deepest": image.getextrema()[1] if image.mode.startswith("I;16") else None}
 
 
 def _columns(source, split, image_column: str | None, label_column: str | None) -> dict[str, str]:
@@ -162,7 +209,7 @@ def _columns(source, split, image_column: str | None, label_column: str | None) 
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
     image = image_column or (images[0] if len(images) == 1 else "image")
     label = label_column or (classes[0] if len(classes) == 1 else None)
-    label = label or next((name for name in _LABEL_NAMES if name in features), "labels")
+    label = label or next((name for name in LABEL_NAMES if name in features), "labels")
     for argument, column in (("image_column", image), ("label_column", label)):
         if column not in features:
             raise ValueError(
@@ -172,10 +219,9 @@ def _columns(source, split, image_column: str | None, label_column: str | None) 
     return {image: "image", label: "labels"}
 
 
-def _normalized(split, columns: dict[str, str]):
-    split = split.select_columns(list(columns))
-    split = split.rename_columns({old: new for old, new in columns.items() if old != new})
-    return split.cast_column("image", Image())
+def _normalized(split, columns: dict[str, str], image: Image):
+    split = split.cast_column(next(iter(columns)), image).select_columns(list(columns))
+    return split.rename_columns({old: new for old, new in columns.items() if old != new})
 
 
 def _check_classes_of_stream(source, splits: IterableDatasetDict) -> None:
@@ -191,17 +237,16 @@ def _check_classes_of_stream(source, splits: IterableDatasetDict) -> None:
             raise ValueError(f"{source}: the classes of {name} are {found}, those of train are {labels.names}.")
 
 
-def _cut_stream(train: IterableDataset, share: float, seed: int) -> tuple[IterableDataset, IterableDataset]:
+def _cut_stream(train: IterableDataset, what: str, share: float, seed: int) -> tuple[IterableDataset, IterableDataset]:
     if not 1 / _BUCKETS <= share <= 1 - 1 / _BUCKETS:
-        raise ValueError(f"`validation_share` of a stream must be at least {1 / _BUCKETS} and below 1, got {share}.")
-    encoded = train.cast_column("image", Image(decode=False))
+        raise ValueError(f"{what} of a stream must be at least {1 / _BUCKETS} and below 1, got {share}.")
     # Not by position: each worker and each process counts its own.
-    sides = (
-        encoded.filter(_on_side, fn_kwargs={"validation": side, "share": share, "seed": seed})
-        for side in (False, True)
-    )
-    # `datasets` takes what a filter gives for decoded; a map that does nothing makes it look at the features again.
-    return tuple(side.map(_same).cast(train.features) for side in sides)
+    sides = ({"validation": side, "share": share, "seed": seed} for side in (False, True))
+    return tuple(train.filter(_on_side, fn_kwargs=side) for side in sides)
+
+
+def _is_readable(row: dict) -> bool:
+    return _seen(row)["reason"] is None
 
 
 def _same(row: dict) -> dict:

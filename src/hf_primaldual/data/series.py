@@ -11,12 +11,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, IterableDataset, load_dataset
+from datasets import ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, IterableDataset
 from sklearn.model_selection import StratifiedGroupKFold
 from sklearn.utils.class_weight import compute_class_weight
 
 from ..modeling.keywords_primal_dual import unexpected
-from .splits import column_of, cut_by_class, ids_of, listed, problem, refuse, with_classes
+from .sources import load_splits
+from .splits import column_of, cut_by_class, cut_shares, ids_of, listed, problem, refuse, with_classes
 from .tables import TABLES, SeriesLayout, as_column, nested, read_table, series_of_table, suffix_of, table_of_frame
 from .uea import load_ts
 from .windows import check_window_settings, cut_series, too_long_problems
@@ -107,18 +108,12 @@ def series_dataset(
     if any("labels" not in split.column_names for split in splits.values()):
         refuse(problems)
     shares = {"test": test_share, "validation": validation_share}
-    shares = {name: share for name, share in shares.items() if share is not None and name not in splits}
-    splits = with_classes(splits, where=where, problems=problems, at_least=1 + len(shares))
-    train = splits["train"]
-    for name, share in shares.items():
-        cut = _cut_by_group if "group" in train.column_names else cut_by_class
-        size = round(len(splits["train"]) * share)
-        parts = cut(train, f"`{name}_share` = {share}", test_size=size, seed=seed)
-        train, splits[name] = parts["train"], parts["test"]
-    splits["train"] = train
+    cuts = sum(share is not None and name not in splits for name, share in shares.items())
+    splits = with_classes(splits, where=where, problems=problems, at_least=1 + cuts)
+    cut = _cut_by_group if "group" in splits["train"].column_names else cut_by_class
+    splits = cut_shares(splits, shares, seed, cut)
     windows = {"window": window, "stride": stride, "max_steps": max_steps, "too_long": too_long}
-    names = [name for name in ("train", "validation", "test") if name in splits]
-    return DatasetDict({name: cut_series(splits[name], **windows) for name in names})
+    return DatasetDict({name: cut_series(split, **windows) for name, split in splits.items()})
 
 
 def read_series(source: Any, labels: Any = None, groups: Any = None, **layout: Any) -> Dataset:
@@ -199,7 +194,7 @@ def _layout(given: dict[str, Any]) -> SeriesLayout:
 def _splits(train: Any, labels: Any, groups: Any) -> dict[str, Any]:
     """The sources of the splits that `train` holds."""
     if isinstance(train, str | PathLike) and suffix_of(Path(train)) not in FILES and not Path(train).is_file():
-        train = load_dataset(str(train))
+        train = load_splits(train)
     if labels is not None or groups is not None:
         return {"train": (train, labels, groups)}
     if not (isinstance(train, Mapping) and ("train" in train or isinstance(train, DatasetDict))):

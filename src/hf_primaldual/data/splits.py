@@ -1,14 +1,17 @@
 """The splits of a data set: what each must have before it is trained on, and cuts of them by class."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import ClassLabel, Dataset, DatasetDict
+from datasets import ClassLabel, Dataset, DatasetDict, List
+from sklearn.model_selection import train_test_split
 
+# By these a data set calls its classes where nothing else is said.
+LABEL_NAMES = ("labels", "label", "y", "class", "target", "fine_label")
 # So many rows or classes are named in an error; it counts all.
 _NAMED = 5
 
@@ -53,6 +56,11 @@ def ids_of(split: Dataset) -> pa.Array | None:
     return None if ids is None or ids.equals(pa.array(np.arange(len(ids)))) else ids
 
 
+def class_names(feature: ClassLabel | List) -> list[str]:
+    """The names of `labels`, of one class or of several labels an example."""
+    return getattr(feature, "feature", feature).names
+
+
 def empty_texts(splits: DatasetDict, columns: Iterable[str], where: Mapping[str, str]) -> list[str]:
     """The problems of texts that are missing, empty or all blanks, or no texts."""
     problems = []
@@ -92,7 +100,7 @@ def with_classes(
     cells = {name: _class_names(split, column, where[name]) for name, split in splits.items()}
     feature = splits["train"].features[column]
     seen = set(cells["train"]) - {None}
-    names = feature.names if isinstance(feature, ClassLabel) else sorted(seen, key=_order(seen))
+    names = feature.names if isinstance(feature, ClassLabel) else sorted(seen, key=in_order(seen))
     for name, classes in cells.items():
         ids = ids_of(splits[name])
         if not len(classes):
@@ -128,10 +136,14 @@ def cut_by_class(
     Two parts of a split, `train` and `test`, with its classes in the same shares. The part without a size is the rest;
     `what` is the setting with its value that asks for the sizes, for errors.
 
+    Where examples have several labels, each counts for its rarest one, and the only example of a label is in `train`.
+
     Raises:
         ValueError: A part would lack a class, or a class has one example alone.
     """
     feature = split.features["labels"]
+    if not isinstance(feature, ClassLabel):
+        return _cut_by_rarest_label(split, what, train_size, test_size, seed)
     counts = np.bincount(column_of(split, "labels"), minlength=feature.num_classes)
     if alone := [feature.names[place] for place in np.flatnonzero(counts == 1)]:
         raise ValueError(
@@ -148,15 +160,58 @@ def cut_by_class(
     return split.train_test_split(test_size, train_size, stratify_by_column="labels", seed=seed)
 
 
+def _cut_by_rarest_label(
+    split: Dataset, what: str, train_size: int | None, test_size: int | None, seed: int
+) -> DatasetDict:
+    labels = column_of(split, "labels")
+    of_row = np.repeat(np.arange(len(labels)), pc.list_value_length(labels).to_numpy())
+    labels = labels.flatten().to_numpy()
+    counts = np.bincount(labels, minlength=1)
+    stratum = np.full(len(split), -1)
+    # The rarest is written last.
+    order = np.argsort(-counts[labels], kind="stable")
+    stratum[of_row[order]] = labels[order]
+    kept = np.unique(of_row[counts[labels] == 1])
+    rest = np.setdiff1d(np.arange(len(split)), kept)
+    test_size = len(split) - train_size if test_size is None else test_size
+    train_size = (len(split) - test_size if train_size is None else train_size) - len(kept)
+    if min(train_size, test_size) < 1 or train_size + test_size > len(rest):
+        raise ValueError(
+            f"{what} must leave examples on both sides of the cut, of {len(split)} of which {len(kept)} have a label "
+            "that no other has and are trained on."
+        )
+    codes = np.unique(stratum[rest], return_inverse=True)[1]
+    # The two smallest become one until all are large enough to be on both sides.
+    while (sizes := np.bincount(codes)).size > 1 and (sizes.min() < 2 or sizes.size > min(train_size, test_size)):
+        first, second = np.argsort(sizes, kind="stable")[:2]
+        codes = np.unique(np.where(codes == first, second, codes), return_inverse=True)[1]
+    train, test = train_test_split(rest, train_size=train_size, test_size=test_size, stratify=codes, random_state=seed)
+    return DatasetDict(train=split.select(np.concatenate([kept, train])), test=split.select(test))
+
+
+def cut_shares(
+    splits: DatasetDict,
+    shares: Mapping[str, float | None],
+    seed: int = 0,
+    cut: Callable[..., DatasetDict] = cut_by_class,
+) -> DatasetDict:
+    """
+    The splits with those of `shares` that are not there and have a share, of the size of `train`, cut out of it, one
+    after the other; never out of the test set. The seed is the same for every run, so that runs can be compared.
+    Raises what `cut` does.
+    """
+    splits, whole = DatasetDict(splits), len(splits["train"])
+    for name, share in shares.items():
+        if share is not None and name not in splits:
+            size = round(whole * share)
+            parts = cut(splits["train"], f"`{name}_share` = {share}", test_size=size, seed=seed)
+            splits["train"], splits[name] = parts["train"], parts["test"]
+    return DatasetDict({name: splits[name] for name in ("train", "validation", "test") if name in splits})
+
+
 def cut_validation(splits: DatasetDict, share: float, seed: int = 0) -> DatasetDict:
-    """
-    Cuts a share of the training set out of it as `validation`, class by class; never out of the test set. The seed is
-    the same for every run, so that runs can be compared on it. Raises what `cut_by_class` does.
-    """
-    train = splits["train"]
-    size = round(len(train) * share)
-    cut = cut_by_class(train, f"`validation_share` = {share}", test_size=size, seed=seed)
-    return DatasetDict(train=cut["train"], validation=cut["test"], test=splits["test"])
+    """The splits with a share of the training set cut out as `validation`, class by class; see `cut_shares`."""
+    return cut_shares(splits, {"validation": share}, seed)
 
 
 def draw(split: Dataset, size: int | None, seed: int = 0) -> Dataset:
@@ -183,12 +238,12 @@ def _class_names(split: Dataset, column: str, where: str) -> np.ndarray:
         raise ValueError(f"{where}: the column {column!r} is of the type {kind}, not one class for each row.")
     # Of many rows few are different.
     values = values.dictionary_encode()
-    names = [_class_name(value, feature) for value in values.dictionary.to_pylist()]
+    names = [class_name(value, feature) for value in values.dictionary.to_pylist()]
     # A null becomes -1, which finds the None at the end.
     return np.array([*names, None], dtype=object)[values.indices.fill_null(-1).to_numpy()]
 
 
-def _class_name(value: Any, feature: Any) -> str | None:
+def class_name(value: Any, feature: Any) -> str | None:
     if value is None or value != value:
         return None
     if isinstance(feature, ClassLabel):
@@ -199,7 +254,7 @@ def _class_name(value: Any, feature: Any) -> str | None:
     return name.strip() or None
 
 
-def _order(names: Iterable[str]):
+def in_order(names: Iterable[str]):
     """By number where all are numbers, else by letter."""
     try:
         return {name: (float(name), name) for name in names}.__getitem__

@@ -13,10 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv, json, parquet
 
-from .splits import listed, problem, refuse
+from .splits import LABEL_NAMES, listed, problem, refuse
 
-# By these a table calls its classes where nothing else is said.
-LABEL_NAMES = ("labels", "label", "y", "class", "target")
 # Cells of a CSV file that hold nothing.
 _MISSING = pa.array(["", "?", "NA", "N/A", "n/a", "NaN", "nan", "NULL", "null", "None"])
 # Columns in which pandas wrote down the numbers of its rows.

@@ -52,7 +52,7 @@ def load_uea(name: str, folder: str | PathLike | None = None) -> DatasetDict:
         ValueError: A file breaks the format (see `read_ts`), the two files disagree on classes or channels, or a file
             of the wheel is not the recorded one.
     """
-    paths = _find(name, folder)
+    paths = uea_files(name, folder)
     train, test = (read_ts(path)[0] for path in paths.values())
     if set(train) != set(test):
         raise ValueError(
@@ -81,7 +81,7 @@ def describe_source(name: str, folder: str | PathLike | None = None) -> dict[str
 
     The licence of a folder's files is not known and None. Raises what `load_uea` raises when it looks for the files.
     """
-    digests = {split: sha256_of(path) for split, path in _find(name, folder).items()}
+    digests = {split: sha256_of(path) for split, path in uea_files(name, folder).items()}
     if folder is None:
         source, licence = f"UEA archive, shipped in aeon {metadata.version('aeon')}", "BSD-3-Clause (aeon wheel)"
     else:
@@ -126,7 +126,8 @@ def read_ts(path: str | PathLike) -> tuple[list[str], Iterator[tuple[np.ndarray,
     return header["@classlabel"], _series(lines, header, where)
 
 
-def _find(name: str, folder: str | PathLike | None) -> dict[str, Path]:
+def uea_files(name: str, folder: str | PathLike | None = None) -> dict[str, Path]:
+    """The file of each split of a task; see `load_uea`."""
     root = wheel_folder(AEON, "aeon/datasets/data") if folder is None else Path(folder)
     for place in (root, root / name):
         paths = {"train": place / f"{name}_TRAIN.ts", "test": place / f"{name}_TEST.ts"}

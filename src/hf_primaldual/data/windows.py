@@ -1,4 +1,4 @@
-"""Windows of long series, and the vote of its windows on a series."""
+"""Windows of long series and texts, and the vote of its windows on a whole one."""
 
 from collections.abc import Iterable
 
@@ -7,6 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
+from transformers import PreTrainedTokenizerBase
 
 from .splits import column_of, ids_of, problem, refuse
 from .tables import nested
@@ -63,6 +64,41 @@ def cut_series(
     return Dataset(columns.cast(split.features.arrow_schema), info=split.info.copy(), split=split.split)
 
 
+def cut_texts(
+    texts: Iterable[str], tokenizer: PreTrainedTokenizerBase, window: int, stride: int | None = None
+) -> tuple[list[list[int]], list[int]]:
+    """Cut texts into the windows that a model reads.
+
+    Args:
+        texts: Of any length.
+        tokenizer: That of the model.
+        window: Tokens of a window, the special ones that the tokenizer adds among them; the positions of the model.
+        stride: Tokens from one window to the next; by default as many as fit between the special ones. The last window
+            ends with the text, so that no token is lost; a shorter text is one window.
+
+    Returns:
+        The tokens of each window, for `tokenizer.pad`, and the place of its text among `texts`, for [`vote`].
+    """
+    whole, plain = (tokenizer("a", add_special_tokens=special)["input_ids"] for special in (True, False))
+    first = next(place for place in range(len(whole)) if whole[place : place + len(plain)] == plain)
+    before, behind = whole[:first], whole[first + len(plain) :]
+    size = window - len(before) - len(behind)
+    stride = size if stride is None else stride
+    if not 0 < stride <= size:
+        raise ValueError(
+            f"`stride` must be from 1 to {size}, the tokens of a window of {window} without special ones, or some are "
+            f"lost, got {stride}."
+        )
+    windows, places = [], []
+    for place, text in enumerate(texts):
+        ids = tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        last = max(len(ids) - size, 0)
+        starts = [min(start, last) for start in range(0, last + stride, stride)]
+        windows += [[*before, *ids[start : start + size], *behind] for start in starts]
+        places += [place] * len(starts)
+    return windows, places
+
+
 def vote(recordings: Iterable, scores: np.ndarray, how: str = "mean") -> tuple[np.ndarray, np.ndarray]:
     """Answer for whole recordings where a model answered for their windows.
 
@@ -99,15 +135,15 @@ def check_window_settings(window: int | None, stride: int | None, max_steps: int
     if stride is not None and (size is None or stride > size):
         raise ValueError(f"`stride` must be at most the window, or steps are lost, got {stride} and {size}.")
     if window is not None and max_steps is not None and window > max_steps:
-        raise ValueError(f"`window` must be at most `max_steps`, got {window} and {max_steps}.")
+        raise ValueError(f"`window` must be at most the positions of the model, got {window} and {max_steps}.")
 
 
 def too_long_problems(column: pa.Array, max_steps: int | None, where: str, ids: pa.Array | None) -> list[str]:
     """The series that have more steps than the model has positions."""
     lengths = pc.list_value_length(column).fill_null(0).to_numpy()
     rows = np.flatnonzero(lengths > max_steps) if max_steps is not None else ()
-    what = f"series are longer than `max_steps` = {max_steps}, up to {max(lengths, default=0)}"
-    advice = "cut them off by `too_long='cut'`, or into windows by `too_long='window'`"
+    what = f"series are longer than the {max_steps} positions of the model, up to {max(lengths, default=0)}"
+    advice = "raise `max_steps` (`--max_steps_per_series`), or set `too_long` to cut or window"
     return problem(where, rows, len(column), what, advice, ids)
 
 

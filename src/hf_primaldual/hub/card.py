@@ -6,6 +6,7 @@ Model cards, rendered from the results file of a run, but for what a person writ
 import json
 import os
 import re
+import statistics
 from collections.abc import Mapping
 from importlib.resources import files
 from itertools import zip_longest
@@ -198,11 +199,21 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
         "level": SIGNIFICANCE_LEVEL,
         "tested": sum(comparisons[name]["p_value"] is not None for name in attentions),
         "released": _released(results),
+        "f1": _mean_f1(results["runs"]),
         "verdict": lambda name: _verdict(comparisons[name], name, results["baseline"]),
         "plus_minus": _plus_minus,
         # The longest input that the model takes, in steps or tokens; images have none.
         "length_limit": results["settings"].get("max_position_embeddings", longest),
     }
+
+
+def _mean_f1(runs: list[Mapping[str, Any]]) -> dict[str, float]:
+    """The micro F1 on the test set by attention, where examples have several labels."""
+    found = {}
+    for run in runs:
+        if "test_f1" in run:
+            found.setdefault(run["attention"], []).append(run["test_f1"])
+    return {name: statistics.fmean(values) for name, values in found.items()}
 
 
 def _released(results: Mapping[str, Any]) -> Mapping[str, Any]:

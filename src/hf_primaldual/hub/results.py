@@ -66,6 +66,9 @@ class Run(_Object):
     validation_loss: float
     test_accuracy: Fraction
     test_loss: float
+    # Micro F1, where an example has several labels; its accuracy counts it as right if all of them are.
+    validation_f1: Fraction = None
+    test_f1: Fraction = None
     # Wall time.
     train_seconds: float
     released: bool

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import HfArgumentParser
 from transformers.hf_argparser import HfArg
 
+from ..flags import Parser
 from .results import save_results
 
 
@@ -26,9 +26,9 @@ class TimingArguments:
     output: str | None = HfArg(default=None, help="Folder for JSON and CSV, named by the machine.")
 
     @classmethod
-    def parse(cls, argv: list[str] | None):
+    def parse(cls, argv: list[str] | None, prog: str | None = None):
         """Reads the flags, and sets threads and seed."""
-        (args,) = HfArgumentParser(cls, allow_abbrev=False).parse_args_into_dataclasses(argv)
+        (args,) = Parser(cls, prog=prog).parse_args_into_dataclasses(argv)
         if args.threads is not None:
             torch.set_num_threads(args.threads)
         torch.manual_seed(0)

@@ -51,7 +51,11 @@ Configs = dict[str, PreTrainedConfig]
 
 
 def run_comparison(
-    task: Task, model_args: AttentionArguments, args: ComparisonArguments, argv: list[str] | None = None
+    task: Task,
+    model_args: AttentionArguments,
+    args: ComparisonArguments,
+    argv: list[str] | None = None,
+    prog: str | None = None,
 ) -> Path:
     """
     Trains the baseline and every attention with every seed, measures what they cost, and writes the checkpoint of the
@@ -60,16 +64,17 @@ def run_comparison(
     Killed in a step or while it saves, it goes on with `args.resume_from_checkpoint`: finished runs are kept, the one
     that was running starts from its last whole checkpoint and ends as if nothing had happened.
 
-    `argv`, the command's arguments, are for the record. Returns the folder of the checkpoint, in processes but the
-    first the output folder; with `args.search` the file of settings that was found.
+    `prog`, the program, and `argv`, its arguments, are for the record. Returns the folder of the checkpoint, in
+    processes but the first the output folder; with `args.search` the file of settings that was found.
     """
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     output = Path(args.output_dir)
     configs = {name: task.config(name) for name in model_args.names}
     run_args = {name: replace(args, **model_args.training_fields(name)) for name in configs}
-    command, settings = command_line(argv), _settings(task, model_args, args, configs)
-    record = {"command": command, **settings}
+    command, settings = command_line(argv, prog), _settings(task, model_args, args, configs)
+    # Where a run goes on the data are the same, too.
+    record = {"command": command, "sha256": task.source.get("sha256"), **settings}
     _check(task, configs, args, record)
 
     if args.should_save:
@@ -216,6 +221,7 @@ def train_run(
         "validation_loss": validation["validation_loss"],
         "test_accuracy": test["test_accuracy"],
         "test_loss": test["test_loss"],
+        **{key: value for key, value in (validation | test).items() if key.endswith("_f1")},
         "train_seconds": round(trainer.elapsed(), 2),
         "steps": trained.global_step,
         "released": False,

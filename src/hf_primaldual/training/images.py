@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
 from hf_primaldual import PrimalDualViTConfig, PrimalDualViTForImageClassification
 from hf_primaldual.data import decode_image, load_images
+from hf_primaldual.data.sources import described
 from hf_primaldual.data.splits import cut_validation, draw
 
 from .arguments import AttentionArguments, ComparisonArguments
@@ -23,6 +23,7 @@ from .augmentation import Augmentation, AugmentationArguments
 from .losses import soft_target_cross_entropy
 from .samplers import RepeatedSampler
 from .settings import refuse_below_one
+from .sources import SourceArguments, refuse_given
 from .task import EXAMPLE_ID, Task, with_ids
 
 # Up to this many pixels a side, images are decoded once and kept as raw bytes: decoding would take longer than a step.
@@ -31,24 +32,28 @@ _SMALL = 64
 _CHANNELS = 3
 
 
+# Flags of a folder or a data set of the Hub.
+_OF_THE_HUB = (
+    "dataset_config", "revision", "test_split", "streaming", "image_column", "label_column", "skip_unreadable",
+)  # fmt: skip
+
+
 @dataclass
-class ImageDataArguments(AugmentationArguments):
+class ImageDataArguments(AugmentationArguments, SourceArguments):
     """Which images are trained on, and what is done to them."""
 
     dataset: str = HfArg(default="digits", help="digits, fashion-mnist, a folder of images or parquet, or a Hub id.")
     data_folder: str | None = HfArg(default=None, help="Folder of Fashion-MNIST's files. Default: see `make data`.")
-    name: str | None = HfArg(default=None, help="Name in results and card. Default: of the data set.")
     streaming: bool = HfArg(default=False, help="Read while training, without a cache; needs --max_steps.")
     shuffle_buffer: int = HfArg(default=10_000, help="Images among which a stream draws the next.")
-    test_split: str = HfArg(default="test", help="test, or validation as for ImageNet.")
     image_column: str | None = HfArg(default=None, help="Column of images, if it is not clear.")
     label_column: str | None = HfArg(default=None, help="Column of classes, if it is not clear.")
-    revision: str | None = HfArg(default=None, help="Revision of a data set of the Hub.")
-    validation_share: float = HfArg(default=0.1, help="Share of the training set that is cut out by class.")
+    skip_unreadable: bool = HfArg(default=False, help="Leave out images that cannot be read, and name them.")
     train_examples: int | None = HfArg(default=None, help="Draw so many training images, validation included.")
 
     def __post_init__(self):
-        super().__post_init__()
+        AugmentationArguments.__post_init__(self)
+        SourceArguments.__post_init__(self)
         if self.streaming and self.train_examples is not None:
             raise ValueError("`train_examples` draws by class, which a stream cannot; leave one of them out.")
         if self.streaming and self.repeated_augmentation > 1:
@@ -234,6 +239,8 @@ def image_task(
         compute_loss = partial(soft_target_cross_entropy, label_smoothing=args.label_smoothing_factor)
     settings = {name: getattr(data_args, name) for name in AugmentationArguments.__dataclass_fields__}
     settings |= {"train_examples": data_args.train_examples, "validation_share": data_args.validation_share}
+    given = {"test_share": data_args.test_share, "skip_unreadable": data_args.skip_unreadable}
+    settings |= {name: value for name, value in given.items() if value}
     patches = (size // model_args.patch_size) ** 2
     return ImageTask(
         splits=splits,
@@ -251,22 +258,23 @@ def image_task(
 
 def _load(args: ImageDataArguments, sources: Mapping[str, Loader]) -> tuple[Any, dict[str, Any]]:
     if args.dataset in sources:
+        refuse_given(args, (*_OF_THE_HUB, "test_share"), "a folder or a data set of the Hub")
         splits, source = sources[args.dataset](args)
     else:
+        refuse_given(args, ("data_folder",), ", ".join(sources))
         splits = load_images(
             args.dataset,
+            config=args.dataset_config,
             streaming=args.streaming,
             validation_share=args.validation_share,
+            test_share=args.test_share,
             test_split=args.test_split,
             image_column=args.image_column,
             label_column=args.label_column,
+            skip_unreadable=args.skip_unreadable,
             revision=args.revision,
         )
-        name = args.dataset.rstrip("/").rsplit("/", 1)[-1]
-        revision = f", revision {args.revision}" if args.revision else ""
-        source = {"name": name, "source": f"images, {name}{revision}", "sha256": {}, "licence": None}
-        if not Path(args.dataset).exists():
-            source["hub_id"] = args.dataset
+        source = described(args.dataset, args.dataset_config, args.revision) | {"sha256": {}, "licence": None}
     return splits, source if args.name is None else {**source, "name": args.name}
 
 

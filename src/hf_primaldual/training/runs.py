@@ -172,9 +172,9 @@ def _paired(runs: list[dict[str, Any]], attention: str, baseline: str) -> dict[s
     }
 
 
-def command_line(argv: list[str] | None = None) -> str:
+def command_line(argv: list[str] | None = None, prog: str | None = None) -> str:
     """The command that this process runs, as a person would type it and others may read it: without the Hub's token,
-    and of files elsewhere on this machine with their names alone."""
+    and of files elsewhere on this machine with their names alone. The program is by default that of the process."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     shown = []
     while arguments:
@@ -184,6 +184,8 @@ def command_line(argv: list[str] | None = None) -> str:
                 arguments.pop(0)
             continue
         shown.append(f"{without_places(name)}{equals}{without_places(value)}")
+    if prog is not None:
+        return shlex.join([*prog.split(), *shown])
     # Of the program's place no more than what lies in `scripts`.
     *folders, program = Path(sys.argv[0]).resolve().parts
     inner = folders[len(folders) - folders[::-1].index("scripts") :] if "scripts" in folders else []

@@ -10,20 +10,19 @@ from types import NoneType
 from typing import Any
 
 import yaml
-from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
+from hf_primaldual.flags import Parser
 from hf_primaldual.modeling.keywords_primal_dual import nearest_to
 
 # What a comparison sets for each of its runs, and nobody else.
 OF_A_RUN = ("run_name", "seed")
 
 
-def parse_arguments(*dataclass_types, argv: list[str] | None = None) -> tuple:
+def parse_arguments(*dataclass_types: type, argv: list[str] | None = None, prog: str | None = None) -> tuple:
     """Reads flags, and before them the settings of a YAML file if the first argument is one: `run.yaml --seeds 0`."""
     argv = sys.argv[1:] if argv is None else argv
-    # An abbreviation would be taken for whatever begins like it.
-    parser = HfArgumentParser(dataclass_types, allow_abbrev=False)
+    parser = Parser(*dataclass_types, prog=prog, usage="%(prog)s [settings.yaml] [--flag value ...] [--debug]")
     if argv and argv[0].endswith((".yaml", ".yml")):
         parser.set_defaults(**typed_settings(_read_settings(argv[0]), dataclass_types, argv[0]))
         argv = argv[1:]
@@ -99,7 +98,7 @@ def typed_settings(settings: dict[str, Any], types: Iterable[type], where: str, 
     """
     refuse_unknown(settings, names_of(*types).difference(but), where)
     # A flag that is on comes with one that turns it off, under the same name.
-    flags = {action.dest: action for action in reversed(HfArgumentParser(types)._actions)}
+    flags = {action.dest: action for action in reversed(Parser(*types)._actions)}
     hints = {name: hint for kind in types for name, hint in typing.get_type_hints(kind).items()}
     return {name: _typed(value, flags[name], hints[name], where) for name, value in settings.items()}
 

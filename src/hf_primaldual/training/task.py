@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import pyarrow.compute as pc
 import torch
 from datasets import DatasetDict
 from torch.utils.data import Sampler
 from transformers import PreTrainedConfig, PreTrainedModel
+
+from hf_primaldual.data.splits import class_names, column_of
 
 from .arguments import AttentionArguments
 
@@ -26,7 +29,8 @@ class Task:
 
     Args:
         splits (`DatasetDict`):
-            `train`, `validation` and `test`, with a `labels` column, a `ClassLabel`.
+            `train`, `validation` and `test`, with a `labels` column, a `ClassLabel`, or a `List` of it where an
+            example has several labels.
         source (`dict`):
             What `results.json` keeps of the data: `name`, `source`, `sha256`, `licence` and more.
         processor:
@@ -44,7 +48,9 @@ class Task:
         train_sampler (`Callable`):
             Makes the sampler of a training set that is not drawn once an epoch in random order.
         compute_loss (`Callable`):
-            Trainer's `compute_loss_func`, for targets that are not class indices.
+            Trainer's `compute_loss_func`, for targets that are not class indices, and for weights of classes.
+        class_weight (`torch.Tensor`):
+            The weight of each class in the validation and test losses; shape `(classes,)`.
     """
 
     kind: ClassVar[str]
@@ -63,16 +69,23 @@ class Task:
     collate_train: Collate | None = None
     train_sampler: Callable[[Any], Sampler] | None = None
     compute_loss: Callable | None = None
+    class_weight: torch.Tensor | None = None
 
     @property
     def class_names(self) -> list[str]:
         """In the order of their indices."""
-        return self.splits["test"].features["labels"].names
+        return class_names(self.splits["test"].features["labels"])
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """Number of examples of each split; None for a stream, which is not counted."""
-        return {name: len(split) if hasattr(split, "__len__") else None for name, split in self.splits.items()}
+        """Number of examples of each split, whole ones where they are in windows; None for a stream."""
+        return {name: self._size(split) for name, split in self.splits.items()}
+
+    @staticmethod
+    def _size(split: Any) -> int | None:
+        if not hasattr(split, "__len__"):
+            return None
+        return len(pc.unique(column_of(split, "recording"))) if "recording" in split.column_names else len(split)
 
     def config(self, attention: str, **changes: Any) -> PreTrainedConfig:
         """The configuration of the model that learns this task with `attention`; `changes` go over the settings."""

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from datasets import ClassLabel, DatasetDict, Features, List, Value, load_dataset
-from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -26,16 +25,29 @@ from hf_primaldual.data import (
     load_pathfinder_images,
     load_retrieval,
 )
-from hf_primaldual.data.splits import empty_texts, with_classes
+from hf_primaldual.data.label_sets import has_label_sets, of_labels, with_label_sets
+from hf_primaldual.data.sources import check_test_set, data_name, described, load_splits, read_splits
+from hf_primaldual.data.splits import LABEL_NAMES, class_names, empty_texts, refuse, with_classes
+from hf_primaldual.data.windows import TOO_LONG
 
 from .settings import refuse_below_one
+from .sources import SourceArguments, refuse_given
 
 # How `load_dataset` reads a file, by its ending.
 _READERS = {".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".parquet": "parquet"}
 
 
+# Flags that mean nothing with another kind of data.
+_OF_COLUMNS = ("text_column", "text_pair_column", "label_column", "label_separator")
+_GO_WITH = {
+    "task": ("data_folder",),
+    "dataset": ("dataset_config", "revision", "test_split"),
+    "train_file": ("validation_file", "test_file"),
+}
+
+
 @dataclass
-class TextDataArguments:
+class TextDataArguments(SourceArguments):
     """Which sequences are trained on."""
 
     task: str | None = HfArg(
@@ -45,31 +57,47 @@ class TextDataArguments:
     data_folder: str | None = HfArg(
         default=None, help="The task's published files. Default: generated, from the hub, or from the installed wheel."
     )
-    dataset: str | None = HfArg(default=None, help="Id of a data set on the hub, or its local folder.")
-    dataset_config: str | None = HfArg(default=None, help="Name of one of its configurations.")
     train_file: str | None = HfArg(default=None, help="Or a csv, tsv, json, jsonl or parquet file.")
     validation_file: str | None = HfArg(default=None, help="Default: cut out of the training set.")
     test_file: str | None = HfArg(default=None, help="The file that is read once a run.")
     text_column: str = HfArg(default="text", help="Column of a data set's or file's texts.")
     text_pair_column: str | None = HfArg(default=None, help="Column of second texts, encoded apart and compared.")
-    label_column: str = HfArg(default="label", help="Column of the classes, by name or by number.")
+    label_column: list[str] | None = HfArg(
+        default=None,
+        help="Column of the classes, by name or by number, or of lists of them; or several columns of 0 and 1, one a "
+        f"label. Default: one of {', '.join(LABEL_NAMES)}.",
+    )
+    label_separator: str | None = HfArg(default=None, help="Between the labels of a text that has several in a cell.")
     classes: list[str] | None = HfArg(default=None, help="Leave out examples of all other classes.")
     tokenizer: str | None = HfArg(default=None, help="Name or folder. Default: the bytes of a text, by ByT5's.")
-    max_tokens: int | None = HfArg(default=None, help="Cut texts. Default: 4000 for text and retrieval, else 1024.")
+    max_tokens: int | None = HfArg(default=None, help="Positions. Default: 4000 for text and retrieval, else 1024.")
+    too_long: str = HfArg(default="cut", help="Of longer texts: cut, window (the text's windows vote) or refuse.")
+    stride: int | None = HfArg(default=None, help="Tokens from one window to the next. Default: no overlap.")
     train_size: int | None = HfArg(default=None, help="Examples to train on, drawn class by class.")
     validation_size: int | None = HfArg(default=None, help="Examples of the validation set.")
     test_size: int | None = HfArg(default=None, help="Examples of the test set.")
     subset_seed: int = HfArg(default=0, help="Of what is drawn or generated; not of the training runs.")
-    validation_share: float = HfArg(default=0.1, help="Share of the training set that is cut out by class.")
 
     def __post_init__(self):
-        refuse_below_one(self, "max_tokens", "train_size", "validation_size", "test_size")
+        super().__post_init__()
+        refuse_below_one(self, "max_tokens", "stride", "train_size", "validation_size", "test_size")
+        if isinstance(self.label_column, str):
+            self.label_column = [self.label_column]
+        if self.too_long not in TOO_LONG:
+            raise ValueError(f"`too_long` must be one of {', '.join(TOO_LONG)}, got {self.too_long!r}.")
+        if self.stride is not None and self.too_long != "window":
+            raise ValueError(f"`stride` is that of windows, got {self.stride} with `too_long` = {self.too_long!r}.")
+        if self.label_separator is not None and len(self.label_column or ()) > 1:
+            raise ValueError(
+                f"`label_separator` parts the labels of one column, got {len(self.label_column)} in `label_column`."
+            )
 
 
 @dataclass
 class TextSource:
     """
-    Splits `train`, `test` and where there is one `validation`, with the classes in `label_column`.
+    Splits `train` and where there are any `validation` and `test`, with the classes in `label_column`, or one label in
+    each of several.
 
     `columns` are those of a text, or of both texts of a pair; or `("input_ids",)` where there are tokens already, of
     the vocabulary of `tokenizer`. `described` is `name`, `source`, and `licence` and `sha256` of the files where they
@@ -81,7 +109,7 @@ class TextSource:
     described: dict[str, Any]
     tokenizer: PreTrainedTokenizerBase | None = None
     max_tokens: int = 1024
-    label_column: str = "labels"
+    label_column: str | list[str] = "labels"
     files: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -96,21 +124,33 @@ Loader = Callable[[TextDataArguments], TextSource]
 def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = None) -> TextSource:
     """What the arguments name: a task of Long Range Arena or of `sources`, a data set of the hub, or files."""
     sources = {**_SOURCES, **(sources or {})}
-    named = [name for name in ("task", "dataset", "train_file") if getattr(args, name) is not None]
+    named = [name for name in _GO_WITH if getattr(args, name) is not None]
     if len(named) != 1:
         raise ValueError(
             f"one of `task`, `dataset` and `train_file` must be given, got {' and '.join(named) or 'none'}."
         )
+    (kind,) = named
+    for other, flags in _GO_WITH.items():
+        refuse_given(args, flags if other != kind else (), f"`{other}`")
+    if kind == "task":
+        refuse_given(args, _OF_COLUMNS, "`dataset` and `train_file`")
     if args.task is not None and args.task not in sources:
         raise ValueError(f"`task` must be one of {', '.join(sources)}, got {args.task!r}.")
-    source = {"task": sources.get(args.task), "dataset": _from_hub, "train_file": _from_files}[named[0]](args)
+    source = {"task": sources.get(args.task), "dataset": _from_hub, "train_file": _from_files}[kind](args)
+    check_test_set(source.splits, args.test_share, args.task or args.dataset or args.train_file)
     if not source.has_tokens:
         # Tokens were generated or published whole, and so were the texts of tasks.
         where = {name: f"the {name} set" for name in source.splits} | source.files
         problems = empty_texts(source.splits, source.columns, where) if args.task is None else []
-        source.splits = with_classes(source.splits, source.label_column, where, problems)
+        columns = [source.label_column] if isinstance(source.label_column, str) else source.label_column
+        if has_label_sets(source.splits["train"], columns, args.label_separator):
+            source.splits = with_label_sets(source.splits, columns, args.label_separator, where, problems)
+        else:
+            source.splits = with_classes(source.splits, columns[0], where, problems)
     if args.classes is not None:
         source.splits = _of_classes(source.splits, args.classes)
+    if args.name is not None:
+        source.described["name"] = args.name
     return source
 
 
@@ -179,7 +219,7 @@ def _text(args: TextDataArguments) -> TextSource:
         splits = load_imdb(args.data_folder)
     else:
         described |= {"source": "stanfordnlp/imdb on the hub", "hub_id": "stanfordnlp/imdb"}
-        splits = _chosen(load_dataset("stanfordnlp/imdb"), described["source"]).rename_column("label", "labels")
+        splits = load_splits("stanfordnlp/imdb").rename_column("label", "labels")
     return TextSource(splits, ("text",), described, max_tokens=4000)
 
 
@@ -206,11 +246,8 @@ def _sizes(args: TextDataArguments, default: tuple[int, int, int]) -> tuple[int,
 
 
 def _from_hub(args: TextDataArguments) -> TextSource:
-    name, is_folder = Path(args.dataset).name, Path(args.dataset).is_dir()
-    parts = [args.dataset, args.dataset_config] if args.dataset_config else [args.dataset]
-    where = f"a local folder {name}" if is_folder else ", ".join(parts)
-    described = {"name": name} if is_folder else {"name": name, "hub_id": args.dataset}
-    return _from_columns(args, _read(where, *parts), described, where, {})
+    splits = load_splits(args.dataset, args.dataset_config, revision=args.revision, test_split=args.test_split)
+    return _from_columns(args, splits, described(args.dataset, args.dataset_config, args.revision), {})
 
 
 def _from_files(args: TextDataArguments) -> TextSource:
@@ -227,18 +264,11 @@ def _from_files(args: TextDataArguments) -> TextSource:
         options |= {"converters": converters, "keep_default_na": False, "na_values": [""]}
     splits = DatasetDict()
     for split, file in files.items():
-        splits[split] = _read(file, _READERS[suffix], data_files={split: file}, split=split, **options)
+        splits[split] = read_splits(file, _READERS[suffix], data_files={split: file}, split=split, **options)
         if is_table:
-            _check_header(file, splits[split].column_names, (*_text_columns(args), args.label_column))
-    return _from_columns(args, splits, {"name": Path(args.train_file).stem}, "local files", files)
-
-
-def _read(where: str, *args, **options) -> Any:
-    try:
-        return load_dataset(*args, **options)
-    # `datasets` looks for the first row of JSON, and stops.
-    except (DatasetGenerationError, ValueError, StopIteration) as error:
-        raise ValueError(f"{where} cannot be read: {error.__cause__ or str(error) or 'it is empty'}") from error
+            wanted = (*_text_columns(args), *(args.label_column or LABEL_NAMES))
+            _check_header(file, splits[split].column_names, wanted)
+    return _from_columns(args, splits, {"name": data_name(args.train_file), "source": "local files"}, files)
 
 
 def _check_header(file: str, names: list[str], wanted: tuple[str, ...]) -> None:
@@ -254,35 +284,39 @@ def _text_columns(args: TextDataArguments) -> tuple[str, ...]:
 
 
 def _from_columns(
-    args: TextDataArguments, splits: DatasetDict, described: dict[str, Any], where: str, files: dict[str, str]
+    args: TextDataArguments, splits: DatasetDict, described: dict[str, Any], files: dict[str, str]
 ) -> TextSource:
-    splits, columns = _chosen(splits, where), _text_columns(args)
-    named = (*columns, args.label_column)
-    if len(set(named)) < len(named):
-        raise ValueError(f"`text_column`, `text_pair_column` and `label_column` must differ, got {', '.join(named)}.")
+    texts, labels = _text_columns(args), args.label_column
+    if labels is None:
+        labels = next(([name] for name in LABEL_NAMES if name in splits["train"].column_names), ["label"])
+    if len({*texts, *labels}) < len(texts) + len(labels):
+        named = ", ".join((*texts, *labels))
+        raise ValueError(f"`text_column`, `text_pair_column` and `label_column` must differ, got {named}.")
+    flags = dict(zip(texts, ("text_column", "text_pair_column"), strict=False)) | dict.fromkeys(labels, "label_column")
+    problems = []
     for name, split in splits.items():
-        if missing := [column for column in named if column not in split.column_names]:
-            place = files.get(name, f"the {name} set of {where}")
-            raise ValueError(f"{place} has no column {missing[0]!r}; it has {', '.join(split.column_names)}.")
-    return TextSource(splits, columns, {**described, "source": where}, label_column=args.label_column, files=files)
-
-
-def _chosen(splits: DatasetDict, where: str) -> DatasetDict:
-    """Train, validation if there is one, and test."""
-    if missing := {"train", "test"} - splits.keys():
-        raise ValueError(
-            f"{where} has no split {' and '.join(sorted(missing))}, only {', '.join(splits)}: a comparison needs a "
-            "test set with labels and another set to choose on."
-        )
-    return DatasetDict({name: splits[name] for name in ("train", "validation", "test") if name in splits})
+        place = files.get(name, f"the {name} set of {described['source']}")
+        for flag in dict.fromkeys(flags.values()):
+            missing = [repr(one) for one in flags if flags[one] == flag and one not in split.column_names]
+            if missing:
+                problems.append(
+                    f"{place} has no column {', '.join(missing)}; it has {', '.join(split.column_names)}: name the "
+                    f"one to take by `--{flag}`"
+                )
+    refuse(problems)
+    return TextSource(splits, texts, described, label_column=labels, files=files)
 
 
 def _of_classes(splits: DatasetDict, classes: list[str]) -> DatasetDict:
-    names = splits["train"].features["labels"].names
+    labels = splits["train"].features["labels"]
+    names = class_names(labels)
     if unknown := sorted(set(classes) - set(names)):
         raise ValueError(f"`classes` must be of {', '.join(names)}, got {', '.join(unknown)}.")
-    if len(classes) < 2 or len(set(classes)) < len(classes):
+    at_least = 2 if isinstance(labels, ClassLabel) else 1
+    if len(classes) < at_least or len(set(classes)) < len(classes):
         raise ValueError(f"`classes` must name at least two classes and each once, got {', '.join(classes)}.")
+    if not isinstance(labels, ClassLabel):
+        return of_labels(splits, classes)
     places = {names.index(name): place for place, name in enumerate(classes)}
     kept = splits.filter(lambda label: label in places, input_columns="labels")
     if empty := [name for name, split in kept.items() if not len(split)]:

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from datasets import DatasetDict
+from datasets import ClassLabel, DatasetDict
 from transformers import AutoTokenizer, ByT5Tokenizer, PreTrainedTokenizerBase
 from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTextForDocumentMatching, PrimalDualTextForSequenceClassification
 from hf_primaldual.data.files import digest
-from hf_primaldual.data.splits import column_of, cut_validation, draw, problem, refuse
+from hf_primaldual.data.label_sets import check_labels_of_train
+from hf_primaldual.data.splits import class_names, column_of, cut_shares, draw, problem, refuse
+from hf_primaldual.data.windows import cut_texts
 
 from .arguments import AttentionArguments, ComparisonArguments
 from .samplers import LengthSampler
@@ -83,8 +85,9 @@ def text_task(
     """
     The task that the arguments name, with the tokenizer that goes into its checkpoint.
 
-    The validation set is the source's, or cut out of its training set. Of larger splits examples are drawn class by
-    class. A text is cut after `max_tokens`; tokens that are there already never are. With `args.group_by_length` the
+    The sets to test and to choose on are the source's, or cut out of its training set. Of larger splits examples are
+    drawn class by class. A longer text than `max_tokens` is cut, or with `too_long="window"` made into windows, which
+    `recording` numbers by their text; tokens that are there already never are. With `args.group_by_length` the
     examples of a step are of like length.
 
     `sources` are more tasks than those of Long Range Arena, by the names that `--task` has for them.
@@ -92,21 +95,29 @@ def text_task(
     source = load_source(data_args, sources)
     splits = source.splits.select_columns([*source.columns, "labels"])
     settings = {"subset_seed": data_args.subset_seed}
-    if "validation" not in splits:
-        splits = cut_validation(splits, data_args.validation_share)
-        settings["validation_share"] = data_args.validation_share
+    shares = {"test": data_args.test_share, "validation": data_args.validation_share}
+    settings |= {f"{name}_share": share for name, share in shares.items() if name not in splits}
+    splits = cut_shares(splits, shares)
     for name, split in splits.items():
         splits[name] = draw(split, getattr(data_args, f"{name}_size"), seed=data_args.subset_seed)
+    data_fields, labels = {}, splits["train"].features["labels"]
+    if not isinstance(labels, ClassLabel):
+        check_labels_of_train(splits)
+        if args is not None and args.label_smoothing_factor:
+            raise ValueError("`label_smoothing_factor` is for texts of one class each, these have several labels.")
+        data_fields["problem_type"] = "multi_label_classification"
     described = {"licence": None, **source.described}
     if "sha256" not in described:
         described["sha256"] = {name: digest(split) for name, split in splits.items()}
+    described["majority_share"] = majority_share(splits)
 
     tokenizer = _tokenizer(source, data_args)
     limit = data_args.max_tokens or source.max_tokens
-    splits = _with_tokens(splits, source, tokenizer, limit)
+    splits = _with_tokens(splits, source, tokenizer, limit, data_args)
     lengths = _lengths(splits)
     if lengths[1] > limit:
-        raise ValueError(f"`max_tokens` must be at least {lengths[1]}, as no example may be cut here, got {limit}.")
+        advice = "as no example may be cut here" if source.has_tokens else "or `too_long` cut or window"
+        raise ValueError(f"`max_tokens` must be at least {lengths[1]}, {advice}, got {limit}.")
     positions = data_args.max_tokens or lengths[1]
     tokenizer.model_max_length = positions
     sampler = None
@@ -118,15 +129,19 @@ def text_task(
         "max_position_embeddings": positions,
         "tokenizer": type(tokenizer).__name__,
     }
+    if data_args.too_long == "window":
+        every = f", one every {data_args.stride}" if data_args.stride else ""
+        settings["windows"] = f"of {limit} tokens{every}, which vote on their text"
     task_class = MatchingTask if len(source.columns) == 2 else TextTask
     return task_class(
         splits=with_ids(splits.remove_columns("shortest")).with_format("numpy"),
-        source={**described, "length": list(lengths), "majority_share": majority_share(splits)},
+        source={**described, "length": list(lengths)},
         processor=tokenizer,
-        collate=partial(_collate, tokenizer.pad_token_id or 0),
+        collate=partial(_collate, tokenizer.pad_token_id or 0, len(class_names(labels))),
         lengths=lengths,
         model_args=model_args,
         data_fields={
+            **data_fields,
             "vocab_size": len(tokenizer),
             "pad_token_id": tokenizer.pad_token_id,
             "max_position_embeddings": positions,
@@ -138,13 +153,26 @@ def text_task(
 
 def majority_share(splits: DatasetDict) -> float:
     """The share of the test set that is of training's most frequent class: what is right without looking."""
-    most_frequent, _ = Counter(splits["train"]["labels"]).most_common(1)[0]
-    return Counter(splits["test"]["labels"])[most_frequent] / len(splits["test"])
+    counts = {}
+    for name in ("train", "test"):
+        # Of several labels, their combination.
+        labels = column_of(splits[name], "labels").to_pylist()
+        counts[name] = Counter(tuple(label) if isinstance(label, list) else label for label in labels)
+    most_frequent, _ = counts["train"].most_common(1)[0]
+    return counts["test"][most_frequent] / len(splits["test"])
 
 
-def _collate(pad_token_id: int, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
-    """A batch filled up to its longest example; where none is shorter, there is no mask."""
-    batch = {"labels": torch.tensor([int(example["labels"]) for example in examples])}
+def _collate(pad_token_id: int, classes: int, examples: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
+    """
+    A batch filled up to its longest example; where none is shorter, there is no mask. Of several labels an example,
+    `labels` are zeros and ones (batch, classes).
+    """
+    if np.ndim(examples[0]["labels"]):
+        batch = {"labels": torch.zeros(len(examples), classes)}
+        for row, example in zip(batch["labels"], examples, strict=True):
+            row[example["labels"].tolist()] = 1.0
+    else:
+        batch = {"labels": torch.tensor([int(example["labels"]) for example in examples])}
     for prefix in _PREFIXES:
         rows = [example[f"{prefix}input_ids"] for example in examples if f"{prefix}input_ids" in example]
         if rows:
@@ -167,25 +195,36 @@ def _tokenizer(source: TextSource, args: TextDataArguments) -> PreTrainedTokeniz
 
 
 def _with_tokens(
-    splits: DatasetDict, source: TextSource, tokenizer: PreTrainedTokenizerBase, limit: int
+    splits: DatasetDict, source: TextSource, tokenizer: PreTrainedTokenizerBase, limit: int, args: TextDataArguments
 ) -> DatasetDict:
-    """`input_ids` and with pairs `pair_input_ids`; `length` and `shortest` count those of the longer and shorter."""
+    """
+    `input_ids` and with pairs `pair_input_ids`; `length` and `shortest` count those of the longer and shorter. Of
+    windows, `recording` is the number of their text.
+    """
+    windows = args.too_long == "window"
+    if windows and (source.has_tokens or len(source.columns) == 2):
+        raise ValueError("`too_long` must be cut or refuse for pairs of texts and tasks of tokens, got 'window'.")
+    options = {"truncation": True, "max_length": limit} if args.too_long == "cut" else {}
 
-    def encode(batch: dict[str, list]) -> dict[str, list]:
+    def encode(batch: dict[str, list], numbers: list[int]) -> dict[str, list]:
         rows = {}
-        for column, prefix in zip(source.columns, _PREFIXES, strict=False):
-            if source.has_tokens:
-                rows[f"{prefix}input_ids"] = batch[column]
-            else:
-                encoded = tokenizer(batch[column], truncation=True, max_length=limit)
-                rows[f"{prefix}input_ids"] = encoded["input_ids"]
-        lengths = [[len(ids) for ids in column] for column in rows.values()]
+        if windows:
+            rows["input_ids"], places = cut_texts(batch[source.columns[0]], tokenizer, limit, args.stride)
+            rows["labels"] = [batch["labels"][place] for place in places]
+            rows["recording"] = [numbers[place] for place in places]
+        else:
+            for column, prefix in zip(source.columns, _PREFIXES, strict=False):
+                texts = batch[column]
+                rows[f"{prefix}input_ids"] = texts if source.has_tokens else tokenizer(texts, **options)["input_ids"]
+        lengths = [[len(ids) for ids in rows[f"{prefix}input_ids"]] for prefix in _PREFIXES[: len(source.columns)]]
         rows["length"] = [max(pair) for pair in zip(*lengths, strict=True)]
         rows["shortest"] = [min(pair) for pair in zip(*lengths, strict=True)]
         return rows
 
-    others = [name for name in splits["train"].column_names if name not in ("labels", "input_ids")]
-    return splits.map(encode, batched=True, remove_columns=others)
+    names, labels = splits["train"].column_names, splits["train"].features["labels"]
+    others = names if windows else [name for name in names if name not in ("labels", "input_ids")]
+    encoded = splits.map(encode, batched=True, with_indices=True, remove_columns=others)
+    return encoded.cast_column("labels", labels) if windows else encoded
 
 
 def _lengths(splits: DatasetDict) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Time series as a task: a feature extractor fitted on the training set, and the model that learns them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -8,38 +8,22 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import torch
-from datasets import Array2D, DatasetDict
+from datasets import Array2D
 from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor, PrimalDualTimeSeriesForSequenceClassification
-from hf_primaldual.data import describe_source, load_uea
-from hf_primaldual.data.series import series_arrays, series_problems
-from hf_primaldual.data.splits import column_of, cut_validation, with_classes
+from hf_primaldual.data import class_weights, series_arrays, series_dataset
+from hf_primaldual.data.splits import column_of
 
 from .arguments import AttentionArguments, ComparisonArguments
-from .settings import refuse_below_one
+from .losses import weighted_cross_entropy
+from .series_sources import Loader, SeriesDataArguments, series_source
 from .task import Task, with_ids
 
 
 @dataclass
-class SeriesDataArguments:
-    """Which series are trained on."""
-
-    dataset: str = HfArg(default="JapaneseVowels", help="Name of the task in the UEA archive.")
-    data_folder: str | None = HfArg(default=None, help="Folder of .ts files. Default: in the installed aeon wheel.")
-    validation_share: float = HfArg(default=0.2, help="Share of the training set that is cut out by class.")
-    max_steps_per_series: int | None = HfArg(default=None, help="Positions. Default: those of the longest series.")
-    missing_values: str = HfArg(default="error", help="error, or mean: the channel's training mean.")
-
-    def __post_init__(self):
-        refuse_below_one(self, "max_steps_per_series")
-        if self.missing_values not in ("error", "mean"):
-            raise ValueError(f"`missing_values` must be error or mean, got {self.missing_values!r}.")
-
-
-@dataclass
 class SeriesModelArguments(AttentionArguments):
-    """The model of a series: its attentions, and the encoder of the paper's smaller UEA set-up."""
+    """The model: its attentions, and the encoder of the paper's smaller UEA set-up."""
 
     hidden_size: int = HfArg(default=64, help="Width.")
     num_hidden_layers: int = HfArg(default=3, help="Layers.")
@@ -54,7 +38,7 @@ class SeriesModelArguments(AttentionArguments):
 
 @dataclass
 class SeriesTrainingArguments(ComparisonArguments):
-    """The paper's UEA settings as defaults."""
+    """The training, with the paper's UEA settings as defaults."""
 
     output_dir: str = HfArg(default="outputs/time-series", help="Folder of this run and no other.")
     optimizer: str = HfArg(default="radam", help="radam, the paper's; or trainer, for that of --optim.")
@@ -67,7 +51,7 @@ class SeriesTrainingArguments(ComparisonArguments):
 
 
 class SeriesTask(Task):
-    """A task of the UEA archive, or of the same shape."""
+    """Series, of the UEA archive or anybody's."""
 
     kind = "time-series-classification"
     model_class = PrimalDualTimeSeriesForSequenceClassification
@@ -83,64 +67,71 @@ class SeriesTask(Task):
         return inputs
 
 
-Loader = Callable[[SeriesDataArguments], tuple[DatasetDict, dict[str, Any]]]
-
-
 def series_task(
     data_args: SeriesDataArguments,
     model_args: SeriesModelArguments,
     args: SeriesTrainingArguments | None = None,
     sources: Mapping[str, Loader] | None = None,
 ) -> SeriesTask:
-    """
-    The task that the arguments name: its series, and a feature extractor fitted on the training set.
-
-    `sources` are more data sets than those of the archive, by the names that `--dataset` has for them.
-    """
-    splits, source = (sources or {}).get(data_args.dataset, _from_archive)(data_args)
-    return prepare_series(
+    """The task that the arguments name; see `series_source`."""
+    splits, source = series_source(data_args, sources)
+    task = prepare_series(
         splits,
         source,
         model_args,
         data_args.max_steps_per_series,
-        data_args.validation_share,
-        data_args.missing_values,
-        where={name: f"{data_args.dataset}_{name.upper()}.ts" for name in splits},
+        missing_values=data_args.missing_values,
+        weights=data_args.class_weights,
+        label_smoothing=args.label_smoothing_factor if args else 0.0,
+        validation_share=data_args.validation_share,
+        test_share=data_args.test_share,
+        window=data_args.window,
+        stride=data_args.stride,
+        too_long=data_args.too_long,
+        **data_args.layout,
     )
-
-
-def _from_archive(args: SeriesDataArguments) -> tuple[DatasetDict, dict[str, Any]]:
-    return load_uea(args.dataset, args.data_folder), describe_source(args.dataset, args.data_folder)
+    task.settings |= data_args.settings
+    return task
 
 
 def prepare_series(
-    splits: DatasetDict,
+    data: Any,
     source: dict[str, Any],
     model_args: SeriesModelArguments,
-    max_steps_per_series: int | None = None,
-    validation_share: float = 0.2,
+    max_steps: int | None = None,
+    *,
     missing_values: str = "error",
-    where: Mapping[str, str] | None = None,
+    validation_share: float = 0.2,
+    weights: str | None = None,
+    label_smoothing: float = 0.0,
+    **reading: Any,
 ) -> SeriesTask:
     """
-    The task of series: `splits` are `train`, `test` and, or else it is cut out of `train`, `validation`, of
-    `past_values`, lists (time, channels), and `labels`, a `ClassLabel`. `where` is what errors call a split.
+    The task of series that `series_dataset` reads from `data`, with a feature extractor fitted on the training set.
+
+    `max_steps` are the positions of the model, by default those of the longest series; `weights` may be `"balanced"`;
+    `reading` are further arguments of `series_dataset`, which must give a test set.
     """
+    shares = {"validation_share": validation_share}
+    splits = series_dataset(data, max_steps=max_steps, missing_values=missing_values, **shares, **reading)
     columns = {name: column_of(split, "past_values") for name, split in splits.items()}
-    channels = next((len(steps[0]) for steps in columns["train"] if steps.is_valid and len(steps)), 1)
-    problems = []
-    for name, column in columns.items():
-        problems += series_problems(column, channels, missing_values, (where or {}).get(name, f"the {name} set"))
-    splits = with_classes(splits, where=where, problems=problems)
     counts = np.concatenate([pc.list_value_length(column).to_numpy() for column in columns.values()])
     lengths = (int(counts.min()), int(counts.max()))
-    positions = max_steps_per_series or lengths[1]
-    if positions < lengths[1]:
-        raise ValueError(f"`max_steps_per_series` must be at least {lengths[1]}, the longest series, got {positions}.")
+    channels = len(columns["train"][0][0])
+    positions = max_steps or lengths[1]
     settings = {"max_position_embeddings": positions, "missing_values": missing_values}
-    if "validation" not in splits:
-        splits = cut_validation(splits, validation_share)
-        settings["validation_share"] = validation_share
+    if not (isinstance(data, Mapping) and "validation" in data):
+        settings |= shares
+    if "group" in splits["train"].column_names:
+        groups = {name: len(column_of(split, "group").unique()) for name, split in splits.items()}
+        settings["groups"] = ", ".join(f"{name} {count}" for name, count in groups.items())
+    if reading.get("window") is not None or reading.get("too_long") == "window":
+        windows = ", ".join(f"{name} {len(split)}" for name, split in splits.items())
+        settings["windows"] = f"{windows}, which vote on their series"
+    else:
+        # Rows of one name are no windows.
+        splits = splits.remove_columns("recording")
+    class_weight = torch.tensor(class_weights(splits["train"]), dtype=torch.float32) if weights else None
     if any(column.flatten().flatten().null_count for column in columns.values()):
         # An array of `datasets` has NaN where something is missing, and no nulls.
         splits = splits.map(_with_nans, input_columns="past_values")
@@ -159,6 +150,10 @@ def prepare_series(
         model_args=model_args,
         data_fields={"num_channels": channels, "max_position_embeddings": positions},
         settings=settings,
+        class_weight=class_weight,
+        compute_loss=None
+        if class_weight is None
+        else partial(weighted_cross_entropy, class_weight, label_smoothing=label_smoothing),
     )
 
 

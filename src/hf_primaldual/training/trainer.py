@@ -11,13 +11,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from safetensors.torch import load_file, save_file
+from sklearn.metrics import accuracy_score, f1_score
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
 from transformers import EvalPrediction, PreTrainedConfig, Trainer, TrainerCallback
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from hf_primaldual.data.splits import column_of
+from hf_primaldual.data.windows import vote
 
 from .arguments import ComparisonArguments
 from .task import EXAMPLE_ID, Task
@@ -49,7 +55,7 @@ def build_trainer(
         train_sampler=task.train_sampler,
         compute_loss_func=task.compute_loss,
         processing_class=task.processor,
-        compute_metrics=compute_accuracy_and_loss,
+        compute_metrics=partial(compute_accuracy_and_loss, class_weight=task.class_weight),
     )
     trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     if not args.disable_tqdm:
@@ -58,21 +64,45 @@ def build_trainer(
 
 
 def compute_accuracy(prediction: EvalPrediction) -> dict[str, float]:
-    """What Trainer's `compute_metrics` takes: logits (examples, classes), which may have others behind, and labels."""
-    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    return {"accuracy": float((logits.argmax(-1) == prediction.label_ids).mean())}
-
-
-def compute_accuracy_and_loss(prediction: EvalPrediction) -> dict[str, float]:
     """
-    As `compute_accuracy`, with the mean cross-entropy over all examples as `loss`, in the place of Trainer's.
+    What Trainer's `compute_metrics` takes: logits (examples, classes), which may have others behind, and labels. Where
+    those are zeros and ones (examples, classes), all of an example must be right; and `f1` is their micro F1.
+    """
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    if prediction.label_ids.ndim == 1:
+        return {"accuracy": float((logits.argmax(-1) == prediction.label_ids).mean())}
+    labels, answers = prediction.label_ids > 0.5, logits > 0
+    f1 = f1_score(labels, answers, average="micro", zero_division=0.0)
+    return {"accuracy": float(accuracy_score(labels, answers)), "f1": float(f1)}
+
+
+def compute_accuracy_and_loss(
+    prediction: EvalPrediction, class_weight: torch.Tensor | None = None
+) -> dict[str, float]:
+    """
+    As `compute_accuracy`, with the mean cross-entropy over all examples as `loss`, in the place of Trainer's; each
+    counts by the weight of its class, if there are any.
 
     Trainer's own is a mean over batches: several processes fill the last ones up with examples that it counts again.
     """
     logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
-    logits, labels = torch.as_tensor(logits), torch.as_tensor(prediction.label_ids)
-    loss = torch.nn.functional.cross_entropy(logits.float(), labels.long()).item()
-    return {**compute_accuracy(prediction), "loss": loss}
+    logits, labels = torch.as_tensor(logits).float(), torch.as_tensor(prediction.label_ids)
+    if labels.ndim == 1:
+        loss = torch.nn.functional.cross_entropy(logits, labels.long(), weight=class_weight)
+    else:
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
+    return {**compute_accuracy(prediction), "loss": loss.item()}
+
+
+def voted(recordings: np.ndarray, prediction: EvalPrediction) -> EvalPrediction:
+    """The prediction of whole texts or series from that of their windows: the mean of the windows' probabilities."""
+    logits = prediction.predictions[0] if isinstance(prediction.predictions, tuple) else prediction.predictions
+    logits = torch.as_tensor(logits).double()
+    _, first = np.unique(pd.factorize(recordings)[0], return_index=True)
+    is_single = prediction.label_ids.ndim == 1
+    # Away from 0 and 1, whose logits are infinite.
+    scores = vote(recordings, logits.softmax(-1) if is_single else logits.sigmoid())[1].clip(1e-12, 1 - 1e-12)
+    return EvalPrediction(np.log(scores) if is_single else np.log(scores / (1 - scores)), prediction.label_ids[first])
 
 
 def _with_ids(collate: Callable[[list[dict[str, Any]]], dict[str, Any]], examples: list[dict]) -> dict[str, Any]:
@@ -217,10 +247,18 @@ class ComparisonTrainer(Trainer):
             self.model.load_state_dict(self.average.module.state_dict())
             self.average = None
 
-    def evaluation_loop(self, *args, **kwargs):
-        """Trainer's, on the averaged weights where there are some."""
-        with self._averaged():
-            return super().evaluation_loop(*args, **kwargs)
+    def evaluation_loop(self, dataloader, *args, **kwargs):
+        """Trainer's, on the averaged weights where there are some; windows vote on the `recording` they are of."""
+        data, of_windows = dataloader.dataset, self.compute_metrics
+        if of_windows is not None and "recording" in (getattr(data, "column_names", None) or ()):
+            recordings = column_of(data, "recording").to_numpy(zero_copy_only=False)
+            if len(np.unique(recordings)) < len(recordings):
+                self.compute_metrics = lambda prediction: of_windows(voted(recordings, prediction))
+        try:
+            with self._averaged():
+                return super().evaluation_loop(dataloader, *args, **kwargs)
+        finally:
+            self.compute_metrics = of_windows
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
