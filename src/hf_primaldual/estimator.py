@@ -85,7 +85,8 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         validation_share (`float`, *optional*, defaults to 0.2):
             Share of the training set that is held out, by class. With 0 all of it is trained on, to the end.
         early_stopping_patience (`int`, *optional*, defaults to 20):
-            Training ends after so many evaluations without a smaller loss on what is held out; there are 40 of them at most.
+            Training ends after so many evaluations without a smaller loss on what is held out. There are about 40, and
+            ten steps at least between two.
         class_weight (`dict` or `"balanced"`, *optional*):
             Weight of each class in the loss, as scikit-learn has it.
         missing_values (`str`, *optional*, defaults to `"error"`):
