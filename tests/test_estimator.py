@@ -133,8 +133,9 @@ def test_a_table_may_hold_the_classes(vowels):
 @pytest.mark.parametrize("class_weight", [None, {"Walking": 3, "Running": 0.5, "Standing": 0.5, "Badminton": 0.5}])
 def test_the_best_weights_on_what_is_held_out_are_kept(motions, class_weight):
     series, labels = motions
-    params = {**SMALL, "min_steps": 60, "num_train_epochs": 1, "learning_rate": 0.02, "early_stopping_patience": 2}
-    classifier = PrimalDualTimeSeriesClassifier(**params, class_weight=class_weight).fit(series, labels)
+    params = {**SMALL, "min_steps": 60, "num_train_epochs": 1, "learning_rate": 0.02, "validation_share": 0.2}
+    params |= {"early_stopping_patience": 2, "class_weight": class_weight}
+    classifier = PrimalDualTimeSeriesClassifier(**params).fit(series, labels)
     losses = [entry["eval_loss"] for entry in classifier.history_ if "eval_loss" in entry]
     classes, targets = np.unique(labels, return_inverse=True)
     seed = np.random.RandomState(0).randint(np.iinfo(np.int32).max)

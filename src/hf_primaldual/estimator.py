@@ -82,7 +82,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             as many more as make so many steps.
         training_args (`dict`, *optional*):
             Further fields of transformers' `TrainingArguments`, such as `{"weight_decay": 0.01}`.
-        validation_share (`float`, *optional*, defaults to 0.2):
+        validation_share (`float`, *optional*, defaults to 0.1):
             Share of the training set that is held out, by class. With 0 all of it is trained on, to the end.
         early_stopping_patience (`int`, *optional*, defaults to 20):
             Training ends after so many evaluations without a smaller loss on what is held out. There are about 40, and
@@ -137,7 +137,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         num_train_epochs: int = 40,
         min_steps: int = 300,
         training_args: dict[str, Any] | None = None,
-        validation_share: float = 0.2,
+        validation_share: float = 0.1,
         early_stopping_patience: int = 20,
         class_weight: dict | str | None = None,
         missing_values: str = "error",
