@@ -6,7 +6,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables convert-demo test test-slow test-hub mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables convert-demo test test-slow test-hub test-aeon mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -115,6 +115,16 @@ test-hub: $(TIMESTAMP) .peers/.installed
 	$(PYTHON) -m venv .peers/olah
 	.peers/olah/bin/python -m pip install -qq --disable-pip-version-check olah==0.5.4
 	npm install --silent --no-audit --no-fund --prefix .peers/npm @huggingface/hub@2.17.5
+	@touch $@
+
+## aeon's own checks of the estimator, three minutes. aeon wants an older numpy, and so a venv of its own.
+test-aeon: .peers/aeon/.installed
+	OMP_NUM_THREADS=1 .peers/aeon/bin/python -m pytest -m slow tests/test_estimator_in_aeon.py
+
+.peers/aeon/.installed: setup.cfg constraints.txt
+	$(PYTHON) -m venv .peers/aeon
+	.peers/aeon/bin/python -m pip install -qq --disable-pip-version-check $(shell grep ^torch== constraints.txt) \
+		--editable '.[series,train]' pytest
 	@touch $@
 
 quality: $(TIMESTAMP)

@@ -29,6 +29,16 @@ __version__ = "0.1.0"
 
 register()
 
+
+def __getattr__(name):
+    # scikit-learn, which it is built on, takes longer to import than all the rest, and is not always installed.
+    if name == "PrimalDualTimeSeriesClassifier":
+        from .estimator import PrimalDualTimeSeriesClassifier
+
+        return PrimalDualTimeSeriesClassifier
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
 __all__ = [
     "PRESETS",
     "AnnealToTarget",

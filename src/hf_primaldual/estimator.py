@@ -1,0 +1,449 @@
+"""A classifier of time series with scikit-learn's contract, trained by transformers' Trainer."""
+
+import json
+import math
+import tempfile
+import warnings
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import fields
+from os import PathLike
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from datasets import ClassLabel
+from huggingface_hub import CommitInfo, HfApi
+from huggingface_hub.errors import StrictDataclassError
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d, compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from transformers import PreTrainedConfig
+
+from .data.series import read_series, series_arrays
+from .data.splits import column_of
+from .estimator_training import (
+    EVALUATION_BATCH,
+    as_it_was,
+    collate,
+    copy_weights,
+    hold_out,
+    standardize,
+    still_falling,
+    threads,
+    train_quietly,
+    without_bars,
+)
+from .modeling.configuration_primal_dual_models import PrimalDualTimeSeriesConfig
+from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+from .modeling.modeling_primal_dual_time_series import PrimalDualTimeSeriesForSequenceClassification
+
+# Of the model, where neither a parameter nor `model_config` says otherwise.
+_MODEL = {"norm_type": "layer", "norm_position": "pre", "pooling": "flatten", "initializer_range": 0.05}
+# Parameters that are fields of the model's configuration.
+_FIELDS = {
+    "attention": "attention",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "num_hidden_layers",
+    "num_attention_heads": "num_attention_heads",
+    "dropout": "hidden_dropout_prob",
+}
+# Parameters, or what follows from them, that are fields of `TrainingArguments`.
+_TRAINING = ("learning_rate", "num_train_epochs", "per_device_train_batch_size", "seed", "disable_tqdm")
+_OF_THE_DATA = {"num_channels", "max_position_embeddings", "hf_primaldual_version"}
+
+
+class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
+    r"""
+    Classifies time series by a transformer encoder with the primal-dual framework's attentions.
+
+    Series are standardized by the training set, a share of which is held out: what is kept are the weights that do
+    best on it.
+
+    Args:
+        attention (`str`, *optional*, defaults to `"bn+sh"`):
+            The preset, as [`PrimalDualConfig`] names them.
+        hidden_size, num_hidden_layers, num_attention_heads (`int`, *optional*, defaults to 64, 3 and 8):
+            Size of the model.
+        dropout (`float`, *optional*, defaults to 0.1):
+            Dropout of attention maps, sublayers and the classifier.
+        model_config (`dict`, *optional*):
+            Further fields of [`PrimalDualTimeSeriesConfig`], such as `{"bn_beta": 0.5}`.
+        learning_rate (`float`, *optional*, defaults to 3e-4):
+            Peak learning rate of AdamW; it rises for a tenth of the steps and falls along a cosine.
+        per_device_train_batch_size (`int`, *optional*, defaults to 16):
+            Series per step.
+        num_train_epochs (`int`, *optional*, defaults to 40):
+            Passes through the training set at most, but
+        min_steps (`int`, *optional*, defaults to 300):
+            as many more as make so many steps.
+        training_args (`dict`, *optional*):
+            Further fields of transformers' `TrainingArguments`, such as `{"weight_decay": 0.01}`.
+        validation_share (`float`, *optional*, defaults to 0.1):
+            Share of the training set that is held out, by class. With 0 all of it is trained on, to the end.
+        early_stopping_patience (`int`, *optional*, defaults to 20):
+            Training ends after so many evaluations without a smaller loss on what is held out. There are about 40, and
+            ten steps at least between two.
+        class_weight (`dict` or `"balanced"`, *optional*):
+            Weight of each class in the loss, as scikit-learn has it.
+        missing_values (`str`, *optional*, defaults to `"error"`):
+            What becomes of a NaN: `"error"`, or `"mean"`, the channel's training mean.
+        channels_first (`bool`, *optional*, defaults to `False`):
+            Series are `(channels, time)`, as aeon and sktime have them.
+        layout (`dict`, *optional*):
+            Where a table has its series: fields of `hf_primaldual.data.SeriesLayout`, such as
+            `{"id_column": "patient", "time_column": "day"}`.
+        warm_start (`bool`, *optional*, defaults to `False`):
+            `fit` goes on from the weights and the standardization that there are.
+        random_state (`int`, `RandomState`, *optional*):
+            Draws the initial weights, what is held out, batches and dropout.
+        n_jobs (`int`, *optional*):
+            Threads, as scikit-learn counts them: 1 by default, which is fastest for models this small; -1 for all.
+        verbose (`bool`, *optional*, defaults to `False`):
+            Shows a progress bar.
+
+    Attributes:
+        classes_ (array): the classes, sorted.
+        model_ ([`PrimalDualTimeSeriesForSequenceClassification`]), feature_extractor_
+            ([`PrimalDualTimeSeriesFeatureExtractor`]): what was trained.
+        n_iter_ (`int`): steps that were taken.
+        history_ (`list[dict]`): Trainer's log: training loss, and loss on what is held out.
+
+    Example:
+
+    ```python
+    >>> from hf_primaldual import PrimalDualTimeSeriesClassifier
+
+    >>> classifier = PrimalDualTimeSeriesClassifier(random_state=0).fit(series, labels)
+    >>> classifier.predict_proba(new_series)
+    >>> classifier.save_pretrained("my-classifier")
+    ```
+    """
+
+    def __init__(
+        self,
+        attention: str = "bn+sh",
+        *,
+        hidden_size: int = 64,
+        num_hidden_layers: int = 3,
+        num_attention_heads: int = 8,
+        dropout: float = 0.1,
+        model_config: dict[str, Any] | None = None,
+        learning_rate: float = 3e-4,
+        per_device_train_batch_size: int = 16,
+        num_train_epochs: int = 40,
+        min_steps: int = 300,
+        training_args: dict[str, Any] | None = None,
+        validation_share: float = 0.1,
+        early_stopping_patience: int = 20,
+        class_weight: dict | str | None = None,
+        missing_values: str = "error",
+        channels_first: bool = False,
+        layout: dict[str, Any] | None = None,
+        warm_start: bool = False,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        verbose: bool = False,
+    ):
+        self.attention = attention
+        self.hidden_size = hidden_size
+        self.num_hidden_layers = num_hidden_layers
+        self.num_attention_heads = num_attention_heads
+        self.dropout = dropout
+        self.model_config = model_config
+        self.learning_rate = learning_rate
+        self.per_device_train_batch_size = per_device_train_batch_size
+        self.num_train_epochs = num_train_epochs
+        self.min_steps = min_steps
+        self.training_args = training_args
+        self.validation_share = validation_share
+        self.early_stopping_patience = early_stopping_patience
+        self.class_weight = class_weight
+        self.missing_values = missing_values
+        self.channels_first = channels_first
+        self.layout = layout
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        tags.input_tags.allow_nan = self.missing_values == "mean"
+        return tags
+
+    def fit(self, X, y=None) -> "PrimalDualTimeSeriesClassifier":
+        """
+        Trains on series.
+
+        Args:
+            X: The series: a list of arrays `(time, channels)`, of any lengths; an array `(cases, time, channels)`; an
+                array or a DataFrame of numbers `(cases, time)`, univariate; or what
+                `hf_primaldual.data.series_dataset` reads, such as a long table with a `layout`, or a file.
+            y: The class of each series. It may be left out where `X` holds them.
+
+        Returns:
+            This classifier.
+
+        Raises:
+            ValueError: for series or classes that cannot be trained on, or a loss that is not finite.
+
+        Warns:
+            ConvergenceWarning: the loss on what is held out was still falling when the steps were over.
+        """
+        self._check_settings()
+        series, y = self._read(X, y, fitting=True)
+        classes, targets = np.unique(y, return_inverse=True)
+        before = self.model_ if self.warm_start and hasattr(self, "model_") else None
+        if before is not None and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"`warm_start` goes on with the classes {self.classes_.tolist()}, but `y` has {classes.tolist()}."
+            )
+        # Drawn as scikit-learn draws: without a `random_state` numpy's global numbers go on.
+        seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
+        train, held_out = hold_out(targets, classes, self.validation_share, seed)
+        if before is None:
+            channels = np.shape(series[0])[1]
+            feature_extractor = PrimalDualTimeSeriesFeatureExtractor(channels, missing_values=self.missing_values)
+            feature_extractor.fit(series[row] for row in train)
+            # Where lengths differ, those to come may be longer.
+            lengths = set(map(len, series))
+            positions = max(lengths) * (1 if len(lengths) == 1 else 2)
+        else:
+            feature_extractor, positions = self.feature_extractor_, before.config.max_position_embeddings
+        class_weights = self._class_weights(classes, targets[train])
+        with as_it_was(), threads(self.n_jobs):
+            torch.default_generator.manual_seed(seed)
+            model = PrimalDualTimeSeriesForSequenceClassification(
+                self._config(classes, feature_extractor.feature_size, positions)
+            )
+            if before is not None:
+                copy_weights(before, model)
+            values = standardize(series, feature_extractor, model.config.max_position_embeddings)
+            examples = [{"past_values": x, "labels": int(label)} for x, label in zip(values, targets, strict=True)]
+            train, held_out = ([examples[row] for row in rows] for rows in (train, held_out))
+            epochs = self.num_train_epochs * math.ceil(len(train) / self.per_device_train_batch_size)
+            settings = {
+                "max_steps": max(epochs, self.min_steps),
+                "per_device_train_batch_size": self.per_device_train_batch_size,
+                "learning_rate": self.learning_rate,
+                "seed": seed,
+                "disable_tqdm": not self.verbose,
+                **(self.training_args or {}),
+            }
+            state = train_quietly(
+                model, feature_extractor, train, held_out, settings, self.early_stopping_patience, class_weights
+            )
+        self.classes_, self.model_, self.feature_extractor_ = classes, model.eval(), feature_extractor
+        self.n_iter_, self.history_ = state.global_step, state.log_history
+        if still_falling(state, len(classes)):
+            warnings.warn(
+                f"the training has not converged: the loss was still falling when its {state.max_steps} steps were "
+                "over; raise `min_steps` or `num_train_epochs`.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def predict_proba(self, X) -> np.ndarray:
+        """
+        Args:
+            X: Series, in any form that `fit` takes.
+
+        Returns:
+            Probabilities of shape `(cases, classes)`, in the order of `classes_`; of a long table in the order in
+            which its ids first come.
+
+        Raises:
+            ValueError: for series of other channels than those of the training, or longer than the model's positions.
+        """
+        check_is_fitted(self)
+        series, _ = self._read(X)
+        values = standardize(series, self.feature_extractor_, self.model_.config.max_position_embeddings)
+        rows = []
+        with threads(self.n_jobs), torch.inference_mode():
+            for start in range(0, len(values), EVALUATION_BATCH):
+                examples = [{"past_values": x} for x in values[start : start + EVALUATION_BATCH]]
+                batch = collate(self.feature_extractor_, examples).to(self.model_.device)
+                rows.append(self.model_(**batch).logits.double().softmax(-1).cpu().numpy())
+        return np.concatenate(rows)
+
+    def predict(self, X) -> np.ndarray:
+        """
+        Args:
+            X: Series, in any form that `fit` takes.
+
+        Returns:
+            The class of each, of shape `(cases,)`.
+        """
+        probabilities = self.predict_proba(X)
+        return self.classes_[probabilities.argmax(axis=1)]
+
+    def save_pretrained(self, folder: str | PathLike) -> None:
+        """
+        Saves a checkpoint: model, feature extractor and code, for [`~PrimalDualTimeSeriesClassifier.from_pretrained`],
+        for `AutoModelForSequenceClassification`, and for `pipeline("time-series-classification", folder)`.
+        """
+        check_is_fitted(self)
+        # What the names of the classes do not say, and what `predict` reads series by.
+        self.model_.config.estimator = {
+            "classes": self.classes_.tolist(),
+            "channels_first": self.channels_first,
+            "layout": self.layout,
+        }
+        with without_bars():
+            self.model_.save_pretrained(folder)
+            self.feature_extractor_.save_pretrained(folder)
+
+    def push_to_hub(self, repo_id: str, *, private: bool | None = None, token: str | None = None) -> CommitInfo:
+        """Uploads what `save_pretrained` saves, in one commit, to a repository that is made if there is none."""
+        api = HfApi(token=token)
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            return api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Upload a classifier")
+
+    @classmethod
+    def from_pretrained(
+        cls, source: str | PathLike, *, revision: str | None = None, token: str | None = None, **params: Any
+    ) -> "PrimalDualTimeSeriesClassifier":
+        """
+        Loads a classifier from a folder or the Hub.
+
+        Args:
+            source: What `save_pretrained` or a training of this package saved.
+            revision, token: as for transformers' `from_pretrained`.
+            params: Parameters of the classifier. By default those of the model are the checkpoint's, and those of the
+                training as for a new one.
+        """
+        where = {"revision": revision, "token": token}
+        with without_bars():
+            model = PrimalDualTimeSeriesForSequenceClassification.from_pretrained(source, **where)
+            feature_extractor = PrimalDualTimeSeriesFeatureExtractor.from_pretrained(source, **where)
+        config = model.config
+        saved = dict(getattr(config, "estimator", None) or {})
+        classes = saved.pop("classes", [config.id2label[place] for place in range(config.num_labels)])
+        saved |= {name: getattr(config, field) for name, field in _FIELDS.items()}
+        classifier = cls(**{**saved, "missing_values": feature_extractor.missing_values, **params})
+        if "model_config" not in params:
+            default = PrimalDualTimeSeriesConfig(**classifier._model_fields())
+            # As JSON has them: a list is not a tuple.
+            here, there = (json.loads(one.to_json_string(use_diff=False)) for one in (config, default))
+            names = {field.name for field in fields(config)} - {field.name for field in fields(PreTrainedConfig)}
+            others = {name: here[name] for name in sorted(names - _OF_THE_DATA) if here[name] != there[name]}
+            classifier.model_config = others or None
+        classifier.classes_ = np.array(classes)
+        classifier.model_, classifier.feature_extractor_ = model.eval(), feature_extractor
+        return classifier
+
+    def __getstate__(self):
+        state = super().__getstate__()
+        if "model_" in state and state["model_"].device.type != "cpu":
+            # Who loads it may have no such device.
+            state = {**state, "model_": deepcopy(state["model_"]).cpu()}
+        return state
+
+    def _check_settings(self) -> None:
+        """Refuses what neither the model's configuration nor Trainer would refuse."""
+        for name in ("per_device_train_batch_size", "num_train_epochs", "early_stopping_patience"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 <= self.validation_share < 1:
+            raise ValueError(f"`validation_share` must lie from 0 to below 1, got {self.validation_share}.")
+        for name, own in (("model_config", _FIELDS.values()), ("training_args", _TRAINING)):
+            if twice := sorted({*own}.intersection(getattr(self, name) or {})):
+                raise ValueError(f"`{name}` must not hold {', '.join(twice)}: parameters of the classifier say that.")
+
+    def _read(self, X, y=None, fitting: bool = False) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
+        """The series as arrays (time, channels) and, of what is fitted, their classes, one for each."""
+        if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
+            X = list(X)
+        if flat := _is_flat(X, self.layout):
+            self._check_has_classes(not fitting or y is not None)
+            finite = "allow-nan" if self.missing_values == "mean" else True
+            options = {"dtype": np.float64, "ensure_all_finite": finite, "reset": fitting}
+            X, y = validate_data(self, X, y, **options) if fitting else (validate_data(self, X, **options), None)
+            series = X[:, :, None]
+        else:
+            # A fit before may have been of rows, whose length scikit-learn holds on to.
+            for name in ("n_features_in_", "feature_names_in_") if fitting else ():
+                vars(self).pop(name, None)
+            layout = self.layout or {}
+            by_id = isinstance(y, pd.Series) and "id_column" in layout
+            split = read_series(X, y if by_id else None, channels_first=self.channels_first, **layout)
+            series = series_arrays(split)
+            if fitting and (by_id or y is None):
+                self._check_has_classes("labels" in split.column_names)
+                feature, y = split.features["labels"], column_of(split, "labels").to_pandas().to_numpy()
+                y = np.array(feature.names)[y] if isinstance(feature, ClassLabel) else y
+        if fitting:
+            y = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None)
+            check_consistent_length(series, y)
+            check_classification_targets(y)
+            return series, y
+        channels, expected = series[0].shape[1], self.feature_extractor_.feature_size
+        if channels != expected:
+            hint = ""
+            if flat:
+                hint = "; rows are univariate series: one series with channels is `X[None]`"
+            elif {len(values) for values in series} == {expected}:
+                hint = "; it looks like (channels, time): set `channels_first=True`"
+            raise ValueError(f"`X` has series of {channels} channels, and the model was fitted on {expected}{hint}.")
+        return series, None
+
+    def _check_has_classes(self, given: bool) -> None:
+        if not given:
+            # The words that scikit-learn's checks look for.
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None, and `X` holds no classes."
+            )
+
+    def _model_fields(self) -> dict[str, Any]:
+        """The fields of the configuration that do not depend on the data."""
+        given = {field: getattr(self, name) for name, field in _FIELDS.items()}
+        derived = {"attention_probs_dropout_prob": self.dropout, "intermediate_size": 4 * self.hidden_size}
+        return {**_MODEL, **given, **derived, **(self.model_config or {})}
+
+    def _config(self, classes: np.ndarray, channels: int, positions: int) -> PrimalDualTimeSeriesConfig:
+        names = [str(name) for name in classes.tolist()]
+        # To transformers one class is no classification; its only logit, softmax of which is 1, decides nothing.
+        problem_type = "single_label_classification" if len(names) > 1 else "regression"
+        try:
+            return PrimalDualTimeSeriesConfig(
+                **{"max_position_embeddings": positions, **self._model_fields()},
+                num_channels=channels,
+                id2label=dict(enumerate(names)),
+                label2id={name: place for place, name in enumerate(names)},
+                problem_type=problem_type,
+            )
+        except StrictDataclassError as error:
+            raise ValueError(str(error.__cause__ or error)) from error
+
+    def _class_weights(self, classes: np.ndarray, targets: np.ndarray) -> torch.Tensor | None:
+        """The weight of each class, on average 1 over the training set."""
+        if self.class_weight is None:
+            return None
+        weights = compute_class_weight(self.class_weight, classes=classes, y=classes[targets])
+        return torch.tensor(weights / weights[targets].mean(), dtype=torch.float32)
+
+
+def _is_flat(X, layout: dict[str, Any] | None) -> bool:
+    """Whether X is rows of numbers, each a univariate series: what scikit-learn itself checks."""
+    if isinstance(X, pd.DataFrame):
+        return layout is None and X.index.nlevels == 1 and all(map(pd.api.types.is_numeric_dtype, X.dtypes))
+    if hasattr(X, "ndim"):
+        return X.ndim < 3
+    if hasattr(X, "__arrow_c_stream__") or not (isinstance(X, list | tuple) or hasattr(X, "__array__")):
+        return False
+    try:
+        return np.asarray(X).ndim < 3
+    except ValueError:
+        # Of several lengths.
+        return False
+
+
+__all__ = ["PrimalDualTimeSeriesClassifier"]
