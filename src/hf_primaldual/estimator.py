@@ -372,7 +372,10 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             # A fit before may have been of rows, whose length scikit-learn holds on to.
             for name in ("n_features_in_", "feature_names_in_") if fitting else ():
                 vars(self).pop(name, None)
-            layout = self.layout or {}
+            layout = dict(self.layout or {})
+            if not fitting and layout.get("label_column") not in getattr(X, "columns", (layout.get("label_column"),)):
+                # What is to be predicted has no classes yet.
+                del layout["label_column"]
             by_id = isinstance(y, pd.Series) and "id_column" in layout
             split = read_series(X, y if by_id else None, channels_first=self.channels_first, **layout)
             series = series_arrays(split)
