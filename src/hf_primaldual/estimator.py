@@ -373,9 +373,9 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             for name in ("n_features_in_", "feature_names_in_") if fitting else ():
                 vars(self).pop(name, None)
             layout = dict(self.layout or {})
-            if not fitting and layout.get("label_column") not in getattr(X, "columns", (layout.get("label_column"),)):
+            if not fitting and isinstance(X, pd.DataFrame) and layout.get("label_column") not in X:
                 # What is to be predicted has no classes yet.
-                del layout["label_column"]
+                layout.pop("label_column", None)
             by_id = isinstance(y, pd.Series) and "id_column" in layout
             split = read_series(X, y if by_id else None, channels_first=self.channels_first, **layout)
             series = series_arrays(split)

@@ -192,12 +192,12 @@ def all_settings(*ids: str, without: tuple[str, ...] = ()):
 FEATURE_MAPS = {"elu+1": naive.elu_plus_one, "relu": torch.relu, "sigmoid": torch.sigmoid}
 
 
-def reference_choices(config, leaves: dict[str, torch.Tensor], grid_size=None) -> dict:
+def reference_choices(config, choices: tuple, leaves: dict[str, torch.Tensor], grid_size=None) -> dict:
     """
-    The arguments with which `naive.attention_layer` computes the attention that `config` describes; `leaves` are the
-    layer's parameters by their names, `grid_size` that of a call.
+    The arguments with which `naive.attention_layer` computes the attention of these choices that `config` describes;
+    `leaves` are the layer's parameters by their names, `grid_size` that of a call.
     """
-    kernel, transforms, training_set = choices_of(config.attention, vars(config))
+    kernel, transforms, training_set = choices
     grid_size = grid_size or config.grid_size
     choices = {"transforms": [_transform(config, leaves, grid_size, *place) for place in enumerate(transforms)]}
     if kernel == "linear":

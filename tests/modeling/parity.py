@@ -3,7 +3,7 @@
 import torch
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
-from tests.modeling.cases import HEADS, MASKS, WIDTH, reference_choices
+from tests.modeling.cases import HEADS, MASKS, WIDTH, choices_of, reference_choices
 from tests.reference import naive
 
 
@@ -12,6 +12,8 @@ def make_layer(preset: str, implementation: str = "sdpa", width: int = WIDTH, he
     config = PrimalDualConfig(attention=preset, hidden_size=width, num_attention_heads=heads, **fields)
     config._attn_implementation = implementation
     layer = PrimalDualAttention(config)
+    # As the reference reads it: the configuration has a name of its own for what is no preset.
+    layer.choices = choices_of(preset, fields)
     with torch.no_grad():
         for name, parameter in layer.named_parameters():
             if "filters" in name or (name.startswith("transforms") and name.endswith("weight")):
@@ -62,7 +64,7 @@ def reference_results(
         letter: (leaves[f"{letter}_proj.weight"], leaves.get(f"{letter}_proj.bias", no_bias)) for letter in "qkvo"
     }
     config = layer.config
-    choices = reference_choices(config, leaves, grid_size)
+    choices = reference_choices(config, layer.choices, leaves, grid_size)
     output = naive.attention_layer(hidden_states, mask, weights, config.num_attention_heads, **choices)
     inputs = (hidden_states, *leaves.values())
     gradients = torch.autograd.grad(output, inputs, cotangent.to(dtype), materialize_grads=True)
