@@ -3,8 +3,6 @@
 import os
 import pickle
 import random
-import subprocess
-import sys
 import tempfile
 import warnings
 
@@ -391,10 +389,3 @@ def test_it_is_uploaded_and_downloaded(fitted, vowels, tmp_path):
         assert hub.repositories["tester/vowels"].private
         assert hub.count("/commit/") == 1
     np.testing.assert_allclose(answers, fitted.predict_proba(vowels[0]), atol=1e-6)
-
-
-def test_the_package_is_imported_without_scikit_learn():
-    code = (
-        "import sys, hf_primaldual; assert 'sklearn' not in sys.modules; hf_primaldual.PrimalDualTimeSeriesClassifier"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

@@ -19,7 +19,8 @@ ALLOWED = {"torch", "transformers", "numpy", "huggingface_hub", *sys.stdlib_modu
 IMPORT = """
 import sys
 import hf_primaldual
-print(sorted({"datasets", "evaluate", "kornia", "matplotlib", "transformers.trainer"} & sys.modules.keys()))
+print(sorted({"datasets", "evaluate", "kornia", "matplotlib", "sklearn", "transformers.trainer"} & sys.modules.keys()))
+hf_primaldual.PrimalDualTimeSeriesClassifier
 from transformers import AutoConfig, AutoModel
 for family in ("text", "time_series", "vit"):
     config = AutoConfig.for_model("primal_dual_" + family, hidden_size=8, num_hidden_layers=1, num_attention_heads=2)
