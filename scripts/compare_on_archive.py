@@ -28,8 +28,8 @@ from hf_primaldual.data import load_uea, series_arrays
 from hf_primaldual.estimator import PrimalDualTimeSeriesClassifier
 from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.hub.results import write_atomically
+from hf_primaldual.hub.summary import holm
 from hf_primaldual.measure import environment
-from hf_primaldual.training.runs import holm
 
 SETS = (
     "JapaneseVowels",
