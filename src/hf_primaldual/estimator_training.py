@@ -23,6 +23,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from transformers.utils import logging
 
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+from .training.losses import weighted_cross_entropy
 
 EVALUATION_BATCH = 256
 # A training is looked at so often, at most.
@@ -120,7 +121,7 @@ def train_quietly(
             eval_dataset=held_out or None,
             compute_loss_func=None
             if class_weights is None
-            else partial(_weighted_loss, class_weights, args.label_smoothing_factor),
+            else partial(weighted_cross_entropy, class_weights, label_smoothing=args.label_smoothing_factor),
             callbacks=[EarlyStoppingCallback(patience)] if held_out else [],
         )
         trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
@@ -158,14 +159,6 @@ class _Bar(ProgressCallback):
 
     def on_prediction_step(self, args, state, control, eval_dataloader=None, **kwargs):
         """Evaluations are short: no bar of their own."""
-
-
-def _weighted_loss(class_weights, label_smoothing, outputs, labels, num_items_in_batch=None) -> torch.Tensor:
-    """Trainer's `compute_loss_func`: cross-entropy with a weight for each class."""
-    weights = class_weights.to(outputs.logits.device)
-    options = {"weight": weights, "label_smoothing": label_smoothing, "reduction": "sum"}
-    total = torch.nn.functional.cross_entropy(outputs.logits, labels, **options)
-    return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
 
 
 def still_falling(state: TrainerState, classes: int) -> bool:
