@@ -40,6 +40,17 @@ def _seed():
     torch.default_generator.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _few_rounds(monkeypatch):
+    # How long a model takes is nothing that a test asks: a few calls are as good as the many of a figure that counts.
+    from hf_primaldual.measure import costs
+
+    def interleaved(candidates, rounds, interleaved=costs.interleaved):
+        return interleaved(candidates, rounds=min(rounds, 2), warmup=1)
+
+    monkeypatch.setattr(costs, "interleaved", interleaved)
+
+
 def _skip_unless(what, function, *inputs):
     """Skips where torch refuses a function of its own: nothing of ours is in it, whose faults would be hidden."""
     try:

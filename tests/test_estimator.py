@@ -5,6 +5,7 @@ import pickle
 import random
 import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,10 +23,11 @@ from transformers.utils import logging
 from hf_primaldual import PrimalDualTimeSeriesClassifier, PrimalDualTimeSeriesFeatureExtractor
 from hf_primaldual.data import load_uea
 from hf_primaldual.estimator_training import hold_out, still_falling
-from hf_primaldual.hub.checkpoint import write_record
-from hf_primaldual.hub.checks import check_loading
+from hf_primaldual.hub import load_check
+from hf_primaldual.hub.checkpoint import RECORD, write_record
 from tests.hub.loopback.client import Client
 from tests.hub.loopback.server import LoopbackHub
+from tests.modeling.isolated import run_isolated
 from tests.modeling.series import CHANNELS, small_model
 
 SMALL = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "random_state": 0}
@@ -203,7 +205,9 @@ def test_a_checkpoint_is_one_like_any_other(fitted, vowels, tmp_path):
     assert [answer[0]["label"] for answer in answers] == fitted.predict(series[:4]).tolist()
     # Where the package is not installed, by its own code.
     write_record(tmp_path / "saved")
-    check_loading(tmp_path / "saved")
+    check = Path(load_check.__file__)
+    script = f"import runpy, sys; runpy.run_path({str(check)!r})['main'](*sys.argv[1:])"
+    run_isolated(script, tmp_path, tmp_path / "saved", RECORD)
 
 
 def test_classes_that_are_numbers_come_back_as_numbers(vowels, tmp_path):

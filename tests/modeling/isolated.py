@@ -1,11 +1,12 @@
 """Scripts in processes that know nothing of this repository."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
-import torch
+from tests.processes import begin, forking
+
+ROOT = Path(__file__).parents[2]
 
 # The package may be installed for development in the environment that runs the tests: it is hidden.
 PREAMBLE = """
@@ -28,26 +29,27 @@ else:
 
 def run_isolated(script: str, folder: Path, *arguments, hide: bool = True) -> str:
     """
-    Runs a script with `python -I` in an empty working directory of its own with caches of its own.
+    Runs a script as `python -I` does, in an empty working directory of its own with caches of its own.
 
     Returns:
         What it printed.
     """
-    working_directory, home = folder / "empty", folder / "home"
-    working_directory.mkdir()
-    process = subprocess.run(
-        [sys.executable, "-I", "-c", (PREAMBLE if hide else "") + script, *map(str, arguments)],
-        cwd=working_directory,
-        # As many threads as here: with others, sums are rounded in another order.
-        env={
-            **os.environ,
-            "HF_HOME": str(home),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": str(torch.get_num_threads()),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert process.returncode == 0, process.stderr[-4000:]
-    return process.stdout
+    environment = {**os.environ, "HF_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1"}
+    (folder / "empty").mkdir()
+    script, arguments = (PREAMBLE if hide else "") + script, [str(each) for each in arguments]
+    process = forking().Process(target=_work, args=(script, folder, arguments, environment))
+    process.start()
+    process.join()
+    assert process.exitcode == 0, (folder / "stderr").read_text()[-4000:]
+    return (folder / "stdout").read_text()
+
+
+def _work(script: str, folder: Path, arguments: list[str], environment: dict[str, str]) -> None:
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        with open(folder / name, "w") as file:
+            os.dup2(file.fileno(), number)
+    begin(environment)
+    os.chdir(folder / "empty")
+    sys.path[:] = [path for path in sys.path if path not in ("", str(ROOT))]
+    sys.argv[:] = ["-c", *arguments]
+    exec(compile(script, "script", "exec"), {"__name__": "__main__"})

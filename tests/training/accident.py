@@ -11,7 +11,6 @@ The tests fork it off (`have_accident`); on a file system of its own it is `pyth
 """
 
 import itertools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -20,6 +19,7 @@ from pathlib import Path
 
 from transformers import Trainer, TrainerState
 
+from tests.processes import forking
 from tests.scripts import load_script
 
 compare = load_script("run_time_series_classification").main
@@ -27,10 +27,7 @@ compare = load_script("run_time_series_classification").main
 
 def have_accident(kind: str, count: int, flags: list[str], log: Path) -> int:
     """Compares in a forked process, whose messages go to `log`, and returns its exit code."""
-    processes = multiprocessing.get_context("forkserver")
-    # Imported once for all processes.
-    processes.set_forkserver_preload([__name__])
-    process = processes.Process(target=_work, args=(kind, count, flags, log))
+    process = forking().Process(target=_work, args=(kind, count, flags, log))
     process.start()
     process.join()
     return process.exitcode

@@ -123,7 +123,8 @@ def test_a_run_that_was_killed_ends_as_if_nothing_had_happened(finished, tmp_pat
     *_, last = sorted(running.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
     assert (last / "trainer_state.json").exists()
     assert (last_checkpoint(running) == last) == ("save" not in accidents)
-    run("none", 0, output, "--resume_from_checkpoint", "--results_dir", str(tmp_path / "kept"))
+    flags = ["--output_dir", str(output), "--resume_from_checkpoint", "--results_dir", str(tmp_path / "kept")]
+    compare([*FLAGS, *flags])
     assert outcome(output) == outcome(finished.parent)
     (folder,) = output.glob("primal-dual-*")
     for name, copied in (("results.json", "basicmotions.json"), ("learning_curves.png", "basicmotions.png")):

@@ -11,7 +11,8 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from unittest import mock
+
+from tests.processes import begin, forking
 
 ROOT = Path(__file__).parents[3]
 
@@ -33,10 +34,9 @@ class Client:
     """The process, seen from the test; `client(upload, folder=..., repo_id=...)` calls a function there."""
 
     def __init__(self, *where, **options):
-        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), initializer=_end_with_the_tests)
-        # The process is started by its first call, and huggingface_hub reads its variables when it is imported.
-        with mock.patch.dict(os.environ, environment(*where, **options), clear=True):
-            self.pid = self._pool.submit(os.getpid).result()
+        given = environment(*where, **options)
+        self._pool = ProcessPoolExecutor(1, forking(), initializer=_begin, initargs=(given,))
+        self.pid = self._pool.submit(os.getpid).result()
 
     def __enter__(self) -> "Client":
         return self
@@ -48,7 +48,9 @@ class Client:
         return self._pool.submit(_call, step, arguments, options).result()
 
 
-def _end_with_the_tests() -> None:
+def _begin(environment: dict) -> None:
+    begin(environment)
+
     def wait():
         multiprocessing.parent_process().join()
         os._exit(1)
