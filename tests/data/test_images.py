@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter
 
+import datasets
 import numpy as np
 import pytest
 from datasets import ClassLabel, load_dataset
@@ -71,7 +72,9 @@ def test_a_validation_set_is_cut_from_train_by_class(layout, tmp_path):
 
 
 @pytest.mark.parametrize("packed", [False, True], ids=["folder", "parquet"])
-def test_a_stream_is_cut_by_a_hash(layout, parquet, packed):
+def test_a_stream_is_cut_by_a_hash(layout, parquet, packed, monkeypatch):
+    # For the end of a program, which this is not.
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
     root = parquet() if packed else layout
     data, other = (
         load_images(root, streaming=True, test_split="validation", validation_share=0.3, seed=seed) for seed in (0, 1)
