@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--sets", nargs="+", default=SETS, choices=SETS, help="Sets of the aeon wheel.")
     parser.add_argument("--resamples", type=int, default=5, help="How often each set is split.")
-    parser.add_argument("--longest", type=int, default=256, help="Steps; longer series are averaged down to them.")
+    parser.add_argument("--longest", type=int, default=128, help="Steps; longer series are averaged down to them.")
     parser.add_argument("--processes", type=int, default=2, help="Fits at once, with a thread each.")
     parser.add_argument("--output", type=Path, required=True, help="Folder for results, table and diagram.")
     args = parser.parse_args(argv)
@@ -147,8 +147,8 @@ def main(argv: list[str] | None = None) -> None:
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"] if file.exists() else []
     wanted = [
         (name, resample, method)
-        for name in args.sets
         for resample in range(args.resamples)
+        for name in args.sets
         for method in (*ATTENTIONS, ROCKET)
     ]
     found = {(row["set"], row["resample"], row["method"]): row for row in rows}

@@ -43,6 +43,10 @@ from .modeling.modeling_primal_dual_time_series import PrimalDualTimeSeriesForSe
 
 # Of the model, where neither a parameter nor `model_config` says otherwise.
 _MODEL = {"norm_type": "layer", "norm_position": "pre", "pooling": "flatten", "initializer_range": 0.05}
+# The paper's set-up: batch norms, if there are enough series that a batch's statistics hold for others.
+_NORMS_OF_MANY = {"norm_type": "batch", "norm_position": "post"}
+_MANY = 200
+_RATE, _RATE_OF_MANY = 3e-4, 1e-3
 # Parameters that are fields of the model's configuration.
 _FIELDS = {
     "attention": "attention",
@@ -69,11 +73,14 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         hidden_size, num_hidden_layers, num_attention_heads (`int`, *optional*, defaults to 64, 3 and 8):
             Size of the model.
         dropout (`float`, *optional*, defaults to 0.1):
-            Dropout of attention maps, sublayers and the classifier.
+            Dropout of sublayers and the classifier. Attention maps have none, so that they need not be formed.
         model_config (`dict`, *optional*):
-            Further fields of [`PrimalDualTimeSeriesConfig`], such as `{"bn_beta": 0.5}`.
-        learning_rate (`float`, *optional*, defaults to 3e-4):
-            Peak learning rate of AdamW; it rises for a tenth of the steps and falls along a cosine.
+            Further fields of [`PrimalDualTimeSeriesConfig`], such as `{"bn_beta": 0.5}`. By default a model that is
+            trained on 200 series or more has batch norms after its sublayers, one of fewer has layer norms before
+            them.
+        learning_rate (`float`, *optional*):
+            Peak learning rate of AdamW; it rises for a tenth of the steps and falls along a cosine. By default 1e-3
+            for 200 series or more, and 3e-4 for fewer.
         per_device_train_batch_size (`int`, *optional*, defaults to 16):
             Series per step.
         num_train_epochs (`int`, *optional*, defaults to 40):
@@ -132,7 +139,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         num_attention_heads: int = 8,
         dropout: float = 0.1,
         model_config: dict[str, Any] | None = None,
-        learning_rate: float = 3e-4,
+        learning_rate: float | None = None,
         per_device_train_batch_size: int = 16,
         num_train_epochs: int = 40,
         min_steps: int = 300,
@@ -206,7 +213,10 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         # Drawn as scikit-learn draws: without a `random_state` numpy's global numbers go on.
         seed = check_random_state(self.random_state).randint(np.iinfo(np.int32).max)
         train, held_out = hold_out(targets, classes, self.validation_share, seed)
+        many = len(train) >= _MANY
+        default_rate = _RATE_OF_MANY if many else _RATE
         if before is None:
+            norms = _NORMS_OF_MANY if many else {}
             channels = np.shape(series[0])[1]
             feature_extractor = PrimalDualTimeSeriesFeatureExtractor(channels, missing_values=self.missing_values)
             feature_extractor.fit(series[row] for row in train)
@@ -215,11 +225,12 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             positions = max(lengths) * (1 if len(lengths) == 1 else 2)
         else:
             feature_extractor, positions = self.feature_extractor_, before.config.max_position_embeddings
+            norms = {name: getattr(before.config, name) for name in _NORMS_OF_MANY}
         class_weights = self._class_weights(classes, targets[train])
         with as_it_was(), threads(self.n_jobs):
             torch.default_generator.manual_seed(seed)
             model = PrimalDualTimeSeriesForSequenceClassification(
-                self._config(classes, feature_extractor.feature_size, positions)
+                self._config(classes, feature_extractor.feature_size, {"max_position_embeddings": positions, **norms})
             )
             if before is not None:
                 copy_weights(before, model)
@@ -230,7 +241,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             settings = {
                 "max_steps": max(epochs, self.min_steps),
                 "per_device_train_batch_size": self.per_device_train_batch_size,
-                "learning_rate": self.learning_rate,
+                "learning_rate": default_rate if self.learning_rate is None else self.learning_rate,
                 "seed": seed,
                 "disable_tqdm": not self.verbose,
                 **(self.training_args or {}),
@@ -330,7 +341,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         saved |= {name: getattr(config, field) for name, field in _FIELDS.items()}
         classifier = cls(**{**saved, "missing_values": feature_extractor.missing_values, **params})
         if "model_config" not in params:
-            default = PrimalDualTimeSeriesConfig(**classifier._model_fields())
+            default = PrimalDualTimeSeriesConfig(**classifier._model_fields({}))
             # As JSON has them: a list is not a tuple.
             here, there = (json.loads(one.to_json_string(use_diff=False)) for one in (config, default))
             names = {field.name for field in fields(config)} - {field.name for field in fields(PreTrainedConfig)}
@@ -405,19 +416,19 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
                 f"{type(self).__name__} requires y to be passed, but the target y is None, and `X` holds no classes."
             )
 
-    def _model_fields(self) -> dict[str, Any]:
-        """The fields of the configuration that do not depend on the data."""
+    def _model_fields(self, of_the_data: dict[str, Any]) -> dict[str, Any]:
+        """Fields of the configuration, of which the data have decided some that `model_config` does not."""
         given = {field: getattr(self, name) for name, field in _FIELDS.items()}
-        derived = {"attention_probs_dropout_prob": self.dropout, "intermediate_size": 4 * self.hidden_size}
-        return {**_MODEL, **given, **derived, **(self.model_config or {})}
+        derived = {"attention_probs_dropout_prob": 0.0, "intermediate_size": 4 * self.hidden_size}
+        return {**_MODEL, **of_the_data, **given, **derived, **(self.model_config or {})}
 
-    def _config(self, classes: np.ndarray, channels: int, positions: int) -> PrimalDualTimeSeriesConfig:
+    def _config(self, classes: np.ndarray, channels: int, of_the_data: dict[str, Any]) -> PrimalDualTimeSeriesConfig:
         names = [str(name) for name in classes.tolist()]
         # To transformers one class is no classification; its only logit, softmax of which is 1, decides nothing.
         problem_type = "single_label_classification" if len(names) > 1 else "regression"
         try:
             return PrimalDualTimeSeriesConfig(
-                **{"max_position_embeddings": positions, **self._model_fields()},
+                **self._model_fields(of_the_data),
                 num_channels=channels,
                 id2label=dict(enumerate(names)),
                 label2id={name: place for place, name in enumerate(names)},
