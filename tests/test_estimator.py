@@ -117,13 +117,18 @@ def test_rows_are_univariate_series(italy):
     np.testing.assert_array_equal(classifier.predict_proba(list(rows[:, :, None])), expected)
 
 
-def test_a_table_may_hold_the_classes(vowels):
+def test_a_table_may_hold_the_classes(vowels, tmp_path):
     series, labels = vowels
     table = long_table(series)
     table["label"] = labels[table["id"]]
-    layout = {"id_column": "id", "time_column": "time"}
+    layout = {"id_column": "id", "time_column": "time", "label_column": "label"}
     classifier = PrimalDualTimeSeriesClassifier(**BRIEF, layout=layout).fit(table)
-    assert set(classifier.predict(table.drop(columns="label"))) <= set(labels)
+    predicted = classifier.predict(table)
+    assert set(predicted) <= set(labels)
+    # What is to be predicted has no classes yet.
+    table.drop(columns="label").to_csv(tmp_path / "new.csv", index=False)
+    for new in (table.drop(columns="label"), tmp_path / "new.csv"):
+        np.testing.assert_array_equal(classifier.predict(new), predicted)
     # Labels of another order are found by id.
     by_id = pd.Series(labels, index=range(len(labels)))[::-1]
     again = clone(classifier).fit(table.drop(columns="label"), by_id)

@@ -383,12 +383,9 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             # A fit before may have been of rows, whose length scikit-learn holds on to.
             for name in ("n_features_in_", "feature_names_in_") if fitting else ():
                 vars(self).pop(name, None)
-            layout = dict(self.layout or {})
-            if not fitting and isinstance(X, pd.DataFrame) and layout.get("label_column") not in X:
-                # What is to be predicted has no classes yet.
-                layout.pop("label_column", None)
+            layout = {"channels_first": self.channels_first, **(self.layout or {})}
             by_id = isinstance(y, pd.Series) and "id_column" in layout
-            split = read_series(X, y if by_id else None, channels_first=self.channels_first, **layout)
+            split = read_series(X, y if by_id else None, may_lack_labels=not fitting or by_id, **layout)
             series = series_arrays(split)
             if fitting and (by_id or y is None):
                 self._check_has_classes("labels" in split.column_names)

@@ -174,6 +174,14 @@ def test_validation_and_test_sets_share_no_group_and_have_every_class():
         series_dataset(list(motions["past_values"]), motions["labels"], ["a"] * 40, test_share=0.5)
 
 
+def test_groups_that_a_test_set_shares_with_the_training_set_are_told():
+    motions = load_uea("BasicMotions")["train"]
+    series, labels = list(motions["past_values"]), motions["labels"]
+    groups, others = np.tile(list("abcde"), 8), np.tile(list("defgh"), 8)
+    with pytest.warns(UserWarning, match=r"the test set has 2 groups that the training set has too, such as 'd'"):
+        series_dataset(series, labels, groups, test=(series, labels, others))
+
+
 def test_a_cut_by_class_is_that_of_the_tasks(vowels):
     splits = series_dataset(*vowels, validation_share=0.2)
     assert np.bincount(splits["validation"]["labels"]).tolist() == [6] * 9
@@ -301,6 +309,10 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path):
         (
             lambda X, y: series_dataset({"foo": X, "y": y}),
             "no array 'X'; it has foo, y: name that of series",
+        ),
+        (
+            lambda X, y: series_dataset({"X": X, "y": y}, id_column="id"),
+            "the train set is no table: `id_column` must be left out",
         ),
         (lambda X, y: series_dataset(X, y, channel_first=True), "did you mean `channels_first`"),
     ],

@@ -1,7 +1,7 @@
 """Series with classes from whatever people have them in, as `datasets` in the one form that models are trained on."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from os import PathLike
 from pathlib import Path
@@ -87,9 +87,10 @@ def series_dataset(
     sources |= {name: source for name, source in (("validation", validation), ("test", test)) if source is not None}
     limit = max_steps if too_long == "refuse" and window is None else None
     where = {name: _where(source, name) for name, source in sources.items()}
-    splits, problems, width = DatasetDict(), [], None
+    splits, problems, width, found = DatasetDict(), [], None, []
     for name, source in sources.items():
         split, channels = _read(source, layout, where[name], problems)
+        found.append(channels)
         column = column_of(split, "past_values")
         if name == "train":
             width = _width(column)
@@ -105,8 +106,10 @@ def series_dataset(
             nameless = pc.fill_null(pc.equal(column_of(split, "group").cast(pa.string()), ""), True)
             problems += problem(where[name], np.flatnonzero(nameless), len(split), "series have no group", ids=ids)
         splits[name] = split
+    problems += _unused(layout, found, where["train"])
     if any("labels" not in split.column_names for split in splits.values()):
         refuse(problems)
+    _warn_of_groups_on_both_sides(splits, where)
     shares = {"test": test_share, "validation": validation_share}
     cuts = sum(share is not None and name not in splits for name, share in shares.items())
     splits = with_classes(splits, where=where, problems=problems, at_least=1 + cuts)
@@ -116,12 +119,18 @@ def series_dataset(
     return DatasetDict({name: cut_series(split, **windows) for name, split in splits.items()})
 
 
-def read_series(source: Any, labels: Any = None, groups: Any = None, **layout: Any) -> Dataset:
-    """Read one split, as [`series_dataset`] reads it; it needs no labels, and NaN stays: what is to be predicted."""
+def read_series(
+    source: Any, labels: Any = None, groups: Any = None, *, may_lack_labels: bool = False, **layout: Any
+) -> Dataset:
+    """
+    Read one split, as [`series_dataset`] reads it; it needs no labels, and NaN stays: what is to be predicted. With
+    `may_lack_labels` it need not have the `label_column` either, which data that were trained on had.
+    """
     layout, problems, where = _layout(layout), [], _where(source, "given")
     if labels is not None or groups is not None:
         source = (source, labels, groups)
-    split, _ = _read(source, layout, where, problems)
+    split, channels = _read(source, layout, where, problems, may_lack_labels)
+    problems += _unused(layout, [channels], where)
     column = column_of(split, "past_values")
     problems += series_problems(column, _width(column), "mean", where, ids_of(split), layout.channels_first)
     refuse(problems)
@@ -210,8 +219,18 @@ def _where(source: Any, split: str) -> str:
     return str(source) if isinstance(source, str | PathLike) else f"the {split} set"
 
 
-def _read(source: Any, layout: SeriesLayout, where: str, problems: list[str]) -> tuple[Dataset, Sequence[str]]:
-    """A split with the columns that `series_dataset` returns, as far as it has them, and a long table's channels."""
+def _unused(layout: SeriesLayout, channels: Iterable[Sequence[str]], where: str) -> list[str]:
+    """What is wrong where columns are named, and no source, each of which has `channels` if it is a table, has any."""
+    named = [name for name in ("id_column", "time_column") if getattr(layout, name) is not None]
+    if any(channels) or not named:
+        return []
+    return [f"{where} is no table: `{'` and `'.join(named)}` must be left out, which name columns of one"]
+
+
+def _read(
+    source: Any, layout: SeriesLayout, where: str, problems: list[str], may_lack_labels: bool = False
+) -> tuple[Dataset, Sequence[str]]:
+    """A split with the columns that `series_dataset` returns, as far as it has them, and a table's channels."""
     source, *given = source if isinstance(source, tuple) else (source,)
     if len(given) > 2 or any(isinstance(values, str) for values in given):
         raise ValueError(
@@ -221,6 +240,8 @@ def _read(source: Any, layout: SeriesLayout, where: str, problems: list[str]) ->
     given = {name: values for name, values in zip(("labels", "group"), given, strict=False) if values is not None}
     if isinstance(source, str | PathLike):
         source = _open(Path(source))
+    if may_lack_labels and layout.label_column not in _names(source):
+        layout = replace(layout, label_column=None)
     feature, channels = None, ()
     if isinstance(source, Mapping) and not isinstance(source, DatasetDict):
         names = {
@@ -265,6 +286,13 @@ def _read(source: Any, layout: SeriesLayout, where: str, problems: list[str]) ->
         info = DatasetInfo(features=Features(Dataset(pa.table(columns)).features | {"labels": feature}))
         return Dataset(pa.table(columns), info), channels
     return Dataset(pa.table(columns)), channels
+
+
+def _names(source: Any) -> Collection[str]:
+    """Of a table's columns and its index, or of the arrays of a file."""
+    if isinstance(source, pd.DataFrame):
+        return [*source.columns, *source.index.names]
+    return source if isinstance(source, Mapping) else getattr(source, "column_names", ())
 
 
 def _open(path: Path) -> Any:
@@ -356,6 +384,17 @@ def _channel_problems(column: pa.Array, width: int, names: Sequence[str], where:
     if "never change" in told:
         warnings.warn(told.pop("never change"), stacklevel=3)
     return list(told.values())
+
+
+def _warn_of_groups_on_both_sides(splits: DatasetDict, where: dict[str, str]) -> None:
+    groups = {name: set(split["group"]) for name, split in splits.items() if "group" in split.column_names}
+    for name in groups.keys() - {"train"}:
+        if both := groups[name] & groups.get("train", set()):
+            warnings.warn(
+                f"{where[name]} has {len(both)} groups that the training set has too, such as {min(both, key=str)!r}: "
+                "what a model makes of them says little of others",
+                stacklevel=3,
+            )
 
 
 def _cut_by_group(split: Dataset, what: str, test_size: int, seed: int) -> DatasetDict:
