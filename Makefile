@@ -6,7 +6,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables convert-demo test test-slow test-hub test-aeon mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables archive convert-demo test test-slow test-hub test-aeon mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -103,6 +103,11 @@ bench-all: $(TIMESTAMP)
 
 BENCH_ALL := results
 
+## Softmax, our attentions and MiniRocket over the series sets of the aeon wheel, five resamples of each, into
+## results/archive: an hour and a half on two cores. Stopped, it goes on where it was.
+archive: .peers/aeon/.installed
+	OMP_NUM_THREADS=1 .peers/aeon/bin/python scripts/compare_on_archive.py --resamples 5 --output results/archive
+
 ## Checkpoints of all committed cards, trained anew, in folders that are ready to be published: hours on one core.
 checkpoints: $(TIMESTAMP) data
 	$(BIN)/python scripts/build_checkpoints.py
@@ -117,9 +122,10 @@ test-hub: $(TIMESTAMP) .peers/.installed
 	npm install --silent --no-audit --no-fund --prefix .peers/npm @huggingface/hub@2.17.5
 	@touch $@
 
-## aeon's own checks of the estimator, three minutes. aeon wants an older numpy, and so a venv of its own.
+## What needs aeon whole: its own checks of the estimator, and the comparison over its sets; three minutes. It wants an
+## older numpy, and so a venv of its own.
 test-aeon: .peers/aeon/.installed
-	OMP_NUM_THREADS=1 .peers/aeon/bin/python -m pytest -m slow tests/test_estimator_in_aeon.py
+	OMP_NUM_THREADS=1 .peers/aeon/bin/python -m pytest -m slow tests/test_estimator_in_aeon.py tests/benchmarks/test_archive.py
 
 .peers/aeon/.installed: setup.cfg constraints.txt
 	$(PYTHON) -m venv .peers/aeon

@@ -3,8 +3,8 @@ Compares softmax attention, Attention-BN, Attention-SH and both by one recipe, t
 other and with MiniRocket over the series sets of the aeon wheel: ranks, Wilcoxon signed-rank tests with Holm's
 correction, and a critical difference diagram.
 
-    python scripts/compare_on_archive.py --resamples 5 --output results/archive
-    python scripts/compare_on_archive.py --sets GunPoint ArrowHead --resamples 1 --output outputs/archive
+    make archive
+    .peers/aeon/bin/python scripts/compare_on_archive.py --sets GunPoint --resamples 1 --output outputs/archive
 
 A set's first resample is its published split; the others draw as many series of each class again from all of them. How
 keys are normalized (beta 1, beta 0.5, or recentred alone) is chosen by the loss on a held-out share of the training
@@ -18,8 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from aeon.classification.convolution_based import MiniRocketClassifier
-from aeon.visualisation import plot_critical_difference
 from joblib import Parallel, delayed
 from scipy.stats import rankdata, wilcoxon
 from sklearn.model_selection import train_test_split
@@ -70,6 +68,8 @@ def fit(name: str, resample: int, method: str, longest: int) -> dict:
     series, classes, test, expected = resampled(name, resample, longest)
     started = time.perf_counter()
     if method == ROCKET:
+        from aeon.classification.convolution_based import MiniRocketClassifier
+
         # Of one length, as it wants them: the last step is held.
         steps = max(map(len, (*series, *test)))
         series, test = (
@@ -99,8 +99,9 @@ def fit(name: str, resample: int, method: str, longest: int) -> dict:
     }
 
 
-def summary(rows: list[dict]) -> str:
+def summary(results: dict) -> str:
     """Mean accuracies of each set, ranks, and tests against softmax, as Markdown."""
+    rows = results["rows"]
     methods, sets = ([*dict.fromkeys(row[key] for row in rows)] for key in ("method", "set"))
     scores = table_of(rows, sets, methods)
     ranks = np.mean([rankdata(-row) for row in scores], axis=0)
@@ -117,9 +118,15 @@ def summary(rows: list[dict]) -> str:
         p_values[name] = float(wilcoxon(differences).pvalue) if differences.any() else 1.0
     adjusted = holm(p_values)
     tests = ", ".join(f"{name} {adjusted[name]:.2g}" for name in others)
+    versions, seconds = results["versions"], sum(row["fit_seconds"] for row in rows)
     return (
-        f"{markdown_table(['test accuracy, %', *methods], cells)}\n\n"
-        f"Wilcoxon signed-rank tests against softmax over {len(sets)} sets, p adjusted by Holm: {tests}.\n"
+        f"Test accuracy in percent, mean over {len({row['resample'] for row in rows})} resamples, the published split "
+        f"first; series of more than {results['longest']} steps are averaged down. The estimator's defaults; beta 1, "
+        "beta 0.5 or recentring alone chosen on validation. "
+        f"{results['hardware']['processor']}, torch {versions['torch']}, {seconds / 3600:.1f} hours of one core.\n\n"
+        f"{markdown_table(['set', *methods], cells)}\n\n"
+        f"Wilcoxon signed-rank tests against softmax over {len(sets)} sets, p adjusted by Holm: {tests}.\n\n"
+        "![Critical difference diagram](archive.png)\n"
     )
 
 
@@ -129,6 +136,12 @@ def table_of(rows: list[dict], sets: list[str], methods: list[str]) -> np.ndarra
     for row in rows:
         found[row["set"], row["method"]].append(row["test_accuracy"])
     return np.array([[np.mean(found[name, method]) for method in methods] for name in sets])
+
+
+def save(file: Path, rows: list[dict], longest: int) -> dict:
+    results = {"longest": longest, "rows": rows, **environment()}
+    write_atomically(file, json.dumps(results, indent=1) + "\n")
+    return results
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -158,12 +171,13 @@ def main(argv: list[str] | None = None) -> None:
             "{set} {resample} {method} {chosen}: {test_accuracy:.4f} in {fit_seconds:.0f} s".format(**row), flush=True
         )
         found[row["set"], row["resample"], row["method"]] = row
-        results = {"longest": args.longest, "rows": list(found.values()), **environment()}
-        write_atomically(file, json.dumps(results, indent=1) + "\n")
+        save(file, list(found.values()), args.longest)
     rows = [found[one] for one in wanted]
-    text = summary(rows)
+    text = summary(save(file, rows, args.longest))
     write_atomically(args.output / "archive.md", text)
     methods, sets = ([*dict.fromkeys(row[key] for row in rows)] for key in ("method", "set"))
+    from aeon.visualisation import plot_critical_difference
+
     figure, _ = plot_critical_difference(table_of(rows, sets, methods), methods, alpha=0.05)
     figure.savefig(args.output / "archive.png", dpi=150, bbox_inches="tight")
     print(text)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from tables import percent, ratios
 
 from hf_primaldual.hub.markdown import markdown_table, replace_between
@@ -17,7 +18,7 @@ from hf_primaldual.hub.results import write_atomically
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "docs/efficiency.md", "docs/hub.md")
+DOCUMENTS = ("README.md", "docs/efficiency.md", "docs/hub.md", "docs/your-own-series.md")
 # What the tables call the names of the results.
 LABELS = {
     "sh:256": "`sh`, 256 points",
@@ -110,6 +111,24 @@ def redundancy() -> str:
     return table(results, ["attention", *(f"`{key}`" for key in measures), "test accuracy, %"], rows, about)
 
 
+def estimator() -> str:
+    """What it reaches by its defaults beside what the recipe of the same attention reached, on the same test sets."""
+    results, rows = results_of("estimator"), []
+    frame = pd.DataFrame(results["rows"])
+    for name, found in frame.groupby("dataset", sort=False):
+        recipe = json.loads((RESULTS / "training" / f"{name.lower()}.json").read_text(encoding="utf-8"))
+        recipe = recipe["summary"]["bn+sh"]
+        accuracy, seconds = found["test_accuracy"], found["fit_seconds"]
+        cells = [
+            percent(accuracy.mean(), accuracy.std()),
+            percent(recipe["test_accuracy_mean"], recipe["test_accuracy_std"]),
+        ]
+        rows.append(
+            [name, str(len(found)), *cells, f"{seconds.median():.0f} ({seconds.min():.0f} to {seconds.max():.0f})"]
+        )
+    return table(results, ["`bn+sh`", "seeds", "by defaults, %", "by its recipe, %", "seconds to fit"], rows)
+
+
 def hub() -> str:
     results = results_of("hub")
     found = {(row["model"], row["transfer"]): row for row in results["rows"]}
@@ -137,6 +156,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "redundancy": redundancy,
     "rivals": rivals,
     "hub": hub,
+    "estimator": estimator,
 }
 
 

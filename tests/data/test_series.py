@@ -323,6 +323,30 @@ def test_arrays_that_cannot_be_trained_on(call, message):
         call(X, list("ababab"))
 
 
+def test_y_beside_x_is_a_coordinate():
+    rng, labels = np.random.default_rng(0), list("ab" * 3)
+    table = pd.DataFrame(rng.normal(size=(30, 3)), columns=list("xyz")).assign(id=np.repeat(range(6), 5))
+    with_classes = table.assign(label=np.repeat(labels, 5))
+    splits = [
+        series_dataset(with_classes, id_column="id")["train"],
+        series_dataset(table, labels, id_column="id")["train"],
+        read_series(table, id_column="id"),
+    ]
+    assert [np.shape(split["past_values"]) for split in splits] == [(6, 5, 3)] * 3
+    # Alone, or beside lists, it is the class.
+    lists = pd.DataFrame({"x": table["x"].to_numpy().reshape(6, 5).tolist(), "y": labels})
+    assert series_dataset(lists)["train"].features["labels"].names == ["a", "b"]
+    only = with_classes[["id", "z", "label"]].rename(columns={"label": "y"})
+    assert series_dataset(only, id_column="id")["train"].features["labels"].names == ["a", "b"]
+
+
+@pytest.mark.parametrize("label", ["größe", "class"])
+def test_a_file_of_another_encoding_is_told(label, tmp_path):
+    (tmp_path / "series.csv").write_bytes(f"id,x,{label}\n1,2,größe\n".encode("latin1"))
+    with pytest.raises(ValueError, match=r"series\.csv cannot be read: .*; save it as UTF-8"):
+        series_dataset(tmp_path / "series.csv", id_column="id", label_column=label)
+
+
 def test_lines_of_a_csv_file_that_have_other_cells_are_all_told(tmp_path):
     (tmp_path / "ragged.csv").write_text("id,x,label\n1,2,a\n1,2\n2,3,b\n2,3,b,4\n")
     with pytest.raises(

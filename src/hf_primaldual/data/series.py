@@ -268,7 +268,7 @@ def _read(
     elif not hasattr(source, "__iter__") or isinstance(source, DatasetDict | IterableDataset):
         raise ValueError(f"{where} must be series, a table or a file as `series_dataset` tells, got {type(source)}.")
     if isinstance(source, pa.Table):
-        columns, channels = series_of_table(source, layout, where, problems)
+        columns, channels = series_of_table(source, layout, where, problems, has_labels="labels" in given)
         if layout.channels_first:
             columns["past_values"] = _arrays(columns["past_values"].to_pylist(), layout, where, problems)
         if layout.id_column is not None:

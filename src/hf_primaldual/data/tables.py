@@ -40,7 +40,8 @@ class SeriesLayout:
         value_columns: The channels: columns of numbers of a long table; of a wide table columns of lists, or one
             column of lists (time, channels); the name of the array of an `.npz` file. Default: `past_values` if there
             is one, else the columns of lists, else all columns that are named for nothing else.
-        label_column: The column of classes. Default: labels, label, y, class or target, whichever there is.
+        label_column: The column of classes. Default: labels, label, y, class or target, whichever there is; but no y
+            beside an x.
         group_column: The column of groups, such as subjects, none of which is on both sides of a cut.
         channels_first: The series are (channels, time), as aeon and sktime have them, not (time, channels).
         rows_are: What the rows of a flat array or table are: `"steps"` of one series, or univariate `"series"`.
@@ -77,8 +78,9 @@ def read_table(path: Path) -> pa.Table:
     """A file of `TABLES`. The cells of a CSV file are texts: digits of a class stay as they are."""
     try:
         return _READERS[suffix_of(path)](path)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{path} cannot be read: {error}") from error
+    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        advice = "; save it as UTF-8" if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error) else ""
+        raise ValueError(f"{path} cannot be read: {error}{advice}") from error
 
 
 def _read_csv(path: Path) -> pa.Table:
@@ -168,14 +170,15 @@ def nested(values: np.ndarray, widths: np.ndarray | int, lengths: Sequence[int] 
 
 
 def series_of_table(
-    table: pa.Table, layout: SeriesLayout, where: str, problems: list[str]
+    table: pa.Table, layout: SeriesLayout, where: str, problems: list[str], has_labels: bool = False
 ) -> tuple[dict[str, pa.Array], list[str]]:
     """
     The columns of a split, `past_values`, lists (time, channels) of float64, `recording`, and `labels` and `group`
-    where there are any; and the names of the columns of values. What is wrong with them is added to `problems`.
+    where there are any; and the names of the columns of values. What is wrong with them is added to `problems`. Of
+    series that have labels from elsewhere, `has_labels`, only a column that the layout names is one of classes.
     """
     names = table.column_names
-    label = layout.label_column or next((name for name in LABEL_NAMES if name in names), None)
+    label = layout.label_column or (None if has_labels else _label_in(table))
     keys = {"recording": layout.id_column, "labels": label, "group": layout.group_column}
     if "past_values" in names:
         # What `series_dataset` has returned before.
@@ -214,6 +217,14 @@ def series_of_table(
             )
     columns.setdefault("recording", pa.array(np.arange(len(columns["past_values"]))))
     return columns, channels
+
+
+def _label_in(table: pa.Table) -> str | None:
+    """The column that is called as classes are."""
+    names = table.column_names
+    # Beside an x, y is a coordinate, as of an accelerometer.
+    coordinates = ["y"] if "x" in names and not _is_list(table["x"].type) else []
+    return next((name for name in LABEL_NAMES if name in names and name not in coordinates), None)
 
 
 def _is_list(kind: pa.DataType) -> bool:
