@@ -92,9 +92,11 @@ def test_compiled_union_at_many_lengths(fused):
     attention = torch.compile(sparse_softmax, fullgraph=True)
     # Below, at and above the widths of the blocks.
     for tokens in (4, 5, 31, 32, 33, 111):
-        states, mask, _ = union_inputs(pattern, tokens, True, torch.float32)
+        states, mask, keep = union_inputs(pattern, tokens, True, torch.float32)
         output = attention(*states, mask, pattern, SCALING, 0.0, fused)
-        cotangent = torch.randn_like(output)
-        actual = (output.detach(), *torch.autograd.grad(output, states, cotangent))
-        expected = union_results(states, mask, pattern, cotangent, fused)
-        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+        # A padded query that keeps nothing has another output in each form, none of which counts.
+        counted = keep.any(dim=-1).transpose(1, 2).unsqueeze(-1)
+        cotangent = torch.randn_like(output) * counted
+        actual = (output.detach() * counted, *torch.autograd.grad(output, states, cotangent))
+        output, *gradients = union_results(states, mask, pattern, cotangent, fused)
+        torch.testing.assert_close(actual, (output * counted, *gradients), rtol=1e-5, atol=1e-5)
