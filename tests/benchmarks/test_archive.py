@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from pathlib import Path
 
 import compare_on_archive
 import estimator
@@ -10,6 +11,7 @@ import pytest
 
 from hf_primaldual import PrimalDualTimeSeriesClassifier
 
+RESULTS = Path(__file__).parents[2] / "results" / "archive"
 BRIEF = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_train_epochs": 1, "min_steps": 10}
 
 
@@ -41,6 +43,11 @@ def test_a_longer_series_is_averaged():
     assert compare_on_archive.shortened(series, 7) is not series
     np.testing.assert_array_equal(compare_on_archive.shortened(series, 7), series)
     np.testing.assert_array_equal(compare_on_archive.shortened(series, 3), [[2, 3], [8, 9], [12, 13]])
+
+
+def test_the_table_is_that_of_the_committed_results():
+    results = json.loads((RESULTS / "archive.json").read_text(encoding="utf-8"))
+    assert compare_on_archive.summary(results) == (RESULTS / "archive.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
