@@ -44,6 +44,7 @@ def test_every_cost_of_every_image_model_and_none_fails(tmp_path):
     assert rows["sh:64"]["train_step_flops"] < rows["tome"]["train_step_flops"] < rows["vit"]["train_step_flops"]
 
 
+@pytest.mark.slow
 def test_accuracies_of_real_texts_then_costs_and_a_rival_that_raises(tmp_path, capsys):
     # 100 tokens are no multiple of 64 landmarks.
     common = ["--families", "text", "--tokens", "100", *SMALL, "--models"]

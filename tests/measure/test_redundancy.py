@@ -105,6 +105,7 @@ def test_maps_over_tokens_sum_to_one_and_keep_the_weight_of_every_window(fields)
         torch.testing.assert_close(spread[:, head], maps[head])
 
 
+@pytest.mark.slow
 def test_the_script_trains_measures_and_draws(tmp_path):
     flags = ["--dataset", "BasicMotions", "--seeds", "0", "1", "--num_train_epochs", "1", "--hidden_size", "16"]
     flags += ["--intermediate_size", "16", "--num_hidden_layers", "1", "--disable_tqdm", "true", "--threads", "1"]
