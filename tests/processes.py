@@ -1,6 +1,6 @@
 """
-Processes of their own for tests. They have imported what takes long and asks nothing of its surroundings: torch,
-scikit-learn and what they need, and nothing of Hugging Face, which reads its variables when it is imported.
+Processes of their own for tests. They have imported what takes long and asks nothing of its surroundings, torch, scipy
+and pyarrow, and nothing of Hugging Face, which reads its variables when it is imported.
 """
 
 import multiprocessing

@@ -44,7 +44,7 @@ def test_a_measurement_of_which_there_are_none_or_two_is_refused(tmp_path):
 
 
 def test_the_table_of_what_is_counted():
-    figure, lengths = FIGURES[1]._replace(attentions=("bn+sh",)), (1024,)
+    figure, lengths = FIGURES[1]._replace(attentions=("bn+sh",)), (1024, 4096)
     counted = [figure_rows(figure, [128], lengths, 0, back_end) for back_end in ("eager", "sdpa")]
     for tokens, eager, sdpa in zip(lengths, *counted, strict=True):
         ratios = " | ".join(f"{ratio:.3f}" for ratio in (sdpa["flops"], eager["memory"], sdpa["memory"]))

@@ -328,7 +328,7 @@ def test_row_12_left_padding_in_any_form_of_a_mask_and_under_the_compiler():
     for form in forms:
         torch.testing.assert_close(model(**inputs, attention_mask=form).last_hidden_state, expected)
     torch._dynamo.reset()
-    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
     actual = compiled(**inputs, attention_mask=keep[:, None, None]).last_hidden_state
     torch.testing.assert_close(actual, expected, rtol=1e-4, atol=1e-5)
 

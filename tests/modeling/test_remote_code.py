@@ -12,6 +12,7 @@ from transformers import ByT5Tokenizer, ViTImageProcessorPil, pipeline
 import hf_primaldual.modeling
 from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
 from tests.modeling import images, series, texts
+from tests.modeling.cases import PRESET_CASES
 from tests.modeling.isolated import run_isolated
 
 pytestmark = pytest.mark.unmutated
@@ -129,7 +130,7 @@ def save_texts(folder):
 
 def save_images(folder):
     pixel_values, logits = images.image_batch()["pixel_values"], {}
-    for preset in ("bn+sh", "conv2d+bn", "linear-sh", "sparse-bn+sh"):
+    for preset in PRESET_CASES:
         model = images.small_model(attention=preset)
         model.save_pretrained(folder / preset)
         logits[preset] = model(pixel_values).logits

@@ -3,14 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.distributed.tensor import DTensor
 from transformers import set_seed
 
@@ -19,7 +16,6 @@ from hf_primaldual.training.arguments import ComparisonArguments
 from hf_primaldual.training.task import EXAMPLE_ID
 from hf_primaldual.training.time_series import SeriesDataArguments, SeriesModelArguments, SeriesTask, series_task
 from hf_primaldual.training.trainer import ComparisonTrainer
-from tests.processes import forking
 
 ROOT = Path(__file__).parents[2]
 # Odd, so that neither the batch of a process nor the set is a round number.
@@ -49,18 +45,6 @@ def two_processes(*arguments: str) -> subprocess.CompletedProcess:
             process.terminate()
             raise
     return subprocess.CompletedProcess(command, process.returncode, stdout, stderr)
-
-
-def two_forked(work: Callable, *arguments) -> bool:
-    """Runs a function in two processes, as torchrun runs a program, and returns whether both ended well."""
-    forking()
-    config = LaunchConfig(1, 1, 2, rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0)
-    config.start_method = "forkserver"
-    try:
-        elastic_launch(config, work)(*arguments)
-    except ChildFailedError:
-        return False
-    return True
 
 
 def load_task() -> SeriesTask:

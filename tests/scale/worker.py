@@ -1,15 +1,13 @@
 """
-One of two processes, which `jobs.two_forked` starts.
+One of two processes: `torchrun --standalone --nproc_per_node 2 -m tests.scale.worker FOLDER JOB [JOB]`.
 
-What process `r` found lies in `FOLDER/compare-r.pt` after `compare`. The other jobs end both processes, and what each
-raised is in `FOLDER/error-r`.
+What process `r` found lies in `FOLDER/compare-r.pt` after `compare`. The other jobs end both processes.
 """
 
 import errno
 import os
+import sys
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,9 +16,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from .jobs import BATCH_OF_EACH, CASES, load_task, make_model, make_trainer, train_and_record
 
-
-def rank() -> int:
-    return int(os.environ["RANK"])
+RANK = int(os.environ["RANK"])
 
 
 def compare(task, folder: Path) -> None:
@@ -54,7 +50,7 @@ def compare(task, folder: Path) -> None:
         trainer = make_trainer(task, make_model(task, CASES["softmax"]), folder, batch, **settings)
         trainer.train()
         found[name] = trainer.seen
-    torch.save(found, folder / f"compare-{rank()}.pt")
+    torch.save(found, folder / f"compare-{RANK}.pt")
 
 
 def fail_saving(task, folder: Path) -> None:
@@ -63,7 +59,7 @@ def fail_saving(task, folder: Path) -> None:
     trainer = make_trainer(task, make_model(task, CASES["softmax"]), folder / "run", BATCH_OF_EACH, **settings)
 
     def write(checkpoint, write=trainer._save_rng_state):
-        if trainer.state.global_step == 2 and rank() == 1:
+        if trainer.state.global_step == 2 and RANK == 1:
             # Time for the other process to make the checkpoint count, which it must not.
             time.sleep(2)
             (folder / "counted").write_text(str(Path(checkpoint, "trainer_state.json").exists()))
@@ -81,7 +77,7 @@ def hang(task, folder: Path) -> None:
     trainer = make_trainer(task, model, folder, BATCH_OF_EACH, max_steps=1000, ddp_timeout=3)
 
     def step(*arguments, step=trainer.training_step):
-        if trainer.state.global_step == 1 and rank() == 1:
+        if trainer.state.global_step == 1 and RANK == 1:
             (folder / "failed-at").write_text(str(time.time()))
             time.sleep(600)
         return step(*arguments)
@@ -90,15 +86,9 @@ def hang(task, folder: Path) -> None:
     trainer.train()
 
 
-def main(folder: Path, *jobs: Callable) -> None:
-    # As scripts/launch/two_cpu_processes.sh does.
-    os.environ["ACCELERATE_USE_CPU"] = "true"
+if __name__ == "__main__":
     disable_progress_bar()
     torch.set_num_threads(1)
-    task = load_task()
-    try:
-        for job in jobs:
-            job(task, folder)
-    except Exception:
-        (folder / f"error-{rank()}").write_text(traceback.format_exc())
-        raise
+    task, jobs = load_task(), {"compare": compare, "fail_saving": fail_saving, "hang": hang}
+    for job in sys.argv[2:]:
+        jobs[job](task, Path(sys.argv[1]))
