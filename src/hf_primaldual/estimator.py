@@ -4,27 +4,22 @@ import json
 import math
 import tempfile
 import warnings
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import fields
 from os import PathLike
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
-from datasets import ClassLabel
 from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import StrictDataclassError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d, compute_class_weight
-from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils.validation import check_is_fitted
 from transformers import PreTrainedConfig
 
-from .data.series import read_series, series_arrays
-from .data.splits import column_of
+from .estimator_input import series_and_classes, series_to_classify
 from .estimator_training import (
     EVALUATION_BATCH,
     as_it_was,
@@ -203,7 +198,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             ConvergenceWarning: the loss on what is held out was still falling when the steps were over.
         """
         self._check_settings()
-        series, y = self._read(X, y, fitting=True)
+        series, y = series_and_classes(self, X, y)
         classes, targets = np.unique(y, return_inverse=True)
         before = self.model_ if self.warm_start and hasattr(self, "model_") else None
         if before is not None and not np.array_equal(classes, self.classes_):
@@ -273,7 +268,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             ValueError: for series of other channels than those of the training, or longer than the model's positions.
         """
         check_is_fitted(self)
-        series, _ = self._read(X)
+        series = series_to_classify(self, X)
         values = standardize(series, self.feature_extractor_, self.model_.config.max_position_embeddings)
         rows = []
         with threads(self.n_jobs), torch.inference_mode():
@@ -369,50 +364,6 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             if twice := sorted({*own}.intersection(getattr(self, name) or {})):
                 raise ValueError(f"`{name}` must not hold {', '.join(twice)}: parameters of the classifier say that.")
 
-    def _read(self, X, y=None, fitting: bool = False) -> tuple[Sequence[np.ndarray], np.ndarray | None]:
-        """The series as arrays (time, channels) and, of what is fitted, their classes, one for each."""
-        if isinstance(X, np.ndarray) and X.dtype == object and X.ndim == 1:
-            X = list(X)
-        if flat := _is_flat(X, self.layout):
-            self._check_has_classes(not fitting or y is not None)
-            finite = "allow-nan" if self.missing_values == "mean" else True
-            options = {"dtype": np.float64, "ensure_all_finite": finite, "reset": fitting}
-            X, y = validate_data(self, X, y, **options) if fitting else (validate_data(self, X, **options), None)
-            series = X[:, :, None]
-        else:
-            # A fit before may have been of rows, whose length scikit-learn holds on to.
-            for name in ("n_features_in_", "feature_names_in_") if fitting else ():
-                vars(self).pop(name, None)
-            layout = {"channels_first": self.channels_first, **(self.layout or {})}
-            by_id = isinstance(y, pd.Series) and "id_column" in layout
-            split = read_series(X, y if by_id else None, may_lack_labels=not fitting or by_id, **layout)
-            series = series_arrays(split)
-            if fitting and (by_id or y is None):
-                self._check_has_classes("labels" in split.column_names)
-                feature, y = split.features["labels"], column_of(split, "labels").to_pandas().to_numpy()
-                y = np.array(feature.names)[y] if isinstance(feature, ClassLabel) else y
-        if fitting:
-            y = check_array(column_or_1d(y, warn=True), ensure_2d=False, dtype=None)
-            check_consistent_length(series, y)
-            check_classification_targets(y)
-            return series, y
-        channels, expected = series[0].shape[1], self.feature_extractor_.feature_size
-        if channels != expected:
-            hint = ""
-            if flat:
-                hint = "; rows are univariate series: one series with channels is `X[None]`"
-            elif {len(values) for values in series} == {expected}:
-                hint = "; it looks like (channels, time): set `channels_first=True`"
-            raise ValueError(f"`X` has series of {channels} channels, and the model was fitted on {expected}{hint}.")
-        return series, None
-
-    def _check_has_classes(self, given: bool) -> None:
-        if not given:
-            # The words that scikit-learn's checks look for.
-            raise ValueError(
-                f"{type(self).__name__} requires y to be passed, but the target y is None, and `X` holds no classes."
-            )
-
     def _model_fields(self, of_the_data: dict[str, Any]) -> dict[str, Any]:
         """Fields of the configuration, of which the data have decided some that `model_config` does not."""
         given = {field: getattr(self, name) for name, field in _FIELDS.items()}
@@ -440,21 +391,6 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             return None
         weights = compute_class_weight(self.class_weight, classes=classes, y=classes[targets])
         return torch.tensor(weights / weights[targets].mean(), dtype=torch.float32)
-
-
-def _is_flat(X, layout: dict[str, Any] | None) -> bool:
-    """Whether X is rows of numbers, each a univariate series: what scikit-learn itself checks."""
-    if isinstance(X, pd.DataFrame):
-        return layout is None and X.index.nlevels == 1 and all(map(pd.api.types.is_numeric_dtype, X.dtypes))
-    if hasattr(X, "ndim"):
-        return X.ndim < 3
-    if hasattr(X, "__arrow_c_stream__") or not (isinstance(X, list | tuple) or hasattr(X, "__array__")):
-        return False
-    try:
-        return np.asarray(X).ndim < 3
-    except ValueError:
-        # Of several lengths.
-        return False
 
 
 __all__ = ["PrimalDualTimeSeriesClassifier"]
