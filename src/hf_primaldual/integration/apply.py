@@ -5,7 +5,7 @@ import copy
 from transformers import PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
-from .dispatch import check_bidirectional, check_dispatch, parts_of
+from .dispatch import check_dispatch, check_layers, parts_of
 from .settings import ATTENTIONS, check_reads_settings, check_settings, with_parts
 
 
@@ -38,7 +38,9 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             f"`model` must be a model of transformers, got {type(model).__name__}; of one that is wrapped pass the "
             "model inside."
         )
-    names = {preset: name for name, preset in ATTENTIONS.items()} | {"softmax": "sdpa"}
+    # Some models have no sdpa, such as those that may cap their logits.
+    softmax = "sdpa" if model._supports_sdpa else "eager"
+    names = {preset: name for name, preset in ATTENTIONS.items()} | {"softmax": softmax}
     if attention not in names:
         more = " Other presets need weights of their own: use a model of this package." if attention in PRESETS else ""
         raise ValueError(f"`attention` must be one of {', '.join(names)}, got {attention!r}.{more}")
@@ -48,7 +50,7 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             raise ValueError(f"`{next(iter(settings))}` is no setting of softmax attention, which has none.")
     else:
         check_dispatch(model, names[attention])
-        check_bidirectional(model)
+        check_layers(model)
         for part in (model, *parts_of(model)):
             # transformers would only warn, and leave the model as it is.
             if not part._can_set_attn_implementation():

@@ -107,16 +107,18 @@ def few_queries(
         The output of shape `(batch, queries, heads, head_dim)`; and the maps over windows and tokens, of shape
         `(batch, heads, queries, windows + keys)`, or `None`.
     """
-    first, last = intervals
+    # What comes before a row's first real token sees itself alone.
+    first, last = intervals.first.amax(dim=1, keepdim=True), intervals.last
     low, high = 0, key.shape[1]
     if module is None and can_look(last):
         low, high = max(int(last.min()) - scale + 1, 0), int(last.max()) + 1
-    turned = [key, value] if first.shape[0] == 1 else [shift_rows(states, first[:, 0]) for states in (key, value)]
+    starts = first[:, 0].expand(len(key))
+    turned = [shift_rows(states, starts) for states in (key, value)]
     keys, values = (
         torch.cat((points_of(rows, scale, sampling, seed), states[:, low:high]), dim=1)
         for rows, states in zip(turned, (key, value), strict=True)
     )
-    window = ((last - first) // scale).unsqueeze(-1)  # (batch or 1, queries, 1)
+    window = (last - first).div(scale, rounding_mode="floor").unsqueeze(-1)  # (batch or 1, queries, 1)
     place = torch.arange(low, high, device=key.device)
     own = ((place - first.unsqueeze(-1)).div(scale, rounding_mode="floor") == window) & (place <= last.unsqueeze(-1))
     complete = torch.arange(key.shape[1] // scale, device=key.device) < window
@@ -178,7 +180,7 @@ def _in_blocks(query, key, value, point_key, point_value, scale, scaling, dropou
 
 
 def _has_flash(states: torch.Tensor) -> bool:
-    """Whether torch's flash kernel of a CPU can be called, which returns its log-sum-exp and takes another one back."""
+    """Whether torch's flash kernel of a CPU can be called, which returns its log-sum-exp and takes another back."""
     return (
         states.device.type == "cpu"
         and hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")
@@ -253,7 +255,13 @@ class Blocks:
     def attend(self, query, key, value, scaling) -> tuple[torch.Tensor, torch.Tensor]:
         """The output, `(batch, tokens, heads, head_dim)`, and log-sum-exps, `(batch, tokens, heads, 1)`."""
         output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            self.queries(query), self.keys(key), self.keys(value), 0.0, self.is_causal, attn_mask=self.bias, scale=scaling
+            self.queries(query),
+            self.keys(key),
+            self.keys(value),
+            0.0,
+            self.is_causal,
+            attn_mask=self.bias,
+            scale=scaling,
         )
         return self.restored(output), self.restored(lse.unsqueeze(-1))
 

@@ -106,7 +106,9 @@ def _rows(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
 
 def in_chunks(states: torch.Tensor, size: int) -> torch.Tensor:
     """`(batch, tokens, ...)` to `(batch, chunks, size, ...)`, filled up with zeros."""
-    return nn.functional.pad(states, (0, 0) * (states.ndim - 2) + (0, -states.shape[1] % size)).unflatten(1, (-1, size))
+    return nn.functional.pad(states, (0, 0) * (states.ndim - 2) + (0, -states.shape[1] % size)).unflatten(
+        1, (-1, size)
+    )
 
 
 def running_statistics(key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -158,7 +160,7 @@ class CausalFold(torch.autograd.Function):
     [`fold_over_intervals`] of a causal sequence, with the backward in closed form: autograd would keep and visit eight
     tensors of the keys' size.
 
-    Let dT_i be the gradient of T(q_i) = (q_i - beta mu_i) v_i^-p, v_i = var_i + eps, and u_i = p dT_i T(q_i) / v_i. Then
+    Let dT_i be the gradient of T(q_i) = (q_i - beta mu_i) v_i^-p, v_i = var_i + eps, and u_i = p dT_i T(q_i) / v_i:
 
         dk_j = sum_{i >= j} (2 u_i (mu_i - c) - beta dT_i v_i^-p) / i  -  (k_j - c) sum_{i >= j} 2 u_i / i
 
