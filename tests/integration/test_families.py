@@ -26,6 +26,9 @@ def results(model, inputs):
     """The output, and the gradients of all parameters that took part."""
     model.zero_grad()
     output = model(**inputs).last_hidden_state
+    if "attention_mask" in inputs:
+        # What padding puts out is nobody's business.
+        output = output * inputs["attention_mask"].unsqueeze(-1)
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output).cos()
     (output * weights).sum().backward()
     return output.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
