@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
-from transformers.masking_utils import find_packed_sequence_indices
 
 from ..modeling.causal_primal_dual import causal_downsampled_attention, few_queries
 from ..modeling.downsampling_primal_dual import pool_tokens
@@ -19,7 +18,7 @@ from ..modeling.transforms_primal_dual import fold_batch_norm
 from .dispatch import is_cross_attention
 from .layouts import token_layout
 from .masks import seen_keys
-from .packing import documents_of, intervals_of_starts, starts_of_lengths
+from .packing import documents_of, intervals_of_starts, starts_of_lengths, starts_of_positions
 from .settings import ATTENTIONS, LayerSettings, given, layer_settings
 
 # What models hand to their attention function that does not change the answer, or that they have dealt with before.
@@ -217,15 +216,12 @@ def _seen(attention_mask, query, key, is_causal: bool, kwargs: dict) -> torch.Te
     """What the mask says, and the lengths or positions of packed documents."""
     seen = seen_keys(attention_mask, query, key, is_causal)
     lengths, positions, tokens = kwargs.get("cu_seq_lens_q"), kwargs.get("position_ids"), query.shape[2]
+    starts = None
     if lengths is not None:
         starts = starts_of_lengths(lengths, tokens)
-    elif seen is None and not is_causal and positions is not None and positions.shape[1:] == (tokens,):
-        # In causal attention transformers' mask says it.
-        document = find_packed_sequence_indices(positions) if can_look(positions) else None
-        if document is None:
-            return seen
-        starts = torch.cat((torch.ones_like(document[:, :1]), document.diff(dim=1)), dim=1).bool()
-    else:
+    elif tokens == key.shape[2] and positions is not None and positions.shape[1:] == (tokens,) and can_look(positions):
+        starts = starts_of_positions(positions)
+    if starts is None or (isinstance(seen, torch.Tensor) and lengths is None):
         return seen
     packed = intervals_of_starts(starts, is_causal)
     if seen is None:
