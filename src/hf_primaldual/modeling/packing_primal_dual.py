@@ -2,7 +2,7 @@
 
 import torch
 
-from ..modeling.intervals_primal_dual import Intervals
+from .intervals_primal_dual import Intervals
 
 
 class Documents:
