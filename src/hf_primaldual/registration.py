@@ -13,7 +13,6 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .integration.attention import attention_function
-from .integration.masks import attention_mask_of
 from .integration.patches import patch_transformers
 from .integration.settings import ATTENTIONS
 from .modeling.configuration_primal_dual_models import (
@@ -22,6 +21,7 @@ from .modeling.configuration_primal_dual_models import (
     PrimalDualViTConfig,
 )
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+from .modeling.masks_primal_dual import attention_mask_of
 from .modeling.modeling_primal_dual_text import (
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,

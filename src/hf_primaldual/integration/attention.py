@@ -12,6 +12,7 @@ from ..modeling.interval_attention_primal_dual import IntervalAttention, in_quer
 from ..modeling.intervals_primal_dual import Intervals
 from ..modeling.kernels_primal_dual import backend_mask, eager_attention_forward
 from ..modeling.keywords_primal_dual import nearest_to
+from ..modeling.masks_primal_dual import seen_keys
 from ..modeling.packing_primal_dual import (
     documents_of,
     intervals_of_starts,
@@ -23,7 +24,6 @@ from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
 from .dispatch import is_cross_attention
 from .layouts import token_layout
-from .masks import seen_keys
 from .settings import ATTENTIONS, LayerSettings, given, layer_settings
 
 # What models hand to their attention function that does not change the answer, or that they have dealt with before.

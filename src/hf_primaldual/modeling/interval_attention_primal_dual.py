@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from .causal_primal_dual import causal_downsampled_attention, few_queries
+from .causal_windows_primal_dual import causal_downsampled_attention, few_queries
 from .head_groups_primal_dual import HeadGroups
 from .intervals_primal_dual import Intervals, fold_over_intervals
 from .kernels_primal_dual import additive_mask, eager_attention_forward

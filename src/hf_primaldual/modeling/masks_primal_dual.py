@@ -3,9 +3,9 @@
 import torch
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
 
-from ..modeling.intervals_primal_dual import Intervals
-from ..modeling.padding_primal_dual import can_look
-from ..modeling.training_sets_primal_dual import check_mask
+from .intervals_primal_dual import Intervals
+from .padding_primal_dual import can_look
+from .training_sets_primal_dual import check_mask
 
 
 def attention_mask_of(
