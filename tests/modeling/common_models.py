@@ -11,12 +11,14 @@ from types import ModuleType
 from typing import NamedTuple
 from unittest import mock
 
+import numpy as np
 from transformers.models.auto import modeling_auto
 
 from hf_primaldual import (
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTextModel,
+    PrimalDualTimeSeriesFeatureExtractor,
     PrimalDualTimeSeriesForSequenceClassification,
     PrimalDualTimeSeriesModel,
     PrimalDualViTForImageClassification,
@@ -50,6 +52,9 @@ stand_in(
 
 from transformers_tests import test_modeling_common  # noqa: E402
 from transformers_tests.test_configuration_common import ConfigTester  # noqa: E402
+from transformers_tests.test_sequence_feature_extraction_common import (  # noqa: E402
+    SequenceFeatureExtractionTestMixin,
+)
 
 # Theirs sets `rms_norm_eps` and five others too, which a configuration of this package refuses as misspelt.
 test_modeling_common.set_config_for_less_flaky_test = lambda config: setattr(config, "norm_eps", 1.0)
@@ -116,6 +121,13 @@ CANNOT = {
     "test_load_with_mismatched_shapes": (("series",), "it makes the vocabulary smaller, and there is none"),
     "test_batching_equivalence": (("matching",), "hidden states have two rows for each pair of documents"),
 }
+CANNOT |= dict.fromkeys(
+    ("test_truncation_from_list", "test_truncation_from_array"),
+    (
+        ("extractor",),
+        "without `truncation`, series longer than `max_length` are all padded to the longest, not ragged",
+    ),
+)
 # Of presets whose heads see different numbers of keys.
 CANNOT_WITH_MAPS_PER_HEAD = {
     "test_attention_outputs": "it asks for one tensor of maps a layer, here a tuple with one a head",
@@ -146,15 +158,19 @@ class ModelTester:
         return self.get_config(), batch
 
 
+def skip_what_cannot_pass(test: unittest.TestCase) -> None:
+    kinds, reason = CANNOT.get(test._testMethodName, ((), None))
+    if test.kind in kinds:
+        test.skipTest(reason)
+
+
 class CommonTests(test_modeling_common.ModelTesterMixin):
     kind, preset = None, None
     test_can_init_all_missing_weights_before_2023 = True
 
     def setUp(self):
+        skip_what_cannot_pass(self)
         test = self._testMethodName
-        kinds, reason = CANNOT.get(test, ((), None))
-        if self.kind in kinds:
-            self.skipTest(reason)
         if test in CANNOT_WITH_MAPS_PER_HEAD and uses("downsampled", self.preset):
             self.skipTest(CANNOT_WITH_MAPS_PER_HEAD[test])
         if test in FROM_NOTHING:
@@ -174,3 +190,27 @@ for _kind, _of_kind in KINDS.items():
         _name = f"Test_{_kind}_{_preset}"
         _attributes = {"kind": _kind, "preset": _preset, "all_model_classes": _of_kind.classes, **_of_kind.attributes}
         globals()[_name] = type(_name, (CommonTests, unittest.TestCase), _attributes)
+
+
+class ExtractorTester:
+    """Series of 4, 7 and 10 steps."""
+
+    batch_size, feature_size, min_seq_length, seq_length_diff, max_seq_length = 3, 3, 4, 3, 7
+
+    def prepare_feat_extract_dict(self):
+        return {"feature_size": 3, "mean": [1.0, 2.0, 3.0], "std": [1.0, 2.0, 0.5], "padding_value": -0.5}
+
+    def prepare_inputs_for_common(self, equal_length=False, numpify=False):
+        values = [np.random.default_rng(steps).normal(size=(10 if equal_length else steps, 3)) for steps in (4, 7, 10)]
+        return values if numpify else [each.tolist() for each in values]
+
+
+class TestExtractor(SequenceFeatureExtractionTestMixin, unittest.TestCase):
+    feature_extraction_class, kind = PrimalDualTimeSeriesFeatureExtractor, "extractor"
+
+    def setUp(self):
+        skip_what_cannot_pass(self)
+        self.feat_extract_tester = ExtractorTester()
+
+
+del SequenceFeatureExtractionTestMixin

@@ -33,7 +33,7 @@ class TokenBatchNorm(nn.BatchNorm1d):
         super().__init__(num_features, eps=eps, dtype=torch.promote_types(torch.get_default_dtype(), torch.float32))
 
     def _apply(self, fn, recurse=True):
-        # What `to`, `half` and `bfloat16` call with what they do to a tensor.
+        # `to`, `half` and `bfloat16` come here with what they do to each tensor.
         def apply(tensor: torch.Tensor) -> torch.Tensor:
             moved = fn(tensor)
             is_halved = moved.is_floating_point() and moved.itemsize < 4 <= tensor.itemsize

@@ -49,9 +49,10 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         self.loss_function = classification_loss
 
     def post_init(self):
-        # As they are built: transformers would halve them on loading.
+        # They are built in float32, and transformers would halve them on loading.
         norms = {name for name, module in self.named_modules() if isinstance(module, TokenBatchNorm)}
-        self._keep_in_fp32_modules_strict = {name.rpartition(".")[2] for name in norms}
+        named = self._keep_in_fp32_modules_strict or ()
+        self._keep_in_fp32_modules_strict = {*named, *(name.rpartition(".")[2] for name in norms)}
         super().post_init()
 
     @torch.no_grad()
