@@ -19,6 +19,8 @@ TOKENS = 11
 LENGTHS = (11, 7)
 GRID = (5, 5)
 PATCH = 4
+FRAMES = 3
+TUBELET = 2
 HEADS = 4
 # Unsorted, with heads of one factor apart, and with windows that are ragged at the end of 11 tokens or a 5 x 5 grid.
 SCALES = [3, 1, 2, 1]
@@ -36,8 +38,19 @@ class Family(NamedTuple):
     note: str = ""
 
     @property
-    def grid(self) -> tuple[int, int] | None:
-        return GRID if self.kind in ("image", "spectrogram") else None
+    def grid(self) -> tuple[int, ...] | None:
+        return {"image": GRID, "spectrogram": GRID, "video": (FRAMES, *GRID)}.get(self.kind)
+
+    def patch(self, values: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
+        """The part of an input that becomes the token at a place of the grid."""
+        if self.kind == "spectrogram":
+            # It is given as time by frequency, and its rows are frequencies.
+            values = values.transpose(1, 2)
+        if self.kind == "video":
+            values = values.narrow(1, place[0] % FRAMES * TUBELET, TUBELET)
+        for axis, index in zip((-2, -1), place[-2:], strict=True):
+            values = values.narrow(axis, index * PATCH, PATCH)
+        return values
 
     def config(self):
         return getattr(transformers, self.model).config_class(**self.fields)
@@ -65,6 +78,9 @@ class Family(NamedTuple):
         if self.kind == "image":
             size = [side * PATCH for side in GRID]
             return {"pixel_values": torch.randn(2, 3, *size, generator=generator)}
+        if self.kind == "video":
+            size = [FRAMES * TUBELET, 3, *[side * PATCH for side in GRID]]
+            return {"pixel_values": torch.randn(2, *size, generator=generator)}
         if self.kind == "spectrogram":
             return {"input_values": torch.randn(2, *[side * PATCH for side in reversed(GRID)], generator=generator)}
         if self.kind == "sound":
@@ -86,6 +102,7 @@ _KINDS = {
     "text": _WIDTHS
     | {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3},
     "image": _WIDTHS | {"image_size": [side * PATCH for side in GRID], "patch_size": PATCH},
+    "video": _WIDTHS | {"image_size": GRID[0] * PATCH, "num_frames": FRAMES * TUBELET},
     "spectrogram": _WIDTHS
     | {
         "num_mel_bins": GRID[0] * PATCH,
@@ -115,6 +132,7 @@ _KINDS = {
     },
 }
 _SQUARE = {"image_size": GRID[0] * PATCH}
+_FRAMES = "each frame is pooled alone"
 _ROTATED = "keys are pooled and normalized after their rotation"
 
 FAMILIES = (
@@ -139,6 +157,8 @@ FAMILIES = (
     Family("OWLv2, vision tower", "Owlv2VisionModel", "image", _SQUARE, prefix=1),
     Family("AST", "ASTModel", "spectrogram", prefix=2, note="the grid is of frequencies and times"),
     Family("BEiT", "BeitModel", "image", prefix=1),
+    Family("VideoMAE", "VideoMAEModel", "video", {"patch_size": PATCH, "tubelet_size": TUBELET}, note=_FRAMES),
+    Family("ViViT", "VivitModel", "video", {"tubelet_size": [TUBELET, PATCH, PATCH]}, prefix=1, note=_FRAMES),
     Family("InternVL, vision tower", "InternVLVisionModel", "image", {"patch_size": [PATCH] * 2}, prefix=1),
     Family("Pixio", "PixioModel", "image", _SQUARE | {"n_cls_tokens": 3}, prefix=3),
     Family("BERT", "BertModel", "text"),

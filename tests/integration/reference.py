@@ -7,12 +7,22 @@ from transformers.masking_utils import sdpa_mask
 from tests.reference import naive
 
 
+def downsampled(states, valid, scale, prefix, grid, how):
+    """The points of a head's windows and which count; the frames of a video, if `grid` has three sides, one by one."""
+    if grid is None or len(grid) == 2:
+        return naive.downsampled(states, valid, scale, None, prefix, grid, how)[:2]
+    pieces = zip(states[prefix:].chunk(grid[0]), valid[prefix:].chunk(grid[0]), strict=True)
+    frames = [naive.downsampled(*frame, scale, None, 0, grid[1:], how)[:2] for frame in pieces]
+    points, kept = zip((states[:prefix], valid[:prefix]), *frames, strict=True)
+    return torch.cat(points), torch.cat(kept)
+
+
 def row_attention(
     query, key, value, valid, scale=None, statistics=None, prefix=0, grid=None, sampling="average", seed=0
 ):
     """One head of one row; `statistics` holds beta, the power of the deviation and eps, or is None."""
-    how = scale, None, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
-    (key, kept, *_), (value, *_) = (naive.downsampled(states, valid, *how) for states in (key, value))
+    how = scale, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
+    (key, kept), (value, _) = (downsampled(states, valid, *how) for states in (key, value))
     if statistics is not None:
         query, key = naive.batch_normalize(query, key, kept, *statistics)
     return naive.softmax_attention(query, key[kept], value[kept], torch.ones(len(query), int(kept.sum())).bool())
@@ -25,7 +35,11 @@ def register_naive(scales=None, **how) -> str:
     """
 
     def naive_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
-        assert scaling is None or abs(scaling - query.shape[-1] ** -0.5) < 1e-12
+        usual = query.shape[-1] ** -0.5
+        if scaling == 1:
+            # The layer has scaled its queries.
+            query = query / usual
+        assert scaling in (None, 1) or abs(scaling - usual) < 1e-12
         per_group = query.shape[1] // key.shape[1]
         rows = []
         for row in range(len(query)):

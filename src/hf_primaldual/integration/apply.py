@@ -5,7 +5,7 @@ import copy
 from transformers import PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
-from .dispatch import check_bidirectional, check_dispatch, parts_of
+from .dispatch import check_bidirectional, check_dispatch, has_dispatch, parts_of
 from .settings import ATTENTIONS, check_reads_settings, check_settings, with_parts
 
 
@@ -51,7 +51,7 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
         check_bidirectional(model)
         for part in (model, *parts_of(model)):
             # transformers would only warn, and leave the model as it is.
-            if not part._can_set_attn_implementation():
+            if has_dispatch(part) and not part._can_set_attn_implementation():
                 raise ValueError(
                     f"`model`: transformers finds no file of {type(part).__name__} whose attention dispatches by "
                     "name; define the class in a file, or apply this to the encoder inside."

@@ -1,7 +1,7 @@
 """Which keys count: padding is kept through transformers' mask functions, and what is more than padding is refused."""
 
 import torch
-from transformers.masking_utils import bidirectional_mask_function
+from transformers.masking_utils import bidirectional_mask_function, sdpa_mask
 
 from ..modeling.training_sets_primal_dual import check_mask
 
@@ -21,11 +21,12 @@ def padding_mask(
         attention_mask (`torch.BoolTensor` of shape `(batch, kv_length)`, *optional*): true for a real token.
 
     Returns:
-        A `torch.BoolTensor` of shape `(batch, kv_length)`, or `None`.
+        A `torch.BoolTensor` of shape `(batch, kv_length)`, or `None`; where queries and keys are not the same tokens,
+        transformers' own mask for sdpa.
 
     Raises:
-        ValueError: when the model is causal, or else lets a query see only some of the tokens; when keys and queries
-            are not the same tokens; when a row has no real token.
+        ValueError: when the model is causal, or else lets a query see only some of the tokens; when a row has no real
+            token.
     """
     if mask_function is not None and mask_function is not bidirectional_mask_function:
         raise ValueError(
@@ -34,10 +35,8 @@ def padding_mask(
             "needs `attn_implementation='sdpa'`."
         )
     if isinstance(q_length, int) and isinstance(kv_length, int) and q_length != kv_length:
-        raise ValueError(
-            f"The primal-dual attentions are self-attentions, but {q_length} queries with {kv_length} keys were asked "
-            "for; cross attention or a cache of keys needs `attn_implementation='sdpa'`."
-        )
+        # A pooling head may ask for the mask of its own attention; a layer that dispatches is refused by name.
+        return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **kwargs)
     return None if attention_mask is None else check_mask(attention_mask, attention_mask)
 
 
