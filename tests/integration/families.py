@@ -4,6 +4,7 @@ The families of transformers that the attentions are tested in, and the document
     python -m tests.integration.families
 """
 
+import importlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,14 @@ TUBELET = 2
 HEADS = 4
 # Unsorted, with heads of one factor apart, and with windows that are ragged at the end of 11 tokens or a 5 x 5 grid.
 SCALES = [3, 1, 2, 1]
+
+
+def model_class(name: str) -> type[transformers.PreTrainedModel]:
+    """A class of transformers, or of one of its folders that exports others: `bart.BartEncoder`."""
+    folder, _, name = name.rpartition(".")
+    if not folder:
+        return getattr(transformers, name)
+    return getattr(importlib.import_module(f"transformers.models.{folder}.modeling_{folder}"), name)
 
 
 class Family(NamedTuple):
@@ -53,20 +62,20 @@ class Family(NamedTuple):
         return values
 
     def config(self):
-        return getattr(transformers, self.model).config_class(**self.fields)
+        return model_class(self.model).config_class(**self.fields)
 
     @property
     def fields(self) -> dict:
         """Of its configuration."""
         return _KINDS[self.kind] | self.options
 
-    def build(self, attn_implementation: str = "sdpa", **settings):
+    def build(self, attn_implementation: str | None = None, **settings):
         """The model in evaluation mode with the same random weights each time."""
         torch.manual_seed(0)
         config = self.config()
         if settings:
             config.primal_dual = settings
-        model = getattr(transformers, self.model)._from_config(config, attn_implementation=attn_implementation)
+        model = model_class(self.model)._from_config(config, attn_implementation=attn_implementation)
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 # The usual small weights would make attention nearly uniform, and many mistakes invisible.
@@ -85,6 +94,14 @@ class Family(NamedTuple):
             return {"input_values": torch.randn(2, *[side * PATCH for side in reversed(GRID)], generator=generator)}
         if self.kind == "sound":
             return {"input_values": torch.randn(2, 20 * TOKENS + 5, generator=generator)}
+        if self.kind == "log-mel":
+            # A convolution halves the times.
+            return {"input_features": torch.randn(2, 8, 2 * TOKENS, generator=generator)}
+        if self.kind == "padded sound":
+            # Two convolutions leave as many tokens, of them those of the second row's first half.
+            features, valid = torch.randn(2, 4 * TOKENS + 9, 8, generator=generator), torch.ones(2, 4 * TOKENS + 9)
+            valid[1, 30:] = 0
+            return {"input_features": features, "attention_mask": valid.long()}
         if self.kind == "series":
             return {"past_values": torch.randn(2, 2 * TOKENS, 2, generator=generator)}
         inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS), generator=generator)}
@@ -120,6 +137,15 @@ _KINDS = {
         "num_conv_pos_embeddings": 4,
         "num_conv_pos_embedding_groups": 2,
     },
+    "log-mel": {
+        "d_model": 32,
+        "encoder_layers": 2,
+        "encoder_attention_heads": HEADS,
+        "encoder_ffn_dim": 48,
+        "num_mel_bins": 8,
+        "max_source_positions": TOKENS,
+    },
+    "padded sound": _WIDTHS | {"num_key_value_heads": HEADS, "num_mel_bins": 8},
     "series": {
         "context_length": 2 * TOKENS,
         "patch_length": 2,
@@ -131,7 +157,9 @@ _KINDS = {
         "ffn_dim": 48,
     },
 }
+_BART = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": HEADS, "encoder_ffn_dim": 48}
 _SQUARE = {"image_size": GRID[0] * PATCH}
+_SCALED = "queries that were scaled before are scaled back"
 _FRAMES = "each frame is pooled alone"
 _ROTATED = "keys are pooled and normalized after their rotation"
 
@@ -161,6 +189,17 @@ FAMILIES = (
     Family("ViViT", "VivitModel", "video", {"tubelet_size": [TUBELET, PATCH, PATCH]}, prefix=1, note=_FRAMES),
     Family("InternVL, vision tower", "InternVLVisionModel", "image", {"patch_size": [PATCH] * 2}, prefix=1),
     Family("Pixio", "PixioModel", "image", _SQUARE | {"n_cls_tokens": 3}, prefix=3),
+    Family("DPT", "DPTModel", "image", _SQUARE | {"backbone_out_indices": [0, 1, 1, 1]}, prefix=1),
+    Family("GIT, vision tower", "GitVisionModel", "image", _SQUARE, prefix=1),
+    Family("Idefics2, vision tower", "idefics2.Idefics2VisionTransformer", "image", _SQUARE),
+    Family("Idefics3, vision tower", "Idefics3VisionTransformer", "image", _SQUARE),
+    Family("SmolVLM, vision tower", "SmolVLMVisionTransformer", "image", _SQUARE),
+    Family("InstructBLIP for videos, vision tower", "InstructBlipVideoVisionModel", "image", _SQUARE, prefix=1),
+    Family("Kosmos-2, vision tower", "kosmos2.Kosmos2VisionModel", "image", _SQUARE, prefix=1),
+    Family("MLCD", "MLCDVisionModel", "image", _SQUARE, prefix=1),
+    Family("Ovis2, vision tower", "ovis2.Ovis2VisionModel", "image", _SQUARE),
+    Family("Qianfan-OCR, vision tower", "QianfanOCRVisionModel", "image", _SQUARE, prefix=1),
+    Family("TIPSv2, vision tower", "Tipsv2VisionModel", "image", _SQUARE, prefix=2),
     Family("BERT", "BertModel", "text"),
     Family("RoBERTa", "RobertaModel", "text"),
     Family("XLM-RoBERTa", "XLMRobertaModel", "text"),
@@ -177,6 +216,35 @@ FAMILIES = (
     Family("GTE", "GteModel", "text", note=_ROTATED),
     Family("RoBERTa-PreLayerNorm", "RobertaPreLayerNormModel", "text"),
     Family("XLM-RoBERTa-XL", "XLMRobertaXLModel", "text"),
+    Family("Jina embeddings 3", "JinaEmbeddingsV3Model", "text", note=_ROTATED),
+    Family("LayoutLM", "LayoutLMModel", "text"),
+    Family("MarkupLM", "MarkupLMModel", "text"),
+    Family("Splinter", "SplinterModel", "text"),
+    Family(
+        "MobileBERT",
+        "MobileBertModel",
+        "text",
+        {"embedding_size": 16, "intra_bottleneck_size": 32, "true_hidden_size": 32, "num_feedforward_networks": 1},
+    ),
+    Family("DPR", "dpr.DPREncoder", "text"),
+    Family("X-MOD", "XmodModel", "text", {"default_language": "en_XX"}),
+    Family("ESM", "EsmModel", "text", {"mask_token_id": 4, "position_embedding_type": "rotary"}, note=_SCALED),
+    Family("ESM C", "EsmcModel", "text", note=_ROTATED),
+    Family("CLAP, text tower", "ClapTextModel", "text"),
+    Family("ALIGN, text tower", "AlignTextModel", "text"),
+    Family("BridgeTower, text tower", "bridgetower.BridgeTowerTextModel", "text"),
+    Family("TIPSv2, text tower", "Tipsv2TextModel", "text"),
+    Family("SigLIP, text tower", "SiglipTextModel", "text"),
+    Family("SigLIP 2, text tower", "Siglip2TextModel", "text"),
+    Family("AltCLIP, text tower", "AltCLIPTextModel", "text"),
+    Family("Chinese-CLIP, text tower", "ChineseCLIPTextModel", "text"),
+    Family("BART, encoder", "bart.BartEncoder", "text", _BART),
+    Family("mBART, encoder", "mbart.MBartEncoder", "text", _BART),
+    Family("Pegasus, encoder", "pegasus.PegasusEncoder", "text", _BART),
+    Family("Marian, encoder", "marian.MarianEncoder", "text", _BART),
+    Family("M2M100, encoder", "m2m_100.M2M100Encoder", "text", _BART),
+    Family("LASR, encoder", "LasrEncoder", "padded sound", note=_ROTATED),
+    Family("Whisper, encoder", "whisper.WhisperEncoder", "log-mel", note=_SCALED),
     Family("wav2vec 2.0", "Wav2Vec2Model", "sound"),
     Family("HuBERT", "HubertModel", "sound"),
     Family("PatchTST", "PatchTSTModel", "series"),
@@ -195,23 +263,35 @@ class Refused(NamedTuple):
     when_built: bool = False
 
     def build(self, attn_implementation: str | None = None):
-        model_class = getattr(transformers, self.model)
-        config = model_class.config_class(**self.options)
-        return model_class._from_config(config, attn_implementation=attn_implementation)
+        of_model = model_class(self.model)
+        return of_model._from_config(of_model.config_class(**self.options), attn_implementation=attn_implementation)
 
     def inputs(self) -> dict[str, torch.Tensor]:
         if "image_size" in self.options:
             height, width = pair(self.options["image_size"])
             return {"pixel_values": torch.randn(1, 3, height, width)}
+        if "context_length" in self.options:
+            return {"past_values": torch.randn(1, 2 * TOKENS, 2)}
         return {"input_ids": torch.randint(5, 40, (1, 8))}
 
 
 _TEXT = _KINDS["text"]
 _NO_DISPATCH = ("do not dispatch through transformers' AttentionInterface", "does not dispatch its attention by name")
+_SEQ2SEQ = {"vocab_size": 50, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1}
+_IN_PART = ("would have no effect on", "its encoder does not dispatch its attention by name")
+_TABLE = ("takes its attention from a table of classes", "takes its attention from a table of its own")
 _CAUSAL = ("a mask of its own (causal_mask_function)", "causal")
 
 REFUSED = (
     Refused("MPNet", "MPNetModel", _TEXT, *_NO_DISPATCH, when_built=True),
+    Refused("Informer", "InformerModel", {"prediction_length": 4}, *_IN_PART, True),
+    Refused("PEGASUS-X", "PegasusXModel", _SEQ2SEQ, *_IN_PART, True),
+    Refused("BigBird-PEGASUS", "BigBirdPegasusModel", _SEQ2SEQ, *_IN_PART, True),
+    Refused("SAM", "SamModel", {}, *_TABLE, True),
+    Refused("SAM-HQ", "SamHQModel", {}, *_TABLE, True),
+    Refused("Data2Vec, vision", "Data2VecVisionModel", _KINDS["image"], *_TABLE, True),
+    Refused("GIT", "GitModel", _TEXT, *_TABLE, True),
+    Refused("Falcon", "FalconModel", {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 4}, *_TABLE, True),
     Refused("DeBERTa-v2", "DebertaV2Model", _TEXT, *_NO_DISPATCH, when_built=True),
     Refused(
         "Funnel", "FunnelModel", {"vocab_size": 50, "d_model": 32, "block_sizes": [1]}, *_NO_DISPATCH, when_built=True
@@ -238,7 +318,7 @@ REFUSED = (
     Refused(
         "BART",
         "BartModel",
-        {"vocab_size": 50, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1},
+        _SEQ2SEQ,
         _CAUSAL[0],
         "causal decoder with cross attention",
     ),
@@ -255,6 +335,20 @@ REFUSED = (
         {"image_size": 16, "embed_dim": 8, "depths": [1], "num_heads": [2], "window_size": 2},
         "is learned, a bias",
         "relative position bias",
+    ),
+    Refused(
+        "ViTMAE",
+        "ViTMAEModel",
+        _KINDS["image"] | _SQUARE,
+        "random choice of patches",
+        "sh: patches in random order",
+    ),
+    Refused(
+        "PatchTST with `channel_attention`",
+        "PatchTSTModel",
+        _KINDS["series"] | {"channel_attention": True},
+        "across channels by one layer",
+        "sh: one layer attends along time and across channels",
     ),
     Refused(
         "LayoutLMv3",

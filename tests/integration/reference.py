@@ -44,6 +44,8 @@ def register_naive(scales=None, **how) -> str:
         rows = []
         for row in range(len(query)):
             valid = torch.ones(key.shape[2]).bool() if attention_mask is None else attention_mask[row, 0, 0]
+            # A model may add its own mask to the logits.
+            valid = valid if valid.dtype == torch.bool else valid == 0
             heads = [
                 row_attention(
                     query[row, head],

@@ -25,7 +25,7 @@ several = pytest.mark.parametrize("family", SEVERAL, ids=lambda family: family.n
 def results(model, inputs):
     """The output, and the gradients of all parameters that took part."""
     model.zero_grad()
-    output = model(**inputs).last_hidden_state
+    output = model(**inputs)[0]
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output).cos()
     (output * weights).sum().backward()
     return output.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
@@ -48,13 +48,15 @@ def check_equal(actual, expected, tolerance):
 
 @pytest.mark.parametrize(("family", "name"), CASES)
 def test_a_family_equals_the_formulas(family, name):
-    for padded in (False, True)[: 1 + family.takes_padding]:
+    # A padded batch has a row without padding, too; that there may be no mask at all is the same in each family.
+    for padded in (False, True) if family in SEVERAL and family.takes_padding else (family.takes_padding,):
         model = family.build(name, **SETTINGS).double()
         inputs = family.inputs(padded)
         inputs = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
         actual = results(model, inputs)
         model.set_attn_implementation(register_naive(**naive_choices(family, name)))
-        check_equal(actual, results(model, inputs), 1e-10)
+        # Some models rotate in float32.
+        check_equal(actual, results(model, inputs), 1e-8)
 
 
 @several

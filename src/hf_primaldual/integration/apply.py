@@ -38,7 +38,9 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             f"`model` must be a model of transformers, got {type(model).__name__}; of one that is wrapped pass the "
             "model inside."
         )
-    names = {preset: name for name, preset in ATTENTIONS.items()} | {"softmax": "sdpa"}
+    names = {preset: name for name, preset in ATTENTIONS.items()}
+    # Not every model that dispatches is one that transformers gives sdpa to.
+    names["softmax"] = "sdpa" if model._supports_sdpa else "eager"
     if attention not in names:
         more = " Other presets need weights of their own: use a model of this package." if attention in PRESETS else ""
         raise ValueError(f"`attention` must be one of {', '.join(names)}, got {attention!r}.{more}")

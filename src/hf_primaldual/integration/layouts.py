@@ -62,21 +62,36 @@ LAYOUTS = {
     "dinov2": Layout(1),
     "dinov2_with_registers": Layout(lambda config: 1 + config.num_register_tokens),
     "dinov3_vit": Layout(lambda config: 1 + config.num_register_tokens),
+    "dpt": Layout(1, open=False),
+    "git_vision_model": Layout(1),
+    "idefics2_vision": Layout(open=False),
+    "idefics3_vision": Layout(open=False),
     "ijepa": Layout(),
     "instructblip_vision_model": Layout(1),
+    "instructblipvideo_vision_model": Layout(1),
     "internvl_vision": Layout(1, open=False),
     "janus_vision_model": Layout(),
+    "kosmos_2_vision_model": Layout(1),
     "metaclip_2_vision_model": Layout(1),
+    "mlcd_vision_model": Layout(1),
+    "ovis2_vision": Layout(open=False),
     "owlv2_vision_model": Layout(1),
     "owlvit_vision_model": Layout(1),
     "patchtst": Layout(lambda config: int(config.use_cls_token or False), None),
     "pixio": Layout(lambda config: config.n_cls_tokens),
+    "qianfan_ocr_vision": Layout(1),
     "siglip_vision_model": Layout(open=False),
+    "smolvlm_vision": Layout(open=False),
+    "tipsv2_vision_model": Layout(lambda config: 1 + config.num_register_tokens),
     "videomae": Layout(0, _video_grid, open=False),
     "vit": Layout(1),
     "vit_msn": Layout(1),
     "vivit": Layout(1, _video_grid),
 }
+
+
+# Their names, of which one is the first argument of a model's forward.
+INPUTS = ("pixel_values", "input_values")
 
 
 def watch_inputs(model: PreTrainedModel) -> None:
@@ -88,7 +103,7 @@ def watch_inputs(model: PreTrainedModel) -> None:
         if layout is None or layout.grid is None or id(part.config) in watched:
             continue
         _, first, *others = inspect.signature(type(part).forward).parameters.values()
-        if first.name == part.main_input_name:
+        if first.name in INPUTS:
             is_open = layout.open and any(parameter.kind is parameter.VAR_KEYWORD for parameter in others)
             part.register_forward_pre_hook(_hand_grid_on if is_open else _check_input, with_kwargs=True)
             part.primal_dual_watch = True
@@ -97,7 +112,7 @@ def watch_inputs(model: PreTrainedModel) -> None:
 
 def _input_grid(model: PreTrainedModel, args: tuple, kwargs: dict) -> tuple[int, ...] | None:
     """The grid of a model's input, `None` where nobody would ask for it."""
-    states = kwargs.get(model.main_input_name, args[0] if args else None)
+    states = args[0] if args else next((kwargs[name] for name in INPUTS if name in kwargs), None)
     if states is None or "sh" not in ATTENTIONS.get(model.config._attn_implementation, ""):
         return None
     return LAYOUTS[model.config.model_type].grid(model.config, tuple(states.shape))

@@ -7,7 +7,12 @@ from ..modeling.training_sets_primal_dual import check_mask
 
 
 def padding_mask(
-    q_length: int, kv_length: int, mask_function=None, attention_mask: torch.Tensor | None = None, **kwargs
+    q_length: int,
+    kv_length: int,
+    mask_function=None,
+    attention_mask: torch.Tensor | None = None,
+    config=None,
+    **kwargs,
 ) -> torch.Tensor | None:
     """
     The mask function registered with transformers' `AttentionMaskInterface`: the padding mask as it came, for
@@ -37,7 +42,11 @@ def padding_mask(
     if isinstance(q_length, int) and isinstance(kv_length, int) and q_length != kv_length:
         # A pooling head may ask for the mask of its own attention; a layer that dispatches is refused by name.
         return sdpa_mask(q_length=q_length, kv_length=kv_length, attention_mask=attention_mask, **kwargs)
-    return None if attention_mask is None else check_mask(attention_mask, attention_mask)
+    if attention_mask is None:
+        return None
+    mask = check_mask(attention_mask, attention_mask)
+    # Its convolutions read the mask, too.
+    return mask[:, None, None] if getattr(config, "model_type", None) == "lasr_encoder" else mask
 
 
 def _refuse(attention_mask: torch.Tensor, why: str) -> None:
