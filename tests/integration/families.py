@@ -12,6 +12,7 @@ import torch
 import transformers
 
 from hf_primaldual.hub.markdown import markdown_table, replace_between
+from hf_primaldual.integration.layouts import LAYOUTS
 from hf_primaldual.modeling.configuration_primal_dual_models import pair
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "families.md"
@@ -45,10 +46,14 @@ class Family(NamedTuple):
     # Tokens in front of the patches that are not downsampled.
     prefix: int = 0
     note: str = ""
+    # The part that runs the attention, where it is not the whole.
+    part: str = ""
+    # The most that it takes.
+    most: str = "primal_dual_bn_sh"
 
     @property
     def grid(self) -> tuple[int, ...] | None:
-        return {"image": GRID, "spectrogram": GRID, "video": (FRAMES, *GRID)}.get(self.kind)
+        return {"video": (FRAMES, *GRID)}.get(self.kind, GRID if self.kind in _ON_GRID else None)
 
     def patch(self, values: torch.Tensor, place: tuple[int, ...]) -> torch.Tensor:
         """The part of an input that becomes the token at a place of the grid."""
@@ -75,17 +80,21 @@ class Family(NamedTuple):
         config = self.config()
         if settings:
             config.primal_dual = settings
-        model = model_class(self.model)._from_config(config, attn_implementation=attn_implementation)
+        model = model_class(self.model)._from_config(config, attn_implementation=self.named(attn_implementation))
         for module in model.modules():
             if isinstance(module, torch.nn.Linear):
                 # The usual small weights would make attention nearly uniform, and many mistakes invisible.
                 torch.nn.init.normal_(module.weight, std=0.3)
         return model.eval()
 
+    def named(self, attention: str | None) -> str | dict | None:
+        """What `attn_implementation` must be."""
+        return {self.part: attention} if self.part and attention else attention
+
     def inputs(self, padded: bool = False) -> dict[str, torch.Tensor]:
         generator = torch.Generator().manual_seed(1)
-        if self.kind == "image":
-            size = [side * PATCH for side in GRID]
+        if self.kind in ("image", "photo"):
+            size = [side * PATCH for side in GRID] if self.kind == "image" else [64, 64]
             return {"pixel_values": torch.randn(2, 3, *size, generator=generator)}
         if self.kind == "video":
             size = [FRAMES * TUBELET, 3, *[side * PATCH for side in GRID]]
@@ -104,7 +113,19 @@ class Family(NamedTuple):
             return {"input_features": features, "attention_mask": valid.long()}
         if self.kind == "series":
             return {"past_values": torch.randn(2, 2 * TOKENS, 2, generator=generator)}
+        if self.kind == "patches":
+            # Of an image that fills the grid, and of one that does not.
+            valid = (torch.arange(GRID[0] * GRID[1]) < torch.tensor([25, 12]).unsqueeze(-1)).long()
+            patches = torch.randn(2, GRID[0] * GRID[1], 3 * PATCH**2, generator=generator)
+            shapes = torch.tensor([GRID, (3, 4)])
+            return {"pixel_values": patches, "pixel_attention_mask": valid, "spatial_shapes": shapes}
         inputs = {"input_ids": torch.randint(5, 50, (2, TOKENS), generator=generator)}
+        if self.kind == "image and text":
+            size = [side * PATCH for side in GRID]
+            inputs["pixel_values"] = torch.randn(2, 3, *size, generator=generator)
+            if self.options is _LLAVA:
+                images = torch.full((2, GRID[0] * GRID[1]), _LLAVA["image_token_id"])
+                inputs["input_ids"] = torch.cat((images, inputs["input_ids"]), dim=1)
         if padded:
             inputs["attention_mask"] = (torch.arange(TOKENS) < torch.tensor(LENGTHS).unsqueeze(-1)).long()
         return inputs
@@ -114,11 +135,15 @@ class Family(NamedTuple):
         return self.kind == "text"
 
 
+_ON_GRID = ("image", "spectrogram", "image and text")
 _WIDTHS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": HEADS, "intermediate_size": 48}
 _KINDS = {
     "text": _WIDTHS
     | {"vocab_size": 50, "max_position_embeddings": 32, "pad_token_id": 1, "bos_token_id": 2, "eos_token_id": 3},
     "image": _WIDTHS | {"image_size": [side * PATCH for side in GRID], "patch_size": PATCH},
+    "patches": _WIDTHS | {"num_patches": GRID[0] * GRID[1], "patch_size": PATCH},
+    "image and text": {},
+    "photo": {},
     "video": _WIDTHS | {"image_size": GRID[0] * PATCH, "num_frames": FRAMES * TUBELET},
     "spectrogram": _WIDTHS
     | {
@@ -161,6 +186,31 @@ _BART = {"d_model": 32, "encoder_layers": 2, "encoder_attention_heads": HEADS, "
 _SQUARE = {"image_size": GRID[0] * PATCH}
 _SCALED = "queries that were scaled before are scaled back"
 _FRAMES = "each frame is pooled alone"
+_TOWER = ('`attn_implementation={"vision_config": name}`', "vision_config")
+_TWO = {
+    "text_config": _KINDS["text"] | {"projection_size": 32},
+    "vision_config": _KINDS["image"] | _SQUARE,
+    "projection_dim": 32,
+}
+_LLAVA = {
+    "text_config": {"model_type": "llama"} | _KINDS["text"],
+    "vision_config": {"model_type": "clip_vision_model"} | _KINDS["image"] | _SQUARE,
+    "image_token_id": 4,
+}
+_RT_DETR = {
+    "backbone_config": {"model_type": "rt_detr_resnet", "embedding_size": 8, "hidden_sizes": [8, 8, 16, 16]}
+    | {"depths": [1, 1, 1, 1], "layer_type": "basic", "out_features": ["stage2", "stage3", "stage4"]},
+    "encoder_in_channels": [8, 16, 16],
+    "decoder_in_channels": [32, 32, 32],
+    "encoder_hidden_dim": 32,
+    "encoder_ffn_dim": 48,
+    "encoder_attention_heads": HEADS,
+    "d_model": 32,
+    "decoder_ffn_dim": 48,
+    "decoder_attention_heads": HEADS,
+    "decoder_layers": 2,
+    "num_queries": TOKENS,
+}
 _ROTATED = "keys are pooled and normalized after their rotation"
 
 FAMILIES = (
@@ -243,8 +293,19 @@ FAMILIES = (
     Family("Pegasus, encoder", "pegasus.PegasusEncoder", "text", _BART),
     Family("Marian, encoder", "marian.MarianEncoder", "text", _BART),
     Family("M2M100, encoder", "m2m_100.M2M100Encoder", "text", _BART),
+    Family(
+        "SigLIP 2, vision tower", "Siglip2VisionModel", "patches", note="each image has its own", most="primal_dual_bn"
+    ),
+    Family(
+        "RT-DETR", "RTDetrModel", "photo", _RT_DETR, note="backbone and cross attention stay", most="primal_dual_bn"
+    ),
+    Family("CLIP", "CLIPModel", "image and text", _TWO, 1, *_TOWER),
+    Family("SigLIP", "SiglipModel", "image and text", _TWO, 0, *_TOWER),
+    Family("LLaVA", "LlavaModel", "image and text", _LLAVA, 1, *_TOWER),
     Family("LASR, encoder", "LasrEncoder", "padded sound", note=_ROTATED),
     Family("Whisper, encoder", "whisper.WhisperEncoder", "log-mel", note=_SCALED),
+    Family("Qwen2-Audio, encoder", "Qwen2AudioEncoder", "log-mel", note=_SCALED),
+    Family("Voxtral, encoder", "VoxtralEncoder", "log-mel", _WIDTHS | {"max_source_positions": TOKENS}, note=_SCALED),
     Family("wav2vec 2.0", "Wav2Vec2Model", "sound"),
     Family("HuBERT", "HubertModel", "sound"),
     Family("PatchTST", "PatchTSTModel", "series"),
@@ -287,10 +348,10 @@ REFUSED = (
     Refused("Informer", "InformerModel", {"prediction_length": 4}, *_IN_PART, True),
     Refused("PEGASUS-X", "PegasusXModel", _SEQ2SEQ, *_IN_PART, True),
     Refused("BigBird-PEGASUS", "BigBirdPegasusModel", _SEQ2SEQ, *_IN_PART, True),
-    Refused("SAM", "SamModel", {}, *_TABLE, True),
-    Refused("SAM-HQ", "SamHQModel", {}, *_TABLE, True),
+    Refused("SAM", "SamModel", {"vision_config": _WIDTHS}, *_TABLE, True),
+    Refused("SAM-HQ", "SamHQModel", {"vision_config": _WIDTHS}, *_TABLE, True),
     Refused("Data2Vec, vision", "Data2VecVisionModel", _KINDS["image"], *_TABLE, True),
-    Refused("GIT", "GitModel", _TEXT, *_TABLE, True),
+    Refused("GIT", "GitModel", _TEXT | {"vision_config": _WIDTHS}, *_TABLE, True),
     Refused("Falcon", "FalconModel", {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 4}, *_TABLE, True),
     Refused("DeBERTa-v2", "DebertaV2Model", _TEXT, *_NO_DISPATCH, when_built=True),
     Refused(
@@ -361,10 +422,14 @@ REFUSED = (
 
 
 def _layout(family: Family) -> str:
+    if family.most == "primal_dual_bn":
+        return "not at all: `bn` alone"
     if family.grid is None:
         return "along the sequence"
     in_front = {0: "", 1: "; 1 token in front is kept apart"}
-    return "on the grid" + in_front.get(family.prefix, f"; {family.prefix} tokens in front are kept apart")
+    layout = LAYOUTS.get(family.config().model_type)
+    where = "on the grid" if layout is None or layout.open else "on the grid of the configuration"
+    return where + in_front.get(family.prefix, f"; {family.prefix} tokens in front are kept apart")
 
 
 def document() -> str:

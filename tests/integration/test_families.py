@@ -17,7 +17,7 @@ CASES = [
     pytest.param(family, name, id=f"{family.name}-{name}")
     for family in FAMILIES
     for name in ATTENTIONS
-    if name == "primal_dual_bn_sh" or family in SEVERAL
+    if name == family.most or family in SEVERAL
 ]
 several = pytest.mark.parametrize("family", SEVERAL, ids=lambda family: family.name)
 
@@ -54,7 +54,7 @@ def test_a_family_equals_the_formulas(family, name):
         inputs = family.inputs(padded)
         inputs = {key: value.double() if value.is_floating_point() else value for key, value in inputs.items()}
         actual = results(model, inputs)
-        model.set_attn_implementation(register_naive(**naive_choices(family, name)))
+        model.set_attn_implementation(family.named(register_naive(**naive_choices(family, name))))
         # Some models rotate in float32.
         check_equal(actual, results(model, inputs), 1e-8)
 

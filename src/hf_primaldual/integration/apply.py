@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
 from .dispatch import check_bidirectional, check_dispatch, has_dispatch, parts_of
-from .settings import ATTENTIONS, check_reads_settings, check_settings, with_parts
+from .settings import ATTENTIONS, check_reads_settings, check_settings, parts, with_parts
 
 
 def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTrainedModel:
@@ -38,9 +38,7 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             f"`model` must be a model of transformers, got {type(model).__name__}; of one that is wrapped pass the "
             "model inside."
         )
-    names = {preset: name for name, preset in ATTENTIONS.items()}
-    # Not every model that dispatches is one that transformers gives sdpa to.
-    names["softmax"] = "sdpa" if model._supports_sdpa else "eager"
+    names = {preset: name for name, preset in ATTENTIONS.items()} | {"softmax": _softmax(model)}
     if attention not in names:
         more = " Other presets need weights of their own: use a model of this package." if attention in PRESETS else ""
         raise ValueError(f"`attention` must be one of {', '.join(names)}, got {attention!r}.{more}")
@@ -65,6 +63,17 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
     for config in with_parts(model.config):
         config.primal_dual = copy.deepcopy(settings) or None
     return model
+
+
+def _softmax(model: PreTrainedModel) -> str | dict:
+    """sdpa, but for the parts that transformers does not give it to."""
+    without = {id(part.config) for part in (model, *parts_of(model)) if not part._supports_sdpa}
+
+    def names(config):
+        own = "eager" if id(config) in without else "sdpa"
+        return {"": own} | {name: names(part) for name, part in parts(config).items()}
+
+    return names(model.config) if without else "sdpa"
 
 
 __all__ = ["apply"]
