@@ -13,7 +13,7 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .integration.attention import attention_function
-from .integration.masks import padding_mask
+from .integration.masks import attention_mask_of
 from .integration.patches import patch_transformers
 from .integration.settings import ATTENTIONS
 from .modeling.configuration_primal_dual_models import (
@@ -79,7 +79,7 @@ def register() -> None:
     )
     for name in ATTENTIONS:
         AttentionInterface.register(name, attention_function(name))
-        AttentionMaskInterface.register(name, padding_mask)
+        AttentionMaskInterface.register(name, attention_mask_of)
     patch_transformers()
 
 

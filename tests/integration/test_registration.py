@@ -21,7 +21,7 @@ def test_registering_twice_changes_nothing():
     assert before == [vars(owner)[name] for owner, name in PATCHED]
     for name in ATTENTIONS:
         assert AttentionInterface()[name].__name__ == name
-        assert AttentionMaskInterface()[name].__name__ == "padding_mask"
+        assert AttentionMaskInterface()[name].__name__ == "attention_mask_of"
 
 
 @pytest.mark.unmutated

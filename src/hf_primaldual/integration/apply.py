@@ -5,7 +5,7 @@ import copy
 from transformers import PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
-from .dispatch import check_bidirectional, check_dispatch, has_dispatch, parts_of
+from .dispatch import check_dispatch, check_layers, has_dispatch, parts_of
 from .settings import ATTENTIONS, check_reads_settings, check_settings, parts, with_parts
 
 
@@ -48,7 +48,7 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             raise ValueError(f"`{next(iter(settings))}` is no setting of softmax attention, which has none.")
     else:
         check_dispatch(model, names[attention])
-        check_bidirectional(model)
+        check_layers(model)
         for part in (model, *parts_of(model)):
             # transformers would only warn, and leave the model as it is.
             if has_dispatch(part) and not part._can_set_attn_implementation():
@@ -66,7 +66,7 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
 
 
 def _softmax(model: PreTrainedModel) -> str | dict:
-    """sdpa, but for the parts that transformers does not give it to."""
+    """sdpa, but for the parts that transformers does not give it to, such as those that may cap their logits."""
     without = {id(part.config) for part in (model, *parts_of(model)) if not part._supports_sdpa}
 
     def names(config):

@@ -2,56 +2,66 @@
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
+from transformers.masking_utils import find_packed_sequence_indices
 
+from ..modeling.causal_primal_dual import causal_downsampled_attention, few_queries
 from ..modeling.downsampling_primal_dual import downsample, pool_tokens
 from ..modeling.head_groups_primal_dual import HeadGroups
-from ..modeling.kernels_primal_dual import backend_mask, eager_attention_forward
+from ..modeling.intervals_primal_dual import Intervals, fold_over_intervals
+from ..modeling.kernels_primal_dual import additive_mask, backend_mask, eager_attention_forward
 from ..modeling.keywords_primal_dual import nearest_to
-from ..modeling.padding_primal_dual import row_starts, shift_rows
+from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
+from .dispatch import is_cross_attention
 from .layouts import packs, token_layout
-from .masks import key_mask
-from .settings import ATTENTIONS, layer_settings
+from .masks import seen_keys
+from .packing import documents_of, intervals_of_starts, starts_of_lengths
+from .settings import ATTENTIONS, LayerSettings, given, layer_settings
 
 # What models hand to their attention function that does not change the answer, or that they have dealt with before.
 # Whatever else is not None is refused: it may be a bias, a cap, packed lengths, or a user's misspelt argument, which
 # many models of transformers pass on unread.
 HARMLESS = (
     "cache_position",
+    "cu_seq_lens_k",
+    "cu_seq_lens_q",
     "deterministic",
     "is_causal",
     "layer_idx",
+    "max_length_k",
+    "max_length_q",
     "num_items_in_batch",
     "output_hidden_states",
     "output_router_logits",
     "position_ids",
     "return_dict",
+    "sliding_window",
     "use_cache",
 )
 
 
-def check_self_attention(module: nn.Module, query: torch.Tensor, key: torch.Tensor, kwargs: dict) -> None:
+def check_self_attention(module: nn.Module, query: torch.Tensor, key: torch.Tensor, kwargs: dict) -> bool:
     """
+    Returns:
+        Whether the layer is causal.
+
     Raises:
-        ValueError: when the layer is causal, attends to other tokens than its own, or is more than softmax attention.
+        ValueError: when the layer attends to other tokens than its own, or is more than softmax attention.
     """
     name = type(module).__name__
     is_causal = kwargs.get("is_causal")
     # As in transformers, the call goes before the module. A module that says nothing depends on its mask alone.
-    if getattr(module, "is_causal", False) if is_causal is None else is_causal:
-        raise ValueError(
-            f"{name} is causal, but Attention-BN's statistics and Attention-SH's windows see every token; causal "
-            "models need `attn_implementation='sdpa'`."
-        )
-    is_cross = getattr(module, "is_cross_attention", False) or "Cross" in name
-    if is_cross or query.shape[2] != key.shape[2] or query.shape[0] != key.shape[0]:
+    is_causal = bool(getattr(module, "is_causal", False) if is_causal is None else is_causal)
+    is_shorter = query.shape[2] != key.shape[2] and not is_causal
+    if is_cross_attention(module) or is_shorter or query.shape[0] != key.shape[0]:
         raise ValueError(
             f"{name} attends from {query.shape[2]} tokens to {key.shape[2]} others, but the primal-dual attentions "
-            "are self-attentions; cross attention or a cache of keys needs `attn_implementation='sdpa'`."
+            "are self-attentions; cross attention needs `attn_implementation='sdpa'`."
         )
     for unknown, value in kwargs.items():
         if value is not None and unknown not in HARMLESS:
@@ -61,6 +71,7 @@ def check_self_attention(module: nn.Module, query: torch.Tensor, key: torch.Tens
                 + (f"if `{near}` was meant, write that, else " if near else "")
                 + "use `attn_implementation='sdpa'`."
             )
+    return is_causal
 
 
 def softmax_attention(
@@ -68,10 +79,11 @@ def softmax_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    mask: torch.Tensor | None,
+    seen: torch.Tensor | Intervals | None,
     scaling: float,
     dropout: float,
     with_maps: bool,
+    is_causal: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
     By torch's sdpa, or in plain operations where the maps are asked for.
@@ -79,21 +91,34 @@ def softmax_attention(
     Args:
         query (`torch.Tensor` of shape `(batch, tokens, heads, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, keys, heads, head_dim)`).
-        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        seen (`torch.BoolTensor` of shape `(batch, keys)`, or `Intervals`, *optional*): from [`seen_keys`].
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`, and the maps of shape `(batch, heads, tokens, keys)` or
         `None`.
     """
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))  # (batch, heads, tokens, head_dim)
+    is_causal = is_causal and seen is None
+    if is_causal and with_maps:
+        seen = causal_intervals(query.shape[2], query.device)
+    if isinstance(seen, Intervals):
+        keep = seen.keep(key.shape[2]).unsqueeze(1)
+        bias = additive_mask(keep, query) if with_maps else None
+    else:
+        keep = None if with_maps else backend_mask("sdpa", seen, query, module.config)
+        bias = backend_mask("eager", seen, query, module.config) if with_maps else None
     if with_maps:
-        bias = backend_mask("eager", mask, query, module.config)
         return eager_attention_forward(module, query, key, value, bias, scaling, dropout)
-    keep = backend_mask("sdpa", mask, query, module.config)
     output = nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=keep, dropout_p=dropout, scale=scaling
+        query, key, value, attn_mask=keep, dropout_p=dropout, is_causal=is_causal, scale=scaling
     )
     return output.transpose(1, 2), None
+
+
+def causal_intervals(tokens: int, device: torch.device) -> Intervals:
+    """Of a row that begins with a real token."""
+    place = torch.arange(tokens, device=device).unsqueeze(0)
+    return Intervals(torch.zeros_like(place), place)
 
 
 def from_first_tokens(
@@ -175,7 +200,7 @@ def primal_dual_attention(
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`): or fewer heads, each for a group of
             neighbouring query heads.
-        attention_mask (`torch.Tensor`, *optional*): see `key_mask`.
+        attention_mask (`torch.Tensor`, *optional*): see `seen_keys`.
         scaling (`float`, *optional*): of the logits, by default `1 / sqrt(head_dim)`.
         dropout (`float`): of the maps.
         output_attentions (`bool`): whether to form the maps.
@@ -190,27 +215,83 @@ def primal_dual_attention(
         ValueError: for settings that are wrong, a mask that is more than padding, a layer that is causal, attends to
             other tokens than its own or has scaled its queries, or a layout of tokens that is not known.
     """
-    check_self_attention(module, query, key, kwargs)
+    is_causal = check_self_attention(module, query, key, kwargs)
     _, heads, _, head_dim = query.shape
     settings = layer_settings(module.config, heads, head_dim)
-    mask = key_mask(attention_mask, key)
-    if key.shape[1] != heads:
-        key, value = (states.repeat_interleave(heads // states.shape[1], dim=1) for states in (key, value))
+    seen = _seen(attention_mask, query, key, is_causal, kwargs)
     scaling = head_dim**-0.5 if scaling is None else scaling
     batch_norm = "bn" in choices.transforms
     if batch_norm and scaling == 1 != head_dim:
         scaling = scale_of_queries(module, head_dim)
         query = query / scaling
-    query, key, value = (states.transpose(1, 2) for states in (query, key, value))  # (batch, tokens, heads, head_dim)
-    groups, how = HeadGroups([1] * heads), {}
-    if choices.training_set == "downsampled":
+    # (batch, tokens, heads, head_dim)
+    states = [each.transpose(1, 2) for each in (query, key, value)]
+    fold = settings.fold if batch_norm else None
+    call = Call(module, settings, fold, scaling, dropout, output_attentions, is_causal, primal_dual_grid)
+    # A window is cheap already.
+    downsampled = choices.training_set == "downsampled" and kwargs.get("sliding_window") is None
+    if not is_causal and not isinstance(seen, Intervals):
+        return _over_all_tokens(call, *states, seen, downsampled)
+    if not downsampled:
+        return _over_intervals(call, *states, seen)
+    return _over_windows_before(call, *states, seen)
+
+
+class Call(NamedTuple):
+    """What a layer asked for."""
+
+    module: nn.Module
+    settings: LayerSettings
+    # Beta, scaling and eps of Attention-BN, if it is asked for.
+    fold: tuple | None
+    scaling: float
+    dropout: float
+    with_maps: bool
+    is_causal: bool
+    # That of the model's input.
+    grid: tuple[int, ...] | None
+
+
+def _seen(attention_mask, query, key, is_causal: bool, kwargs: dict) -> torch.Tensor | Intervals | None:
+    """What the mask says, and the lengths or positions of packed documents."""
+    seen = seen_keys(attention_mask, query, key, is_causal)
+    lengths, positions, tokens = kwargs.get("cu_seq_lens_q"), kwargs.get("position_ids"), query.shape[2]
+    if lengths is not None:
+        starts = starts_of_lengths(lengths, tokens)
+    elif seen is None and not is_causal and positions is not None and positions.shape[1:] == (tokens,):
+        # In causal attention transformers' mask says it.
+        document = find_packed_sequence_indices(positions) if can_look(positions) else None
+        if document is None:
+            return seen
+        starts = torch.cat((torch.ones_like(document[:, :1]), document.diff(dim=1)), dim=1).bool()
+    else:
+        return seen
+    packed = intervals_of_starts(starts, is_causal)
+    if seen is None:
+        return packed
+    if not isinstance(seen, Intervals):
+        raise ValueError("`attention_mask` must not be given with `cu_seq_lens_q`: packed documents have no padding.")
+    return Intervals(torch.maximum(seen.first, packed.first), torch.minimum(seen.last, packed.last))
+
+
+def _in_query_heads(query, key, value) -> tuple[torch.Tensor, torch.Tensor]:
+    """Keys and values, each as often as there are query heads in its group."""
+    return tuple(states.repeat_interleave(query.shape[2] // states.shape[2], dim=2) for states in (key, value))
+
+
+def _over_all_tokens(call: Call, query, key, value, mask, downsampled: bool):
+    """Each head is fitted on all tokens of a row, or on points of theirs."""
+    settings, head_dim = call.settings, query.shape[-1]
+    key, value = _in_query_heads(query, key, value)
+    groups, how = HeadGroups([1] * query.shape[2]), {}
+    if downsampled:
         groups = HeadGroups(settings.amounts)
-        if packs(type(module)):
+        if packs(type(call.module)):
             raise ValueError(
-                f"{type(module).__name__} sees the patches of several images one after another, in an order of their "
-                "own, which Attention-SH can't average: use `primal_dual_bn`, or `attn_implementation='sdpa'`."
+                f"{type(call.module).__name__} sees the patches of several images one after another, in an order of "
+                "their own, which Attention-SH can't average: use `primal_dual_bn`, or `attn_implementation='sdpa'`."
             )
-        prefix, grid_size = token_layout(module.config, key.shape[1], primal_dual_grid)
+        prefix, grid_size = token_layout(call.module.config, key.shape[1], call.grid)
         frames = 1
         if grid_size is not None:
             *frames, height, width = grid_size
@@ -225,13 +306,85 @@ def primal_dual_attention(
         if how:
             how[settings.amount_name] = amount
             (keys, kept), (values, _) = (pool_frames(each, mask, prefix, frames, **how) for each in (keys, values))
-        if batch_norm:
-            queries, keys = fold_batch_norm(queries, keys, kept, *settings.fold)
-        states = (each.unflatten(-1, (-1, head_dim)) for each in (queries, keys, values))
-        output, weights = softmax_attention(module, *states, kept, scaling, dropout, output_attentions)
+        if call.fold is not None:
+            queries, keys = fold_batch_norm(queries, keys, kept, *call.fold)
+        sizes = (head_dim, head_dim, value.shape[-1])
+        states = (each.unflatten(-1, (-1, size)) for each, size in zip((queries, keys, values), sizes, strict=True))
+        output, weights = softmax_attention(call.module, *states, kept, call.scaling, call.dropout, call.with_maps)
         outputs.append(output)  # (batch, tokens, group_heads, head_dim)
         maps.append(weights)  # (batch, group_heads, tokens, keys)
     return groups.join(outputs), groups.collect(maps)
+
+
+def _over_intervals(call: Call, query, key, value, seen: Intervals | None):
+    """Each query has a regression of its own, on its interval of the keys."""
+    if call.fold is not None:
+        query = fold_over_intervals(query, key, seen, *call.fold, is_causal=call.is_causal)
+    key, value = _in_query_heads(query, key, value)
+    return softmax_attention(
+        call.module, query, key, value, seen, call.scaling, call.dropout, call.with_maps, call.is_causal
+    )
+
+
+def _over_windows_before(call: Call, query, key, value, seen: Intervals | None):
+    """Each query has a regression of its own, on the points of the windows before and the keys of its own window."""
+    settings, batch, tokens = call.settings, *query.shape[:2]
+    if call.is_causal:
+        check_causal_settings(settings, call.module)
+    key, value = _in_query_heads(query, key, value)
+    if seen is not None and tokens == key.shape[1] and can_look(seen.first):
+        documents = documents_of(seen, batch, call.is_causal)
+        if documents is None:
+            raise ValueError(
+                f"{type(call.module).__name__} shows its queries intervals of keys that Attention-SH has no windows "
+                "for, others than those of causal attention and of packed documents; use 'bn' or "
+                "`attn_implementation='sdpa'`."
+            )
+        if not call.with_maps:
+            apart = [documents.unpack(states) for states in (query, key, value)]
+            if call.is_causal:
+                output, _ = _over_windows_before(call, *apart, None)
+            else:
+                output, _ = _over_all_tokens(call, *apart, documents.mask, downsampled=True)
+            return documents.pack(output, others=value), None
+        starts = documents.starts_of_rows(batch)
+        if starts is None or not call.is_causal:
+            raise ValueError("`output_attentions` must be false for packed documents: each has maps of its own.")
+        seen = Intervals(starts, seen.last)
+    elif seen is None and call.with_maps:
+        seen = causal_intervals(tokens, query.device)
+    groups, outputs, maps = HeadGroups(settings.amounts), [], []
+    how = {"fold": call.fold, "sampling": settings.sampling, "seed": settings.seed, "dropout": call.dropout}
+    for scale, *states in zip(groups.amounts, *map(groups.split, (query, key, value)), strict=True):
+        weights = None
+        if scale == 1:
+            output, weights = _over_intervals(call, *states, seen)
+        elif seen is None:
+            output = causal_downsampled_attention(*states, scale, call.scaling, **how)
+        else:
+            module = call.module if call.with_maps else None
+            output, weights = few_queries(*states, seen, scale, call.scaling, **how, module=module)
+        outputs.append(output)  # (batch, tokens, group_heads, head_dim)
+        maps.append(weights)  # (batch, group_heads, tokens, windows + keys)
+    return groups.join(outputs), groups.collect(maps)
+
+
+def check_causal_settings(settings: LayerSettings, module: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: for settings that depend on how many tokens come later, or on where they lie in an image.
+    """
+    if settings.amount_name == "points":
+        raise ValueError(
+            f"`primal_dual['head_points']` must not be set for {type(module).__name__}, which is causal: how many "
+            "tokens a point stands for would depend on tokens to come; set `head_scales`."
+        )
+    for name in ("num_prefix_tokens", "grid_size"):
+        if given(module.config, name):
+            raise ValueError(
+                f"`primal_dual[{name!r}]` must not be set for {type(module).__name__}, which is causal: its windows "
+                "count from a row's first token."
+            )
 
 
 def attention_function(name: str) -> Callable:

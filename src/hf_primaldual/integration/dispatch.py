@@ -28,26 +28,6 @@ def dispatches(layer_class: type[nn.Module]) -> bool:
         return False
 
 
-CAUSAL = "is causal, but Attention-BN's statistics and Attention-SH's windows see every token of a sequence"
-LOCAL = "has layers of local attention, but the paper's attentions are fitted on every token of a sequence"
-CROSS = "attends to other tokens than its own, but a head of the paper's attentions is fitted on its own"
-
-
-@functools.cache
-def obstacle(model_class: type[PreTrainedModel], is_decoder: bool) -> str | None:
-    """
-    Why the models of a class can't be fitted on all tokens, as the masks in the class's source say. One that asks for
-    causal masks and others, as BERT's does, goes by its configuration.
-    """
-    try:
-        source = inspect.getsource(model_class)
-    except (OSError, TypeError):
-        return None
-    if "causal_mask(" in source and (is_decoder or "create_bidirectional" not in source):
-        return CAUSAL
-    return LOCAL if "bidirectional_sliding_window_mask(" in source else None
-
-
 def parts_of(model: PreTrainedModel, config: PreTrainedConfig | None = None) -> list[PreTrainedModel]:
     """The models inside of a model, those of one configuration if it is given."""
     inside = [part for part in model.modules() if part is not model and isinstance(part, PreTrainedModel)]
@@ -135,32 +115,41 @@ def check_not_from_table(model: PreTrainedModel) -> None:
         )
 
 
-def check_bidirectional(model: PreTrainedModel) -> None:
+def is_cross_attention(layer: nn.Module) -> bool:
+    """Whether a layer attends to other tokens than its own: in a decoder, one that is not causal."""
+    return (
+        getattr(layer, "is_cross_attention", False)
+        or "Cross" in type(layer).__name__
+        or (getattr(layer, "is_decoder", False) and not getattr(layer, "is_causal", True))
+    )
+
+
+def check_layers(model: PreTrainedModel) -> None:
     """
     Raises:
-        ValueError: for a model with a part that is causal or local, or attends to other tokens than its own.
+        ValueError: for a model with a layer that attends to other tokens than its own, or is more than softmax
+            attention.
     """
-    for part in (*parts_of(model), model):
-        if why := obstacle(type(part), bool(getattr(part.config, "is_decoder", False))):
-            _refuse(model, part, why)
-    for layer in (layer for layer in model.modules() if dispatches(type(layer))):
-        if getattr(layer, "is_causal", False):
-            _refuse(model, layer, CAUSAL)
-        if getattr(layer, "is_cross_attention", False) or "Cross" in type(layer).__name__:
-            _refuse(model, layer, CROSS)
-
-
-def _refuse(model: PreTrainedModel, part: nn.Module, why: str) -> None:
-    has_others = any(other.config is not model.config for other in parts_of(model))
-    hint = " Apply it to a part of the model that is an encoder, such as `model.vision_model`." if has_others else ""
-    raise ValueError(f"`model`: {type(part).__name__} {why}.{hint}")
+    for name, layer in ((name, layer) for name, layer in model.named_modules() if dispatches(type(layer))):
+        why = None
+        if is_cross_attention(layer):
+            why = "attends to other tokens than its own, but a head of the paper's attentions is fitted on its own"
+        elif getattr(layer, "attn_logit_softcapping", None) is not None:
+            why = "caps its logits (`attn_logit_softcapping`), which the paper's attentions do not"
+        elif getattr(layer, "sinks", None) is not None:
+            why = "has sinks in its softmax, which the paper's attentions have not"
+        if why is not None:
+            has_others = any(other.config is not model.config for other in parts_of(model))
+            hint = " Apply it to a part of the model that can, such as `model.vision_model`." if has_others else ""
+            raise ValueError(f"`model`: {name} ({type(layer).__name__}) {why}.{hint}")
 
 
 __all__ = [
-    "check_bidirectional",
     "check_dispatch",
+    "check_layers",
     "check_not_from_table",
     "dispatches",
     "has_dispatch",
+    "is_cross_attention",
     "parts_of",
 ]

@@ -1,0 +1,311 @@
+"""
+Causal Attention-SH: a head with factor r is fitted, for query i, on the points of the windows of r tokens that are
+complete before i's own window, and on the keys of its own window up to i (our choice: the paper has no causal
+attention). Windows count from a row's first real token.
+"""
+
+import torch
+from torch import nn
+
+from .downsampling_primal_dual import downsample, is_exporting
+from .intervals_primal_dual import Intervals, continued, in_chunks, power_of, running_statistics, within_range
+from .kernels_primal_dual import additive_mask, eager_attention_forward
+from .memory_primal_dual import recomputed_in_backward
+from .padding_primal_dual import can_look, shift_rows
+
+# Queries that are attended from at once where no kernel knows the pattern, and where one does.
+BLOCK = 256
+SMALL_BLOCK = 32
+
+
+def points_of(states: torch.Tensor, scale: int, sampling: str, seed: int) -> torch.Tensor:
+    """The point of each whole window, `(batch, windows, heads, head_dim)`."""
+    whole = states[:, : states.shape[1] // scale * scale]
+    points, _ = downsample(whole.flatten(2), None, scale=scale, sampling=sampling, seed=seed)
+    return points.unflatten(2, states.shape[2:])
+
+
+def causal_downsampled_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    scale: int,
+    scaling: float,
+    *,
+    fold: tuple | None = None,
+    sampling: str = "average",
+    seed: int = 0,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """
+    Causal Attention-SH of rows that begin with a real token; what is padded behind is seen by padding alone.
+
+    Args:
+        query, key, value (`torch.Tensor` of shape `(batch, tokens, heads, head_dim)`).
+        scale (`int`): tokens per window.
+        scaling (`float`): of the logits.
+        fold (`tuple`, *optional*): beta, scaling and eps of Attention-BN, by the statistics of the points that a query
+            sees, each once.
+        sampling, seed: how a window becomes a point, as for [`downsample`].
+        dropout (`float`): of the maps.
+
+    Returns:
+        `torch.Tensor` of shape `(batch, tokens, heads, head_dim)`.
+    """
+    tokens = query.shape[1]
+    block = scale * max(SMALL_BLOCK // scale, 1)
+    query, key, value = (in_chunks(states, block).flatten(1, 2) for states in (query, key, value))
+    points = [points_of(states, scale, sampling, seed) for states in (key, value)]
+    if fold is not None:
+        query = recomputed_in_backward(lambda *states: _folded(*states, scale, fold), query, key, points[0])
+    if dropout == 0 and _has_flash(query):
+        output = WindowedFlash.apply(query, key, value, *points, scale, scaling)[0]
+    else:
+        output = _in_blocks(query, key, value, *points, scale, scaling, dropout)
+    return output[:, :tokens]
+
+
+def _folded(query, key, points, scale, fold) -> torch.Tensor:
+    """Queries less their statistics' share: of the points before a window, and of its keys up to the query."""
+    beta, power, eps = fold
+    windows = in_chunks(key.to(torch.promote_types(key.dtype, torch.float32)), scale)
+    before = torch.arange(windows.shape[1], device=key.device).view(1, -1, 1, 1, 1)
+    mean, variance = running_statistics(points)
+    # Of the windows before; before the first there is nothing, and its first key stands for the mean.
+    shift = torch.cat((windows[:, :1, 0], mean[:, :-1]), dim=1).unsqueeze(2)
+    squares_before = before * nn.functional.pad(variance[:, :-1], (0, 0, 0, 0, 1, 0)).unsqueeze(2)
+    mean, squares, count = continued(windows, before, shift)
+    variance = (squares + squares_before) / count
+    folded = (in_chunks(query, scale) - beta * mean) * (variance + eps) ** -power_of(count, float(power))
+    return within_range(folded, query.dtype).flatten(1, 2)
+
+
+def few_queries(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    intervals: Intervals,
+    scale: int,
+    scaling: float,
+    *,
+    fold: tuple | None = None,
+    sampling: str = "average",
+    seed: int = 0,
+    dropout: float = 0.0,
+    module: nn.Module | None = None,
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """
+    [`causal_downsampled_attention`] of queries whose keys are in a cache, or whose maps are wanted.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, queries, heads, head_dim)`).
+        key, value (`torch.Tensor` of shape `(batch, keys, heads, head_dim)`).
+        intervals (`Intervals`): from each row's first real token to each query's own place.
+        module (`nn.Module`, *optional*): the layer, if the maps are wanted.
+
+    Returns:
+        The output of shape `(batch, queries, heads, head_dim)`; and the maps over windows and tokens, of shape
+        `(batch, heads, queries, windows + keys)`, or `None`.
+    """
+    # What comes before a row's first real token sees itself alone.
+    first, last = intervals.first.amax(dim=1, keepdim=True), intervals.last
+    low, high = 0, key.shape[1]
+    if module is None and can_look(last):
+        low, high = max(int(last.min()) - scale + 1, 0), int(last.max()) + 1
+    starts = first[:, 0].expand(len(key))
+    turned = [shift_rows(states, starts) for states in (key, value)]
+    keys, values = (
+        torch.cat((points_of(rows, scale, sampling, seed), states[:, low:high]), dim=1)
+        for rows, states in zip(turned, (key, value), strict=True)
+    )
+    window = (last - first).div(scale, rounding_mode="floor").unsqueeze(-1)  # (batch or 1, queries, 1)
+    place = torch.arange(low, high, device=key.device)
+    own = ((place - first.unsqueeze(-1)).div(scale, rounding_mode="floor") == window) & (place <= last.unsqueeze(-1))
+    complete = torch.arange(key.shape[1] // scale, device=key.device) < window
+    keep = torch.cat((complete, own), dim=-1)  # (batch or 1, queries, windows + keys)
+    if fold is not None:
+        query = _folded_by_mask(query, keys, keep, fold)
+    query, keys, values = (states.transpose(1, 2) for states in (query, keys, values))
+    if module is not None:
+        mask = additive_mask(keep, query).unsqueeze(1)
+        return eager_attention_forward(module, query, keys, values, mask, scaling, dropout)
+    output = nn.functional.scaled_dot_product_attention(
+        query, keys, values, attn_mask=keep.unsqueeze(1), dropout_p=dropout, scale=scaling
+    )
+    return output.transpose(1, 2), None
+
+
+def _folded_by_mask(query, keys, keep, fold) -> torch.Tensor:
+    """As `_folded`, of any points that are kept."""
+    beta, power, eps = fold
+    count = keep.sum(dim=-1, keepdim=True)  # (batch or 1, queries, 1)
+    wide = keys.to(torch.promote_types(keys.dtype, torch.float32)).flatten(2)
+    share = keep.to(wide.dtype) / count
+    # About a mean of some of the points, from which those of the others are not far.
+    centre = share[:, :1] @ wide
+    centred = wide - centre
+    mean = share @ centred
+    variance = (share @ centred.square() - mean.square()).clamp(min=0)
+    mean, variance = ((states).unflatten(2, keys.shape[2:]) for states in (mean + centre, variance))
+    power = power_of(count, float(power)).unsqueeze(-1)
+    return within_range((query - beta * mean) * (variance + eps) ** -power, query.dtype)
+
+
+def _in_blocks(query, key, value, point_key, point_value, scale, scaling, dropout) -> torch.Tensor:
+    """By torch's sdpa, some hundred queries at a time with the points and keys that any of them sees."""
+    size = scale * max(BLOCK // scale, 1)
+    outputs = []
+    for start in range(0, query.shape[1], size):
+        stop = min(start + size, query.shape[1])
+        windows = torch.arange(stop // scale, device=query.device)
+        place = torch.arange(start, stop, device=query.device)
+        own = place.div(scale, rounding_mode="floor")
+        keep = torch.cat(
+            (
+                windows < own.unsqueeze(-1),
+                (own == own.unsqueeze(-1)) & (place <= place.unsqueeze(-1)),
+            ),
+            dim=-1,
+        )
+        states = (
+            query[:, start:stop],
+            torch.cat((point_key[:, : stop // scale], key[:, start:stop]), dim=1),
+            torch.cat((point_value[:, : stop // scale], value[:, start:stop]), dim=1),
+        )
+        output = nn.functional.scaled_dot_product_attention(
+            *(each.transpose(1, 2) for each in states), attn_mask=keep, dropout_p=dropout, scale=scaling
+        )
+        outputs.append(output.transpose(1, 2))
+    return torch.cat(outputs, dim=1)
+
+
+def _has_flash(states: torch.Tensor) -> bool:
+    """Whether torch's flash kernel of a CPU can be called, which returns its log-sum-exp and takes another back."""
+    return (
+        states.device.type == "cpu"
+        and hasattr(torch.ops.aten, "_scaled_dot_product_flash_attention_for_cpu_backward")
+        and not (torch.compiler.is_compiling() or is_exporting() or torch.jit.is_tracing())
+    )
+
+
+class WindowedFlash(torch.autograd.Function):
+    """
+    One softmax over two kinds of points by two calls of a flash kernel: for own windows, blocks of them with a bias
+    that keeps them apart; for the windows before, the queries in one place of their windows as a causal sequence.
+
+    With `lse_c` and `out_c` of each call, `lse = logsumexp_c lse_c` and `out = sum_c exp(lse_c - lse) out_c`. The
+    kernel's backward takes weights from `exp(logits - lse)` and the sums over all keys from `out`: with those of the
+    whole softmax it returns a call's share of the gradients.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(query, key, value, point_key, point_value, scale, scaling):
+        own, before = Blocks(query, scale), Windows(query, scale)
+        output, lse = own.attend(query, key, value, scaling)
+        if query.shape[1] > scale:
+            later = output[:, scale:], lse[:, scale:]
+            points = before.attend(query, point_key, point_value, scaling)
+            both = torch.logaddexp(later[1], points[1])
+            joint = sum((part - both).exp() * states for states, part in (later, points)).to(query.dtype)
+            output = torch.cat((output[:, :scale], joint), dim=1)
+            lse = torch.cat((lse[:, :scale], both), dim=1)
+        return output, lse
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *states, ctx.scale, ctx.scaling = inputs
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(*states, *output)
+
+    @staticmethod
+    def backward(ctx, gradient, _):
+        query, key, value, point_key, point_value, *outcome = ctx.saved_tensors
+        own, before = Blocks(query, ctx.scale), Windows(query, ctx.scale)
+        of_query, of_key, of_value = own.backward(gradient, query, key, value, *outcome, ctx.scaling)
+        if query.shape[1] == ctx.scale:
+            return of_query, of_key, of_value, None, None, None, None
+        of_later, *of_points = before.backward(gradient, query, point_key, point_value, *outcome, ctx.scaling)
+        of_query = torch.cat((of_query[:, : ctx.scale], of_query[:, ctx.scale :] + of_later), dim=1)
+        return of_query, of_key, of_value, *of_points, None, None
+
+
+class Blocks:
+    """Blocks of own windows as rows of a batch."""
+
+    is_causal = False
+
+    def __init__(self, query: torch.Tensor, scale: int):
+        self.batch, self.size = len(query), scale * max(SMALL_BLOCK // scale, 1)
+        place = torch.arange(self.size, device=query.device)
+        window = place.div(scale, rounding_mode="floor")
+        keep = (window == window.unsqueeze(-1)) & (place <= place.unsqueeze(-1))
+        self.bias = additive_mask(keep, query)[None, None]
+
+    def queries(self, states: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, heads, ...)` as `(batch * blocks, heads, tokens per block, ...)`."""
+        return states.unflatten(1, (-1, self.size)).flatten(0, 1).transpose(1, 2)
+
+    def restored(self, states: torch.Tensor) -> torch.Tensor:
+        return states.transpose(1, 2).unflatten(0, (self.batch, -1)).flatten(1, 2)
+
+    keys, collected = queries, restored
+
+    def attend(self, query, key, value, scaling) -> tuple[torch.Tensor, torch.Tensor]:
+        """The output, `(batch, tokens, heads, head_dim)`, and log-sum-exps, `(batch, tokens, heads, 1)`."""
+        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+            self.queries(query),
+            self.keys(key),
+            self.keys(value),
+            0.0,
+            self.is_causal,
+            attn_mask=self.bias,
+            scale=scaling,
+        )
+        return self.restored(output), self.restored(lse.unsqueeze(-1))
+
+    def backward(self, gradient, query, key, value, output, lse, scaling) -> list[torch.Tensor]:
+        """Shares of the gradients of queries, keys and values."""
+        shares = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+            self.queries(gradient),
+            self.queries(query),
+            self.keys(key),
+            self.keys(value),
+            self.queries(output),
+            self.queries(lse).squeeze(-1),
+            0.0,
+            self.is_causal,
+            attn_mask=self.bias,
+            scale=scaling,
+        )
+        return [of(share) for of, share in zip((self.restored, self.collected, self.collected), shares, strict=True)]
+
+
+class Windows(Blocks):
+    """Queries but those of the first window, by their places in a window; points but the last, for each place."""
+
+    is_causal, bias = True, None
+
+    def __init__(self, query: torch.Tensor, scale: int):
+        self.batch, self.scale = len(query), scale
+
+    def queries(self, states: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, heads, ...)` as `(batch * scale, heads, windows - 1, ...)`."""
+        places = states.unflatten(1, (-1, self.scale))[:, 1:].transpose(1, 2)
+        return places.flatten(0, 1).transpose(1, 2)
+
+    def restored(self, states: torch.Tensor) -> torch.Tensor:
+        return states.transpose(1, 2).unflatten(0, (self.batch, -1)).transpose(1, 2).flatten(1, 2)
+
+    def keys(self, points: torch.Tensor) -> torch.Tensor:
+        """`(batch, windows, heads, head_dim)` as `(batch * scale, heads, windows - 1, head_dim)`."""
+        return points[:, :-1].unsqueeze(1).expand(-1, self.scale, -1, -1, -1).flatten(0, 1).transpose(1, 2)
+
+    def collected(self, states: torch.Tensor) -> torch.Tensor:
+        """The sum over the places, for the points."""
+        of_points = states.transpose(1, 2).unflatten(0, (self.batch, -1)).sum(dim=1)
+        return nn.functional.pad(of_points, (0, 0, 0, 0, 0, 1))
+
+
+__all__ = ["causal_downsampled_attention", "few_queries"]
