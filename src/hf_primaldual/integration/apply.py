@@ -5,7 +5,7 @@ import copy
 from transformers import PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
-from .dispatch import check_dispatch, check_layers, has_dispatch, parts_of
+from .dispatch import check_dispatch, check_layers, check_reads_config, has_dispatch, parts_of
 from .settings import ATTENTIONS, check_reads_settings, check_settings, parts, with_parts
 
 
@@ -49,6 +49,7 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
     else:
         check_dispatch(model, names[attention])
         check_layers(model)
+        check_reads_config(model)
         for part in (model, *parts_of(model)):
             # transformers would only warn, and leave the model as it is.
             if has_dispatch(part) and not part._can_set_attn_implementation():
@@ -56,8 +57,9 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
                     f"`model`: transformers finds no file of {type(part).__name__} whose attention dispatches by "
                     "name; define the class in a file, or apply this to the encoder inside."
                 )
-            heads = getattr(part.config, "num_attention_heads", None)
-            # Swin has another number of heads at each stage.
+            # Swin has another number of heads at each stage, others at each layer.
+            is_one = not getattr(part.config, "is_heterogeneous", False)
+            heads = getattr(part.config, "num_attention_heads", None) if is_one else None
             check_settings(settings, attention, heads if isinstance(heads, int) else None)
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):

@@ -151,6 +151,9 @@ def scale_of_queries(module: nn.Module, head_dim: int) -> float:
     usual = head_dim**-0.5
     if type(module).__name__ in SCALED_BEFORE or getattr(module, "scaling", None) == usual:
         return usual
+    if getattr(module, "scaling", None) == 1 and hasattr(module, "q_norm"):
+        # Queries and keys are normalized, so that the scale is the model's own.
+        return 1.0
     raise ValueError(
         f"{type(module).__name__} passes `scaling=1`, as a layer does that has scaled its queries before; "
         "Attention-BN would take the keys' mean from queries of another scale: use `primal_dual_sh`, or "

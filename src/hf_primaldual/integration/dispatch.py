@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from transformers.backbone_utils import BackboneMixin
 from transformers.configuration_utils import PreTrainedConfig
 
-from .settings import ATTENTIONS, attentions
+from .settings import ATTENTIONS, attentions, with_parts
 
 
 @functools.cache
@@ -63,6 +63,20 @@ def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | Non
             + " whose layers do not dispatch through transformers' AttentionInterface; its attention can't be "
             "replaced by name."
         )
+
+
+def check_reads_config(model: PreTrainedModel) -> None:
+    """
+    Raises:
+        ValueError: for a layer that has a copy of the model's configuration, in which no name can be switched.
+    """
+    configs = {id(config) for part in (model, *parts_of(model)) for config in with_parts(part.config)}
+    for name, layer in model.named_modules():
+        if dispatches(type(layer)) and id(getattr(layer, "config", model.config)) not in configs:
+            raise ValueError(
+                f"`model`: {name} ({type(layer).__name__}) has a copy of the model's configuration, so that its "
+                "attention can't be switched; pass `attn_implementation` where the model is built or loaded."
+            )
 
 
 def has_dispatch(module: nn.Module) -> bool:
@@ -148,6 +162,7 @@ __all__ = [
     "check_dispatch",
     "check_layers",
     "check_not_from_table",
+    "check_reads_config",
     "dispatches",
     "has_dispatch",
     "is_cross_attention",

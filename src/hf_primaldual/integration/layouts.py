@@ -240,4 +240,4 @@ def token_layout(
     return prefix, input_grid
 
 
-__all__ = ["HINTS", "LAYOUTS", "packs", "token_layout", "watch_inputs"]
+__all__ = ["HINTS", "INPUTS", "LAYOUTS", "packs", "token_layout", "watch_inputs"]

@@ -18,7 +18,7 @@ import warnings
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from .dispatch import check_dispatch, check_not_from_table
+from .dispatch import check_dispatch, check_not_from_table, check_reads_config
 from .layouts import watch_inputs
 from .settings import ATTENTIONS, attentions, inherit_settings, warn_of_idle_settings
 
@@ -109,6 +109,8 @@ def _warning(get_correct_attn_implementation):
             check_not_from_table(self)
         else:
             check_dispatch(self, requested_attention)
+            if requested_attention in ATTENTIONS:
+                check_reads_config(self)
             watch_inputs(self)
         return get_correct_attn_implementation(self, requested_attention, is_init_check)
 
