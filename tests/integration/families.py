@@ -211,7 +211,21 @@ _RT_DETR = {
     "decoder_layers": 2,
     "num_queries": TOKENS,
 }
+_GROUPED = {"num_key_value_heads": 2, "head_dim": 8}
+_GEMMA = _GROUPED | {
+    "sliding_window": 5,
+    "layer_types": ["sliding_attention", "full_attention"],
+    "query_pre_attn_scalar": 8,
+}
+_MODERN = {
+    "cls_token_id": 2,
+    "sep_token_id": 3,
+    "local_attention": 4,
+    "layer_types": ["full_attention", "sliding_attention"],
+}
+_LOCAL = "layers with a window take bn alone"
 _ROTATED = "keys are pooled and normalized after their rotation"
+_DECODER = f"causal; {_ROTATED}"
 
 FAMILIES = (
     Family("ViT", "ViTModel", "image", prefix=1),
@@ -306,6 +320,22 @@ FAMILIES = (
     Family("Whisper, encoder", "whisper.WhisperEncoder", "log-mel", note=_SCALED),
     Family("Qwen2-Audio, encoder", "Qwen2AudioEncoder", "log-mel", note=_SCALED),
     Family("Voxtral, encoder", "VoxtralEncoder", "log-mel", _WIDTHS | {"max_source_positions": TOKENS}, note=_SCALED),
+    Family("ModernBERT", "ModernBertModel", "text", _MODERN, note=f"local layers take bn alone; {_ROTATED}"),
+    Family("BERT with `is_decoder`", "BertModel", "text", {"is_decoder": True}, note="causal"),
+    Family("CLIP, text tower", "CLIPTextModel", "text", note="causal"),
+    Family("GPT-2", "GPT2Model", "text", {"n_embd": 32, "n_layer": 2, "n_head": HEADS}, note="causal"),
+    Family("Llama", "LlamaModel", "text", _GROUPED, note=_DECODER),
+    Family("Qwen2", "Qwen2Model", "text", _GROUPED, note=_DECODER),
+    Family("Qwen3", "Qwen3Model", "text", _GROUPED, note=_DECODER),
+    Family("Mistral", "MistralModel", "text", _GROUPED | {"sliding_window": 5}, note=f"{_LOCAL}; {_DECODER}"),
+    Family("OLMo 2", "Olmo2Model", "text", _GROUPED, note=_DECODER),
+    Family(
+        "Gemma 2", "Gemma2Model", "text", _GEMMA | {"attn_logit_softcapping": None}, note=f"without a cap; {_LOCAL}"
+    ),
+    Family("Gemma 3", "Gemma3TextModel", "text", _GEMMA, note=f"{_LOCAL}; {_DECODER}"),
+    Family("GPT-NeoX", "GPTNeoXModel", "text", note=f"causal; {_ROTATED}"),
+    Family("Phi-3", "Phi3Model", "text", _GROUPED, note=_DECODER),
+    Family("Llama with `is_causal=False`", "LlamaModel", "text", _GROUPED | {"is_causal": False}, note=_ROTATED),
     Family("wav2vec 2.0", "Wav2Vec2Model", "sound"),
     Family("HuBERT", "HubertModel", "sound"),
     Family("PatchTST", "PatchTSTModel", "series"),
@@ -341,7 +371,6 @@ _NO_DISPATCH = ("do not dispatch through transformers' AttentionInterface", "doe
 _SEQ2SEQ = {"vocab_size": 50, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1}
 _IN_PART = ("would have no effect on", "its encoder does not dispatch its attention by name")
 _TABLE = ("takes its attention from a table of classes", "takes its attention from a table of its own")
-_CAUSAL = ("a mask of its own (causal_mask_function)", "causal")
 
 REFUSED = (
     Refused("MPNet", "MPNetModel", _TEXT, *_NO_DISPATCH, when_built=True),
@@ -373,22 +402,12 @@ REFUSED = (
         "a bias",
         "relative position bias",
     ),
-    Refused("Llama", "LlamaModel", _TEXT, *_CAUSAL),
-    Refused("BERT with `is_decoder`", "BertModel", _TEXT | {"is_decoder": True}, *_CAUSAL),
-    Refused("CLIP, text tower", "CLIPTextModel", _TEXT, *_CAUSAL),
     Refused(
         "BART",
         "BartModel",
         _SEQ2SEQ,
-        _CAUSAL[0],
-        "causal decoder with cross attention",
-    ),
-    Refused(
-        "ModernBERT",
-        "ModernBertModel",
-        _TEXT | {"cls_token_id": 2, "sep_token_id": 3},
-        "a mask of its own",
-        "local attention in most of its layers",
+        "self-attentions",
+        "a decoder with cross attention",
     ),
     Refused(
         "Swin",

@@ -18,14 +18,32 @@ def downsampled(states, valid, scale, prefix, grid, how):
 
 
 def row_attention(
-    query, key, value, valid, scale=None, statistics=None, prefix=0, grid=None, sampling="average", seed=0
+    query,
+    key,
+    value,
+    keep,
+    scale=None,
+    is_causal=False,
+    statistics=None,
+    prefix=0,
+    grid=None,
+    sampling="average",
+    seed=0,
 ):
     """One head of one row; `statistics` holds beta, the power of the deviation and eps, or is None."""
+    valid = keep[0]
     how = scale, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
     (key, kept), (value, _) = (downsampled(states, valid, *how) for states in (key, value))
     if statistics is not None:
         query, key = naive.batch_normalize(query, key, kept, *statistics)
     return naive.softmax_attention(query, key[kept], value[kept], torch.ones(len(query), int(kept.sum())).bool())
+
+
+def interval_attention(query, key, value, keep, scale=None, is_causal=True, statistics=None, **how):
+    """One head of one row whose queries see an interval of keys each; padding, which sees nothing, its own."""
+    seen = [places.nonzero().flatten().tolist() or [i] for i, places in enumerate(keep, len(key) - len(query))]
+    first, last = [places[0] for places in seen], [places[-1] for places in seen]
+    return naive.interval_attention(query, key, value, first, last, scale or 1, statistics, is_causal)
 
 
 def register_naive(scales=None, **how) -> str:
@@ -34,29 +52,30 @@ def register_naive(scales=None, **how) -> str:
     transformers' own masks for sdpa.
     """
 
-    def naive_attention(module, query, key, value, attention_mask, scaling=None, **kwargs):
+    def naive_attention(module, query, key, value, attention_mask, scaling=None, is_causal=None, **kwargs):
         usual = query.shape[-1] ** -0.5
         if scaling == 1:
             # The layer has scaled its queries.
             query = query / usual
         assert scaling in (None, 1) or abs(scaling - usual) < 1e-12
-        per_group = query.shape[1] // key.shape[1]
+        per_group, (queries, keys) = query.shape[1] // key.shape[1], (query.shape[2], key.shape[2])
+        is_causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
+        keep = torch.ones(len(query), 1, queries, keys).bool()
+        if attention_mask is not None:
+            # A model may add its own mask to the logits.
+            is_boolean = attention_mask.dtype == torch.bool
+            keep = (attention_mask if is_boolean else attention_mask == 0).expand_as(keep)
+        elif is_causal:
+            keep = keep.tril(keys - queries)
+        window = kwargs.get("sliding_window") is not None
         rows = []
         for row in range(len(query)):
-            valid = torch.ones(key.shape[2]).bool() if attention_mask is None else attention_mask[row, 0, 0]
-            # A model may add its own mask to the logits.
-            valid = valid if valid.dtype == torch.bool else valid == 0
-            heads = [
-                row_attention(
-                    query[row, head],
-                    key[row, head // per_group],
-                    value[row, head // per_group],
-                    valid,
-                    scale=None if scales is None else scales[head],
-                    **how,
-                )
-                for head in range(query.shape[1])
-            ]
+            heads = []
+            for head in range(query.shape[1]):
+                states = query[row, head], key[row, head // per_group], value[row, head // per_group]
+                scale = None if scales is None or window else scales[head]
+                attend = interval_attention if is_causal or window else row_attention
+                heads.append(attend(*states, keep[row, 0], scale=scale, is_causal=is_causal, **how))
             rows.append(torch.stack(heads, dim=1))
         return torch.stack(rows), None
 

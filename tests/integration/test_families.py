@@ -26,6 +26,9 @@ def results(model, inputs):
     """The output, and the gradients of all parameters that took part."""
     model.zero_grad()
     output = model(**inputs)[0]
+    if "attention_mask" in inputs and inputs["attention_mask"].shape == output.shape[:2]:
+        # What padding puts out is nobody's business.
+        output = output * inputs["attention_mask"].unsqueeze(-1)
     weights = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output).cos()
     (output * weights).sum().backward()
     return output.detach(), {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}

@@ -36,6 +36,34 @@ def batch_normalize(q, k, kept, beta, scaling, eps):
     return (q - beta * mu) / deviation, (k - beta * mu) / deviation
 
 
+def query_attention(q, k, v, statistics=None, is_causal=True):
+    """
+    One query [D] on its own points [M, D], normalized by their statistics: beta, the power of the deviation, and eps.
+    In causal attention that power grows with their number, and is whole from 33 on.
+    """
+    q, kept = q.unsqueeze(0), torch.ones(len(k), dtype=torch.bool)
+    if statistics is not None:
+        beta, scaling, eps = statistics
+        q, k = batch_normalize(q, k, kept, beta, scaling * min((len(k) - 1) / 32, 1) if is_causal else scaling, eps)
+    return softmax_attention(q, k, v, kept)[0]
+
+
+def causal_points(x, first, last, scale):
+    """Averages of the windows from `first` on that are complete before that of `last`, and the keys of its own."""
+    own = first + (last - first) // scale * scale
+    averages = [x[start : start + scale].mean(0) for start in range(first, own, scale)]
+    return torch.stack([*averages, *x[own : last + 1]])
+
+
+def interval_attention(q, k, v, first, last, scale=1, statistics=None, is_causal=True):
+    """Query i [N, D] on the keys from first[i] to last[i], or on their windows' averages; k and v [M, D]."""
+    rows = []
+    for i, (a, b) in enumerate(zip(first, last, strict=True)):
+        points = [causal_points(x, a, b, scale) if scale > 1 else x[a : b + 1] for x in (k, v)]
+        rows.append(query_attention(q[i], *points, statistics, is_causal))
+    return torch.stack(rows)
+
+
 def convolve_sequence(x, valid, filters):
     """y_i(d) = sum_t filters(d, t) x_(i + t - T // 2)(d), with zeros past both ends and in the place of padding."""
     size = filters.shape[1]

@@ -126,11 +126,16 @@ def running_statistics(key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     first = chunks[:, :1, :1]
     sums = (chunks.mean(dim=2, keepdim=True) - first) * CHUNK
     before = torch.arange(chunks.shape[1], device=key.device).view(1, -1, 1, *[1] * (key.ndim - 2)) * CHUNK
-    shift = first + (sums.cumsum(dim=1) - sums) / before.clamp(min=1)
+    shift = first + sums_before(sums) / before.clamp(min=1)
     mean, squares, count = continued(chunks, before, shift)
-    of_chunk = squares[:, :, -1:]
-    variance = (squares + (of_chunk.cumsum(dim=1) - of_chunk)) / count
+    variance = (squares + sums_before(squares[:, :, -1:])) / count
     return tuple(states.flatten(1, 2)[:, : key.shape[1]] for states in (mean, variance))
+
+
+def sums_before(states: torch.Tensor) -> torch.Tensor:
+    """The sum over the chunks before each, `(batch, chunks, ...)`: a sum less its own would be rounded by that."""
+    sums = states.cumsum(dim=1)[:, :-1]
+    return nn.functional.pad(sums, (0, 0) * (states.ndim - 2) + (1, 0))
 
 
 def continued(chunks: torch.Tensor, before: torch.Tensor, shift: torch.Tensor):
