@@ -348,20 +348,19 @@ def vivit(**settings):
     return transformers.VivitModel._from_config(config, attn_implementation="primal_dual_sh").eval().double()
 
 
-def test_row_13_tubes_of_a_video_are_refused_until_it_is_said_how_they_lie():
+def test_row_13_tubes_of_a_video_lie_where_the_input_says_or_the_settings():
     video = torch.randn(2, 4, 3, GRID[0] * PATCH, GRID[1] * PATCH).double()
-    for settings in ({}, {"num_prefix_tokens": 1}, {"grid_size": [2 * GRID[0], GRID[1]]}):
-        with pytest.raises(ValueError, match=r"prefix_tokens.*and.*grid_size.*must be set for a 'vivit' model"):
-            vivit(**settings)(video)
-    # Tubes on a grid, or in a row, as a sequence.
-    for lie, grid in (([2 * GRID[0], GRID[1]], (2 * GRID[0], GRID[1])), ([1, 50], None)):
-        model = vivit(num_prefix_tokens=1, grid_size=lie, head_scales=SCALES)
+    # Frame by frame; all of them one below another; in a row, as a sequence.
+    for lie, grid in ((None, (2, *GRID)), ([2 * GRID[0], GRID[1]], (2 * GRID[0], GRID[1])), ([1, 50], None)):
+        model = vivit(**({} if lie is None else {"grid_size": lie}), head_scales=SCALES)
         actual = model(video).last_hidden_state
         model.set_attn_implementation(register_naive(scales=SCALES, prefix=1, grid=grid))
         torch.testing.assert_close(actual, model(video).last_hidden_state)
+    with pytest.raises(ValueError, match=r"is \[5, 10\], but the input's grid is \[2, 5, 5\]"):
+        vivit(grid_size=[5, 10])(video)
 
 
-@pytest.mark.parametrize("model_type", ["videomae", "yolos", "vit_mae", "llama4_vision_model", "timesfm", "detr"])
+@pytest.mark.parametrize("model_type", ["yolos", "llama4_vision_model", "timesfm", "detr"])
 def test_row_13_tokens_in_places_that_nobody_knows_are_refused(model_type):
     with pytest.raises(ValueError, match=f"must be set for a '{model_type}' model"):
         token_layout(CONFIG_MAPPING[model_type](), 197)
@@ -372,8 +371,18 @@ def test_row_13_text_sound_and_series_need_no_settings(model_type):
     assert token_layout(CONFIG_MAPPING[model_type](), 197) == (0, None)
 
 
-def test_row_13_a_wide_image_whose_patches_would_fill_a_square_is_refused():
-    vit = next(family for family in FAMILIES if family.name == "ViT")
-    model = vit.build("primal_dual_sh")
-    with pytest.raises(ValueError, match=r"17 tokens, 1 of them in front.*do not fill the configuration's grid"):
-        model(torch.randn(1, 3, 2 * PATCH, 8 * PATCH), interpolate_pos_encoding=True)
+def test_row_13_a_wide_image_whose_patches_would_fill_a_square_lies_as_it_is_or_is_refused():
+    vit, siglip = (next(one for one in FAMILIES if one.model == name) for name in ("ViTModel", "SiglipVisionModel"))
+    wide = {"pixel_values": torch.randn(1, 3, 2 * PATCH, 8 * PATCH), "interpolate_pos_encoding": True}
+    model = vit.build("primal_dual_sh", head_scales=SCALES)
+    actual = model(**wide).last_hidden_state
+    model.set_attn_implementation(register_naive(scales=SCALES, prefix=1, grid=(2, 8)))
+    torch.testing.assert_close(actual, model(**wide).last_hidden_state, rtol=1e-4, atol=1e-5)
+    model = siglip.build("primal_dual_sh")
+    with pytest.raises(
+        ValueError, match=r"must be set to the height and width in patches, \[2, 8\]: the input of Siglip"
+    ):
+        model(**wide)
+    with pytest.raises(ValueError, match=r"\[5, 5\]: the input of Siglip"):
+        siglip.build("primal_dual_sh", grid_size=[2, 8])(**siglip.inputs())
+    apply(model, "sh", grid_size=[2, 8])(**wide)

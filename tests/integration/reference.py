@@ -7,6 +7,16 @@ from transformers.masking_utils import sdpa_mask
 from tests.reference import naive
 
 
+def downsampled(states, valid, scale, prefix, grid, how):
+    """The points of a head's windows and which count; the frames of a video, if `grid` has three sides, one by one."""
+    if grid is None or len(grid) == 2:
+        return naive.downsampled(states, valid, scale, None, prefix, grid, how)[:2]
+    pieces = zip(states[prefix:].chunk(grid[0]), valid[prefix:].chunk(grid[0]), strict=True)
+    frames = [naive.downsampled(*frame, scale, None, 0, grid[1:], how)[:2] for frame in pieces]
+    points, kept = zip((states[:prefix], valid[:prefix]), *frames, strict=True)
+    return torch.cat(points), torch.cat(kept)
+
+
 def row_attention(
     query,
     key,
@@ -22,8 +32,8 @@ def row_attention(
 ):
     """One head of one row; `statistics` holds beta, the power of the deviation and eps, or is None."""
     valid = keep[0]
-    how = scale, None, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
-    (key, kept, *_), (value, *_) = (naive.downsampled(states, valid, *how) for states in (key, value))
+    how = scale, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
+    (key, kept), (value, _) = (downsampled(states, valid, *how) for states in (key, value))
     if statistics is not None:
         query, key = naive.batch_normalize(query, key, kept, *statistics)
     return naive.softmax_attention(query, key[kept], value[kept], torch.ones(len(query), int(kept.sum())).bool())
@@ -43,12 +53,18 @@ def register_naive(scales=None, **how) -> str:
     """
 
     def naive_attention(module, query, key, value, attention_mask, scaling=None, is_causal=None, **kwargs):
-        assert scaling is None or abs(scaling - query.shape[-1] ** -0.5) < 1e-12
+        usual = query.shape[-1] ** -0.5
+        if scaling == 1:
+            # The layer has scaled its queries.
+            query = query / usual
+        assert scaling in (None, 1) or abs(scaling - usual) < 1e-12
         per_group, (queries, keys) = query.shape[1] // key.shape[1], (query.shape[2], key.shape[2])
         is_causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
         keep = torch.ones(len(query), 1, queries, keys).bool()
         if attention_mask is not None:
-            keep = attention_mask.expand_as(keep)
+            # A model may add its own mask to the logits.
+            is_boolean = attention_mask.dtype == torch.bool
+            keep = (attention_mask if is_boolean else attention_mask == 0).expand_as(keep)
         elif is_causal:
             keep = keep.tril(keys - queries)
         window = kwargs.get("sliding_window") is not None

@@ -10,7 +10,6 @@ from transformers import AttentionInterface, BertModel
 
 from hf_primaldual import apply
 from tests.integration.families import FAMILIES, GRID, HEADS, REFUSED, TOKENS
-from tests.integration.reference import register_naive
 
 BERT = next(family for family in FAMILIES if family.name == "BERT")
 VIT = next(family for family in FAMILIES if family.name == "ViT")
@@ -22,7 +21,7 @@ def test_a_family_is_refused(family):
     if family.when_built:
         with pytest.raises(ValueError, match=re.escape(family.error)):
             family.build(name)
-        with pytest.raises(ValueError, match=re.escape(family.error)):
+        with pytest.raises(ValueError, match="would have no effect on"):
             apply(family.build(), name.removeprefix("primal_dual_"))
         return
     if "cross attention" in family.why:
@@ -37,7 +36,7 @@ def test_a_part_of_a_model_is_refused_or_named():
     mpnet = REFUSED[0].build().config
     config = transformers.VisionTextDualEncoderConfig.from_vision_text_configs(VIT.config(), mpnet, projection_dim=16)
     model = transformers.VisionTextDualEncoderModel(config)
-    with pytest.raises(ValueError, match="no effect on MPNetModel"):
+    with pytest.raises(ValueError, match="no effect on MPNetAttention in VisionTextDualEncoderModel"):
         apply(model, "bn")
     apply(model.vision_model, "bn")
     assert model.vision_model.config._attn_implementation == "primal_dual_bn"
@@ -156,27 +155,21 @@ def test_what_does_not_change_the_answer_is_not_refused():
     )
 
 
-def test_queries_that_were_scaled_before_are_refused_where_it_matters():
-    config = transformers.EsmConfig(**BERT.fields, mask_token_id=4)
-    model = transformers.EsmModel._from_config(config, attn_implementation="primal_dual_bn").eval()
-    with pytest.raises(ValueError, match="EsmSelfAttention passes `scaling=1`"):
-        model(**BERT.inputs())
-    model.config.primal_dual = {"head_scales": [1] * HEADS}
-    model.set_attn_implementation("primal_dual_sh")
-    actual = model(**BERT.inputs()).last_hidden_state
-    model.set_attn_implementation("sdpa")
-    torch.testing.assert_close(actual, model(**BERT.inputs()).last_hidden_state)
+def test_queries_that_may_have_been_scaled_before_are_refused_where_it_matters():
+    with pytest.raises(ValueError, match="Stub passes `scaling=1`"):
+        call(scaling=1.0)
+    call("primal_dual_sh", scaling=1.0)
 
 
 def test_an_image_whose_grid_is_unknown_is_refused_until_it_is_given():
     model = VIT.build("primal_dual_bn_sh", bn_eps=0.1)
-    wide = torch.randn(2, 3, 12, 20)
-    with pytest.raises(ValueError, match=r"1 of them in front.*do not fill the configuration's grid \(5, 5\)"):
-        model(wide, interpolate_pos_encoding=True)
-    apply(model, "bn+sh", bn_eps=0.1, grid_size=[3, 5])
-    actual = model(wide, interpolate_pos_encoding=True).last_hidden_state
-    model.set_attn_implementation(register_naive(scales=[1, 1, 2, 2], statistics=(1.0, 1, 0.1), prefix=1, grid=(3, 5)))
-    torch.testing.assert_close(actual, model(wide, interpolate_pos_encoding=True).last_hidden_state)
-    model.set_attn_implementation("primal_dual_bn_sh")
+    hidden_states = torch.randn(2, 26, 32)
+    with pytest.raises(
+        ValueError, match=r"sees 26 tokens, 1 of them in front of the patches, whose grid is not known"
+    ):
+        model.layers[0](hidden_states)
+    apply(model, "bn+sh", grid_size=[5, 5])
+    model.layers[0](hidden_states)
+    apply(model, "bn+sh", grid_size=[3, 5])
     with pytest.raises(ValueError, match=r"`grid_size` \[3, 5\] with 1 prefix tokens needs 16 tokens, got 26"):
         model(torch.randn(2, 3, *(4 * side for side in GRID)))

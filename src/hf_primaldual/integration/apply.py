@@ -5,8 +5,8 @@ import copy
 from transformers import PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
-from .dispatch import check_dispatch, check_layers, parts_of
-from .settings import ATTENTIONS, check_reads_settings, check_settings, with_parts
+from .dispatch import check_dispatch, check_layers, check_reads_config, has_dispatch, parts_of
+from .settings import ATTENTIONS, check_reads_settings, check_settings, parts, with_parts
 
 
 def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTrainedModel:
@@ -38,9 +38,7 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             f"`model` must be a model of transformers, got {type(model).__name__}; of one that is wrapped pass the "
             "model inside."
         )
-    # Some models have no sdpa, such as those that may cap their logits.
-    softmax = "sdpa" if model._supports_sdpa else "eager"
-    names = {preset: name for name, preset in ATTENTIONS.items()} | {"softmax": softmax}
+    names = {preset: name for name, preset in ATTENTIONS.items()} | {"softmax": _softmax(model)}
     if attention not in names:
         more = " Other presets need weights of their own: use a model of this package." if attention in PRESETS else ""
         raise ValueError(f"`attention` must be one of {', '.join(names)}, got {attention!r}.{more}")
@@ -51,20 +49,33 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
     else:
         check_dispatch(model, names[attention])
         check_layers(model)
+        check_reads_config(model)
         for part in (model, *parts_of(model)):
             # transformers would only warn, and leave the model as it is.
-            if not part._can_set_attn_implementation():
+            if has_dispatch(part) and not part._can_set_attn_implementation():
                 raise ValueError(
                     f"`model`: transformers finds no file of {type(part).__name__} whose attention dispatches by "
                     "name; define the class in a file, or apply this to the encoder inside."
                 )
-            heads = getattr(part.config, "num_attention_heads", None)
-            # Swin has another number of heads at each stage.
+            # Swin has another number of heads at each stage, others at each layer.
+            is_one = not getattr(part.config, "is_heterogeneous", False)
+            heads = getattr(part.config, "num_attention_heads", None) if is_one else None
             check_settings(settings, attention, heads if isinstance(heads, int) else None)
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):
         config.primal_dual = copy.deepcopy(settings) or None
     return model
+
+
+def _softmax(model: PreTrainedModel) -> str | dict:
+    """sdpa, but for the parts that transformers does not give it to, such as those that may cap their logits."""
+    without = {id(part.config) for part in (model, *parts_of(model)) if not part._supports_sdpa}
+
+    def names(config):
+        own = "eager" if id(config) in without else "sdpa"
+        return {"": own} | {name: names(part) for name, part in parts(config).items()}
+
+    return names(model.config) if without else "sdpa"
 
 
 __all__ = ["apply"]

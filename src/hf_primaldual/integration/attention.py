@@ -1,12 +1,13 @@
 """Attention-BN and Attention-SH as attention functions, of the signature that transformers' models call."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import nn
 
-from ..modeling.downsampling_primal_dual import pool_tokens
+from ..modeling.downsampling_primal_dual import downsample, pool_tokens
 from ..modeling.head_groups_primal_dual import HeadGroups
 from ..modeling.interval_attention_primal_dual import IntervalAttention, in_query_heads
 from ..modeling.intervals_primal_dual import Intervals
@@ -23,7 +24,7 @@ from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
 from .dispatch import is_cross_attention
-from .layouts import token_layout
+from .layouts import packs, token_layout
 from .settings import ATTENTIONS, LayerSettings, given, layer_settings
 
 # What models hand to their attention function that does not change the answer, or that they have dealt with before.
@@ -125,6 +126,47 @@ def from_first_tokens(
     return key, value, mask
 
 
+# Layers that have multiplied their queries by the usual scale before they rotate them, and say nothing of it.
+SCALED_BEFORE = ("EsmSelfAttention", "EvollaSaProtSelfAttention")
+
+
+def scale_of_queries(module: nn.Module, head_dim: int) -> float:
+    """
+    What a layer that passes `scaling=1` has multiplied its queries by, which Attention-BN has to divide out: the keys'
+    mean is taken from queries of the keys' scale.
+
+    Raises:
+        ValueError: when that is not known.
+    """
+    usual = head_dim**-0.5
+    if type(module).__name__ in SCALED_BEFORE or getattr(module, "scaling", None) == usual:
+        return usual
+    if getattr(module, "scaling", None) == 1 and hasattr(module, "q_norm"):
+        # Queries and keys are normalized, so that the scale is the model's own.
+        return 1.0
+    raise ValueError(
+        f"{type(module).__name__} passes `scaling=1`, as a layer does that has scaled its queries before; "
+        "Attention-BN would take the keys' mean from queries of another scale: use `primal_dual_sh`, or "
+        "`attn_implementation='sdpa'`."
+    )
+
+
+def pool_frames(
+    states: torch.Tensor, mask: torch.Tensor | None, prefix: int, frames: int, **how
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """As `pool_tokens`, each frame of a video alone."""
+    if frames == 1:
+        return pool_tokens(states, mask, prefix=prefix, **how)
+    each = states[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
+    valid = None if mask is None else mask[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
+    pooled, kept = downsample(each, valid, **how)
+    pooled = torch.cat((states[:, :prefix], pooled.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
+    if kept is None:
+        return pooled, None
+    in_front = kept.new_ones(len(states), prefix) if mask is None else mask[:, :prefix]
+    return pooled, torch.cat((in_front, kept.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
+
+
 def primal_dual_attention(
     choices: AttentionChoices,
     module: nn.Module,
@@ -135,6 +177,7 @@ def primal_dual_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     output_attentions: bool = False,
+    primal_dual_grid: tuple[int, ...] | None = None,
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, ...] | None]:
     """
@@ -154,6 +197,7 @@ def primal_dual_attention(
         scaling (`float`, *optional*): of the logits, by default `1 / sqrt(head_dim)`.
         dropout (`float`): of the maps.
         output_attentions (`bool`): whether to form the maps.
+        primal_dual_grid (`tuple[int, ...]`, *optional*): of the patches of the model's input, see `watch_inputs`.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`; and the maps or `None`: one tensor of shape `(batch,
@@ -174,11 +218,8 @@ def primal_dual_attention(
     scaling = head_dim**-0.5 if scaling is None else scaling
     batch_norm = "bn" in choices.transforms
     if batch_norm and scaling == 1 != head_dim:
-        raise ValueError(
-            f"{type(module).__name__} passes `scaling=1`, as a layer does that has scaled its queries before; "
-            "Attention-BN would take the keys' mean from queries of another scale: use `primal_dual_sh`, or "
-            "`attn_implementation='sdpa'`."
-        )
+        scaling = scale_of_queries(module, head_dim)
+        query = query / scaling
     query, key, value = (each.transpose(1, 2) for each in (query, key, value))  # (batch, tokens, heads, head_dim)
     # A window of keys is cheap already.
     downsampled = choices.training_set == "downsampled" and kwargs.get("sliding_window") is None
@@ -199,9 +240,10 @@ def primal_dual_attention(
         )
         return attend(query, key, value, seen)
     key, value = in_query_heads(query, key, value)
-    attend = partial(_over_all_tokens, module, settings, downsampled, fold, scaling, dropout, output_attentions)
+    how = {"scaling": scaling, "dropout": dropout, "with_maps": output_attentions, "grid": primal_dual_grid}
+    attend = partial(_over_all_tokens, module, settings, downsampled, fold, **how)
     if not isinstance(seen, Intervals):
-        return attend(query, key, value, seen)
+        return attend(query, key, value, mask=seen)
     documents = documents_of(seen, len(query), is_causal)
     if documents is None or output_attentions:
         raise ValueError(
@@ -209,7 +251,7 @@ def primal_dual_attention(
             + ("has no windows for" if documents is None else "has no common maps for")
             + "; use 'bn' or `attn_implementation='sdpa'`."
         )
-    output, _ = attend(*map(documents.unpack, (query, key, value)), documents.mask)
+    output, _ = attend(*map(documents.unpack, (query, key, value)), mask=documents.mask)
     return documents.pack(output, others=value), None
 
 
@@ -233,14 +275,35 @@ def _seen(attention_mask, query, key, is_causal: bool, kwargs: dict) -> torch.Te
 
 
 def _over_all_tokens(
-    module, settings: LayerSettings, downsampled: bool, fold, scaling, dropout, with_maps, query, key, value, mask
+    module,
+    settings: LayerSettings,
+    downsampled: bool,
+    fold,
+    query,
+    key,
+    value,
+    *,
+    mask,
+    scaling,
+    dropout,
+    with_maps,
+    grid,
 ):
     """Each head is fitted on all tokens of a row, or on points of theirs; `(batch, tokens, heads, head_dim)`."""
     groups, how = HeadGroups([1] * query.shape[2]), {}
     if downsampled:
         groups = HeadGroups(settings.amounts)
-        prefix, grid_size = token_layout(module.config, key.shape[1])
-        how = {"grid_size": grid_size, "sampling": settings.sampling, "seed": settings.seed, "prefix": prefix}
+        if packs(type(module)):
+            raise ValueError(
+                f"{type(module).__name__} sees the patches of several images one after another, in an order of "
+                "their own, which Attention-SH can't average: use `primal_dual_bn`, or `attn_implementation='sdpa'`."
+            )
+        prefix, grid_size = token_layout(module.config, key.shape[1], grid)
+        frames = 1
+        if grid_size is not None:
+            *frames, height, width = grid_size
+            frames, grid_size = math.prod(frames), (height, width)
+        how = {"grid_size": grid_size, "sampling": settings.sampling, "seed": settings.seed}
         if grid_size is None:
             key, value, mask = from_first_tokens(key, value, mask, prefix)
     outputs, maps = [], []
@@ -249,7 +312,7 @@ def _over_all_tokens(
         kept = mask
         if how:
             how[settings.amount_name] = amount
-            (keys, kept), (values, _) = (pool_tokens(each, mask, **how) for each in (keys, values))
+            (keys, kept), (values, _) = (pool_frames(each, mask, prefix, frames, **how) for each in (keys, values))
         if fold is not None:
             queries, keys = fold_batch_norm(queries, keys, kept, *fold)
         states = [

@@ -2,12 +2,16 @@
 
 import functools
 import inspect
+import re
+import sys
+from collections.abc import Iterator
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.backbone_utils import BackboneMixin
 from transformers.configuration_utils import PreTrainedConfig
 
-from .settings import ATTENTIONS
+from .settings import ATTENTIONS, attentions, with_parts
 
 
 @functools.cache
@@ -38,24 +42,91 @@ def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | Non
             the model's parts, by their configurations' names.
 
     Raises:
-        ValueError: when one of our names is asked of a model, or of a part with a configuration of its own, none of
-            whose layers would look it up.
+        ValueError: when one of our names is asked of a model, or of a part, with a layer of self-attention that would
+            not look it up, or with none that would.
     """
     if isinstance(attn_implementation, dict):
-        check_dispatch(model, attn_implementation.get(""))
         for part, name in attn_implementation.items():
-            for module in parts_of(model, getattr(model.config, part)) if part else ():
+            for module in parts_of(model, getattr(model.config, part)) if part else (model,):
                 check_dispatch(module, name)
         return
     if attn_implementation not in ATTENTIONS:
         return
-    for module in {id(part.config): part for part in (model, *parts_of(model))}.values():
-        if not any(dispatches(type(layer)) for layer in module.modules()):
+    layer = next(_deaf_layers(model), None)
+    # A backbone of convolutions may be a part of a model that has attention elsewhere.
+    if layer is None and not isinstance(model, BackboneMixin) and not has_dispatch(model):
+        layer = model
+    if layer is not None:
+        raise ValueError(
+            f"`attn_implementation={attn_implementation!r}` would have no effect on {type(layer).__name__}"
+            + ("," if layer is model else f" in {type(model).__name__},")
+            + " whose layers do not dispatch through transformers' AttentionInterface; its attention can't be "
+            "replaced by name."
+        )
+
+
+def check_reads_config(model: PreTrainedModel) -> None:
+    """
+    Raises:
+        ValueError: for a layer that has a copy of the model's configuration, in which no name can be switched.
+    """
+    configs = {id(config) for part in (model, *parts_of(model)) for config in with_parts(part.config)}
+    for name, layer in model.named_modules():
+        if dispatches(type(layer)) and id(getattr(layer, "config", model.config)) not in configs:
             raise ValueError(
-                f"`attn_implementation={attn_implementation!r}` would have no effect on {type(module).__name__}, "
-                "whose layers do not dispatch through transformers' AttentionInterface; its attention can't be "
-                "replaced by name."
+                f"`model`: {name} ({type(layer).__name__}) has a copy of the model's configuration, so that its "
+                "attention can't be switched; pass `attn_implementation` where the model is built or loaded."
             )
+
+
+def has_dispatch(module: nn.Module) -> bool:
+    """Whether any layer in it looks its attention function up."""
+    return any(dispatches(type(layer)) for layer in module.modules())
+
+
+def _deaf_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """The attention layers that look nothing up, but for those that attend to other tokens than their own."""
+    for name, child in module.named_children():
+        kind = type(child).__name__
+        if dispatches(type(child)) or "Pool" in kind or "Cross" in kind or name in ("cross_attn", "encoder_attn"):
+            continue
+        if re.search(r"Att(entio)?n(Block)?$", kind) and not has_dispatch(child):
+            yield child
+        else:
+            yield from _deaf_layers(child)
+
+
+@functools.cache
+def _from_table(model_class: type[nn.Module]) -> str | None:
+    """The first class among those that a model is built from which looks a class up by the attention's name."""
+    by_name = re.compile(r"_CLASSES\[\w*\.?_?attn_implementation\]")
+    module = sys.modules[model_class.__module__]
+    try:
+        # Few files have one, and to find the source of a class takes long.
+        classes = [model_class] if by_name.search(inspect.getsource(module)) else []
+    except (OSError, TypeError):
+        return None
+    for one in classes:
+        source = inspect.getsource(one)
+        if by_name.search(source):
+            return one.__name__
+        named = (getattr(module, name, None) for name in dict.fromkeys(re.findall(r"\b[A-Z]\w+(?=\()", source)))
+        layers = (new for new in named if isinstance(new, type) and issubclass(new, nn.Module))
+        classes += [new for new in layers if new.__module__ == module.__name__ and new not in classes]
+    return None
+
+
+def check_not_from_table(model: PreTrainedModel) -> None:
+    """
+    Raises:
+        ValueError: when a model that is about to be built would look one of our names up in a table of classes.
+    """
+    names = attentions(model.config)
+    if names is not None and (layer := _from_table(type(model))):
+        raise ValueError(
+            f"`attn_implementation={names!r}`: {layer} in {type(model).__name__} takes its attention from a table of "
+            "classes, not through transformers' AttentionInterface; it can't be replaced by name."
+        )
 
 
 def is_cross_attention(layer: nn.Module) -> bool:
@@ -87,4 +158,13 @@ def check_layers(model: PreTrainedModel) -> None:
             raise ValueError(f"`model`: {name} ({type(layer).__name__}) {why}.{hint}")
 
 
-__all__ = ["check_dispatch", "check_layers", "dispatches", "is_cross_attention", "parts_of"]
+__all__ = [
+    "check_dispatch",
+    "check_layers",
+    "check_not_from_table",
+    "check_reads_config",
+    "dispatches",
+    "has_dispatch",
+    "is_cross_attention",
+    "parts_of",
+]

@@ -4,9 +4,10 @@ The methods of other people's classes that are wrapped, because there is no publ
 - keep the name of an attention in a checkpoint that is loaded and saved again. transformers reads
   `attn_implementation` in a config.json and refuses a name that is not registered, but it never writes that key, and
   takes an `attn_implementation=None`, given or not, for a wish (three methods of `PreTrainedConfig`);
-- refuse a flag that a model would ignore, and hand the settings of a model to its parts, when it is built
-  (`PreTrainedModel.post_init`);
-- warn of settings that nobody asked an attention for (`PreTrainedModel.get_correct_attn_implementation`);
+- refuse a flag that a model would ignore, hand the settings of a model to its parts, and have it read the grid of its
+  input, when it is built (`PreTrainedModel.post_init`);
+- refuse a flag before a model would look it up elsewhere, and when it is switched, and warn of settings that nobody
+  asked an attention for (`PreTrainedModel.get_correct_attn_implementation`);
 - warn who saves an adapter whose base would come back with another attention (`PeftModel.save_pretrained`).
 """
 
@@ -17,7 +18,8 @@ import warnings
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
-from .dispatch import check_dispatch
+from .dispatch import check_dispatch, check_not_from_table, check_reads_config
+from .layouts import watch_inputs
 from .settings import ATTENTIONS, attentions, inherit_settings, warn_of_idle_settings
 
 
@@ -92,6 +94,7 @@ def _checking(post_init):
                 "configuration's class, or call `hf_primaldual.apply(model, ...)`."
             )
         check_dispatch(self, name)
+        watch_inputs(self)
         return post_init(self, *args, **kwargs)
 
     return wrapped
@@ -102,8 +105,13 @@ def _warning(get_correct_attn_implementation):
     def wrapped(self, requested_attention, is_init_check=False):
         if requested_attention is None and not self.config.base_config_key:
             warn_of_idle_settings(self.config)
-        if not is_init_check:
+        if is_init_check:
+            check_not_from_table(self)
+        else:
             check_dispatch(self, requested_attention)
+            if requested_attention in ATTENTIONS:
+                check_reads_config(self)
+            watch_inputs(self)
         return get_correct_attn_implementation(self, requested_attention, is_init_check)
 
     return wrapped

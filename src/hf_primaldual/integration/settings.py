@@ -199,6 +199,7 @@ __all__ = [
     "given",
     "inherit_settings",
     "layer_settings",
+    "parts",
     "warn_of_idle_settings",
     "with_parts",
 ]

@@ -20,6 +20,7 @@ def attention_mask_of(
     use_vmap: bool = False,
     allow_is_causal_skip: bool = True,
     device: torch.device | str = "cpu",
+    config=None,
     **kwargs,
 ) -> torch.Tensor | None:
     """
@@ -39,19 +40,28 @@ def attention_mask_of(
     Returns:
         Where every query sees all keys but the padding, a `torch.BoolTensor` of shape `(batch, kv_length)`; else the
         first and the last key of each query, a `torch.IntTensor` of shape `(batch or 1, 1, q_length, 2)`; or `None`
-        for all keys, or in causal attention for all up to the query's own.
+        for all keys, or in causal attention for all up to the query's own. Where queries that are not causal are not
+        the same tokens as the keys, it is transformers' own mask for sdpa.
 
     Raises:
-        ValueError: when the keys of a query are no interval, when queries that are not causal are not the same tokens
-            as the keys, or when a row has no real token.
+        ValueError: when the keys of a query are no interval, or when a row has no real token.
     """
     if mask_function is bidirectional_mask_function:
         if isinstance(q_length, int) and isinstance(kv_length, int) and q_length != kv_length:
-            raise ValueError(
-                f"The primal-dual attentions are self-attentions, but {q_length} queries with {kv_length} keys were "
-                "asked for; cross attention needs `attn_implementation='sdpa'`."
+            # A pooling head may ask for the mask of its own attention; a layer that dispatches is refused by name.
+            return sdpa_mask(
+                batch_size,
+                q_length,
+                kv_length,
+                mask_function=mask_function,
+                attention_mask=attention_mask,
+                device=device,
             )
-        return None if attention_mask is None else check_mask(attention_mask, attention_mask)
+        if attention_mask is None:
+            return None
+        mask = check_mask(attention_mask, attention_mask)
+        # Its convolutions read the mask, too.
+        return mask[:, None, None] if getattr(config, "model_type", None) == "lasr_encoder" else mask
     own = torch.arange(q_length, device=device).unsqueeze(0) + (q_offset - kv_offset)
     real = None if attention_mask is None else _real_tokens(attention_mask, kv_length, kv_offset)
     is_causal = mask_function is causal_mask_function
