@@ -1,7 +1,7 @@
 """Attention whose queries see intervals of keys each: causal, with a cache, padded, local, packed or prefixed."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -23,7 +23,8 @@ class IntervalAttention:
         module (`nn.Module`): the layer.
         scaling (`float`): of the logits.
         dropout (`float`): of the maps.
-        fold (`tuple`, *optional*): beta, scaling and eps of Attention-BN.
+        fold (`tuple`, *optional*): beta, a number or a `torch.Tensor` of shape `(heads, 1)`, scaling and eps of
+            Attention-BN.
         scales (`Sequence[int]`, *optional*): tokens per window for each head of causal Attention-SH.
         sampling, seed: how a window becomes a point, as for [`downsample`].
         is_causal (`bool`): whether no query sees what comes after it.
@@ -99,19 +100,26 @@ class IntervalAttention:
             place = torch.arange(query.shape[1], device=query.device).unsqueeze(0)
             seen = Intervals(torch.zeros_like(place), place)
         groups, outputs, maps = HeadGroups(self.scales), [], []
-        how = {"fold": self.fold, "sampling": self.sampling, "seed": self.seed, "dropout": self.dropout}
-        for scale, *states in zip(groups.amounts, *map(groups.split, (query, key, value)), strict=True):
-            weights = None
+        how = {"sampling": self.sampling, "seed": self.seed, "dropout": self.dropout}
+        for scale, heads, *states in zip(
+            groups.amounts, groups.heads, *map(groups.split, (query, key, value)), strict=True
+        ):
+            fold, weights = self._fold_of(heads), None
             if scale == 1:
-                output, weights = self._over_keys(*states, seen)
+                output, weights = replace(self, fold=fold)._over_keys(*states, seen)
             elif seen is None:
-                output = causal_downsampled_attention(*states, scale, self.scaling, **how)
+                output = causal_downsampled_attention(*states, scale, self.scaling, fold=fold, **how)
             else:
                 module = self.module if self.with_maps else None
-                output, weights = few_queries(*states, seen, scale, self.scaling, **how, module=module)
+                output, weights = few_queries(*states, seen, scale, self.scaling, fold=fold, **how, module=module)
             outputs.append(output)  # (batch, queries, group_heads, head_dim)
             maps.append(weights)  # (batch, group_heads, queries, windows + keys)
         return groups.join(outputs), groups.collect(maps)
+
+    def _fold_of(self, heads: list[int]) -> tuple | None:
+        if self.fold is None or not isinstance(self.fold[0], torch.Tensor):
+            return self.fold
+        return self.fold[0][heads], *self.fold[1:]
 
 
 def in_query_heads(query, key, value) -> tuple[torch.Tensor, torch.Tensor]:

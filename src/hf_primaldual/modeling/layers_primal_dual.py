@@ -7,6 +7,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_primal_dual import PrimalDualAttention
+from .causal_attention_primal_dual import PrimalDualCausalAttention
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .padding_primal_dual import can_look
 from .transforms_primal_dual import token_statistics
@@ -127,7 +128,8 @@ class PrimalDualLayer(GradientCheckpointingLayer):
         super().__init__()
         norm = NORMS[config.norm_type]
         self.pre_norm = config.norm_position == "pre"
-        self.self_attn = PrimalDualAttention(config, layer_idx)
+        attention = PrimalDualCausalAttention if getattr(config, "is_decoder", False) else PrimalDualAttention
+        self.self_attn = attention(config, layer_idx)
         self.norm1 = norm(config.hidden_size, eps=config.norm_eps)
         self.mlp = PrimalDualMLP(config)
         self.norm2 = norm(config.hidden_size, eps=config.norm_eps)
