@@ -6,7 +6,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables archive convert-demo test test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables archive convert-demo test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -56,6 +56,10 @@ convert-demo: $(TIMESTAMP)
 ## The fast tests, one process per core.
 test: $(TIMESTAMP)
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+## Tests that start programs of their own: two processes that train, checkpoints without the package, killed runs.
+test-processes: $(TIMESTAMP)
+	$(BIN)/python -m pytest -m processes --numprocesses auto --dist worksteal
 
 ## The tests that take minutes.
 test-slow: $(TIMESTAMP)

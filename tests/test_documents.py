@@ -64,7 +64,7 @@ def test_the_readmes_python_runs():
 
 
 def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_path, monkeypatch):
-    transform, use = re.findall(r"```python\n(.*?)```", read("docs/attentions.md"), flags=re.DOTALL)
+    decoder, transform, use = re.findall(r"```python\n(.*?)```", read("docs/attentions.md"), flags=re.DOTALL)
     (tmp_path / "whitening.py").write_text(transform, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
@@ -72,7 +72,8 @@ def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_
     # Registered for this test alone: setting the name first makes pytest take back whatever it is in the end.
     monkeypatch.setitem(EXTENSIONS, "whitening.Whitening", None)
     del EXTENSIONS["whitening.Whitening"]
-    exec(compile(use, "attentions.md", "exec"), {})
+    for code in (decoder, use):
+        exec(compile(code, "attentions.md", "exec"), {})
     assert (tmp_path / "whitened" / "whitening.py").exists()
 
 

@@ -197,6 +197,7 @@ def test_a_short_training_warns(motions):
         classifier.fit(*motions)
 
 
+@pytest.mark.processes
 def test_a_checkpoint_is_one_like_any_other(fitted, vowels, tmp_path):
     series, _ = vowels
     expected = fitted.predict_proba(series)
@@ -392,6 +393,7 @@ def answers_there_and_back(classifier: PrimalDualTimeSeriesClassifier, series: l
     return PrimalDualTimeSeriesClassifier.from_pretrained("tester/vowels").predict_proba(series)
 
 
+@pytest.mark.processes
 def test_it_is_uploaded_and_downloaded(fitted, vowels, tmp_path):
     with LoopbackHub(tmp_path / "hub") as hub, Client(hub.endpoint, tmp_path / "home") as client:
         answers = client(answers_there_and_back, fitted, vowels[0])

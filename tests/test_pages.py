@@ -13,6 +13,8 @@ from hf_primaldual.commands import main
 TINY = "--hidden_size 16 --num_hidden_layers 1 --num_attention_heads 2 --intermediate_size 16 --seeds 0 --threads 1"
 TINY += " --num_train_epochs 1 --disable_tqdm true --efficiency_tokens 16"
 
+pytestmark = pytest.mark.processes
+
 
 def run(page: str) -> dict:
     """What the blocks of a page have left."""

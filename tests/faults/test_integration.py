@@ -47,6 +47,7 @@ def logits(model):
     return model(**BERT.inputs(padded=True)).logits
 
 
+@pytest.mark.processes
 def test_row_01_the_attention_comes_back_however_often_it_is_saved(tmp_path):
     model = classifier()
     expected = logits(model)
@@ -257,7 +258,7 @@ def test_row_06_settings_that_our_own_models_do_not_read_are_refused():
         hf_primaldual.PrimalDualTextModel(config)
 
 
-@pytest.mark.parametrize("argument", ["attn_mask", "cu_seq_lens_q", "seq_idx"])
+@pytest.mark.parametrize("argument", ["attn_mask", "seq_idx"])
 def test_row_07_an_argument_that_the_attention_does_not_honour_is_refused(argument):
     near = ".*if `attention_mask` was meant" if argument == "attn_mask" else ""
     with pytest.raises(ValueError, match=f"passes `{argument}` to its attention{near}"):

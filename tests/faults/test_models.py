@@ -496,6 +496,7 @@ def own_files(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.processes
 def test_row_33_a_subclass_leaves_every_file_that_its_checkpoint_names(own_files, tmp_path):
     from own.own_class import OwnText
 

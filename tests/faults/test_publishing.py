@@ -74,6 +74,7 @@ AUTOS = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("task", TASKS)
 def test_row_28_with_the_package_nothing_asks_for_trust(task, tmp_path, questions):
     before = set(sys.modules)

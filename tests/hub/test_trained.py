@@ -68,6 +68,7 @@ def train(motions, tmp_path_factory):
     return run
 
 
+@pytest.mark.processes
 def test_an_own_transform_without_a_baseline_is_published_with_a_licence_that_is_stated_there(
     train, motions, tmp_path, monkeypatch
 ):

@@ -42,6 +42,7 @@ def write_model(folder: Path, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.processes
 def test_branches_tags_and_pull_requests_hold_what_was_pushed_there(running, tmp_path):
     hub, client, xet = running
     folder = write_model(tmp_path / "model", 0)
@@ -78,6 +79,7 @@ def test_branches_tags_and_pull_requests_hold_what_was_pushed_there(running, tmp
         client(upload, **to, token="hf_wrong")
 
 
+@pytest.mark.processes
 def test_an_upload_that_is_interrupted_is_not_seen_and_is_finished_by_running_it_again(running, tmp_path):
     hub, client, xet = running
     folder, name, transfer = tmp_path / "model", "tester/pushed", "xet-write-token" if xet else "PUT /lfs/"
@@ -100,6 +102,7 @@ def test_an_upload_that_is_interrupted_is_not_seen_and_is_finished_by_running_it
         assert len(hub.repositories[name].commits) == made + 1, fault
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("part", ["/commit/", pytest.param("PUT /lfs/", marks=pytest.mark.hub_peers)])
 def test_a_process_that_is_killed_leaves_all_to_the_next_one(running, part, tmp_path):
     hub, client, _ = running
@@ -145,6 +148,7 @@ def would_publish(*where, **options):
         return publish(*where, dry_run=True, **options)
 
 
+@pytest.mark.processes
 @pytest.mark.fault
 @pytest.mark.parametrize("running", [True], ids=["xet"], indirect=True)
 def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(running, tmp_path):

@@ -21,9 +21,8 @@ def row_attention(
     query,
     key,
     value,
-    keep,
+    valid,
     scale=None,
-    is_causal=False,
     statistics=None,
     prefix=0,
     grid=None,
@@ -31,7 +30,6 @@ def row_attention(
     seed=0,
 ):
     """One head of one row; `statistics` holds beta, the power of the deviation and eps, or is None."""
-    valid = keep[0]
     how = scale, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
     (key, kept), (value, _) = (downsampled(states, valid, *how) for states in (key, value))
     if statistics is not None:
@@ -74,8 +72,11 @@ def register_naive(scales=None, **how) -> str:
             for head in range(query.shape[1]):
                 states = query[row, head], key[row, head // per_group], value[row, head // per_group]
                 scale = None if scales is None or window else scales[head]
-                attend = interval_attention if is_causal or window else row_attention
-                heads.append(attend(*states, keep[row, 0], scale=scale, is_causal=is_causal, **how))
+                if is_causal or window:
+                    seen = keep[row, 0]
+                    heads.append(interval_attention(*states, seen, scale=scale, is_causal=is_causal, **how))
+                else:
+                    heads.append(row_attention(*states, keep[row, 0, 0], scale=scale, **how))
             rows.append(torch.stack(heads, dim=1))
         return torch.stack(rows), None
 

@@ -28,6 +28,7 @@ for family in ("text", "time_series", "vit"):
 """
 
 
+@pytest.mark.processes
 def test_importing_the_package_registers_it_and_imports_nothing_heavy(tmp_path):
     assert run_isolated(IMPORT, tmp_path, hide=False) == "[]\n"
 

@@ -84,7 +84,7 @@ MODELS = [
     (texts, {"pad_token_id": -1}, "got -1"),
     (texts, {"type_vocab_size": -1}, "`type_vocab_size` must be at least 0, got -1"),
     (texts, {"vocab_size": 0, "pad_token_id": None}, "`vocab_size` must be at least 1, got 0"),
-    (texts, {"pooling": "max"}, "`pooling` must be one of mean, cls, got 'max'"),
+    (texts, {"pooling": "max"}, "`pooling` must be one of mean, cls, last, got 'max'"),
     (images, {"image_size": 4}, "`image_size` (4)"),
     (images, {"patch_size": [2, 3, 4]}, "`patch_size`"),
     (images, {"distillation_head": True}, "`distillation_head=True`"),

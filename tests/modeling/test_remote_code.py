@@ -15,7 +15,7 @@ from tests.modeling import images, series, texts
 from tests.modeling.cases import PRESET_CASES
 from tests.modeling.isolated import run_isolated
 
-pytestmark = pytest.mark.unmutated
+pytestmark = [pytest.mark.unmutated, pytest.mark.processes]
 
 # A checkpoint of series carries no code of the other families.
 OTHER_FAMILIES = {

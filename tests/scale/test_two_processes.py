@@ -18,6 +18,8 @@ from .jobs import BATCH_OF_ONE, CASES, load_task, make_model, make_trainer, trai
 
 EXACT = {"rtol": 0, "atol": 1e-5}
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def task():

@@ -73,6 +73,7 @@ print("loaded twice")
 """
 
 
+@pytest.mark.processes
 def test_a_checkpoint_carries_the_transforms_file_and_loads_elsewhere(tmp_path):
     primal = PrimalLayer(transforms=(Whitening, "bn"), training_set="downsampled")
     config = PrimalDualTimeSeriesConfig(num_channels=2, num_labels=3, max_position_embeddings=16, **primal.fields())

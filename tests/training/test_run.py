@@ -106,6 +106,7 @@ def outcome(output):
     return (folder / "model.safetensors").read_bytes(), runs
 
 
+@pytest.mark.processes
 # In the second run, after its first checkpoint; at the end of an epoch; when a run is about to be written down.
 @pytest.mark.parametrize(
     "accidents",
