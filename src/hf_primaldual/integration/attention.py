@@ -9,7 +9,6 @@ from torch import nn
 from transformers.masking_utils import find_packed_sequence_indices
 
 from ..modeling.causal_primal_dual import causal_downsampled_attention, few_queries
-from ..modeling.downsampling_primal_dual import downsample, pool_tokens
 from ..modeling.head_groups_primal_dual import HeadGroups
 from ..modeling.intervals_primal_dual import Intervals, fold_over_intervals
 from ..modeling.kernels_primal_dual import additive_mask, backend_mask, eager_attention_forward
@@ -18,7 +17,7 @@ from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
 from .dispatch import is_cross_attention
-from .layouts import packs, token_layout
+from .layouts import check_places, pool_frames, token_layout
 from .masks import seen_keys
 from .packing import documents_of, intervals_of_starts, starts_of_lengths
 from .settings import ATTENTIONS, LayerSettings, given, layer_settings
@@ -161,22 +160,6 @@ def scale_of_queries(module: nn.Module, head_dim: int) -> float:
     )
 
 
-def pool_frames(
-    states: torch.Tensor, mask: torch.Tensor | None, prefix: int, frames: int, **how
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """As `pool_tokens`, each frame of a video alone."""
-    if frames == 1:
-        return pool_tokens(states, mask, prefix=prefix, **how)
-    each = states[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
-    valid = None if mask is None else mask[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
-    pooled, kept = downsample(each, valid, **how)
-    pooled = torch.cat((states[:, :prefix], pooled.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
-    if kept is None:
-        return pooled, None
-    in_front = kept.new_ones(len(states), prefix) if mask is None else mask[:, :prefix]
-    return pooled, torch.cat((in_front, kept.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
-
-
 def primal_dual_attention(
     choices: AttentionChoices,
     module: nn.Module,
@@ -289,11 +272,7 @@ def _over_all_tokens(call: Call, query, key, value, mask, downsampled: bool):
     groups, how = HeadGroups([1] * query.shape[2]), {}
     if downsampled:
         groups = HeadGroups(settings.amounts)
-        if packs(type(call.module)):
-            raise ValueError(
-                f"{type(call.module).__name__} sees the patches of several images one after another, in an order of "
-                "their own, which Attention-SH can't average: use `primal_dual_bn`, or `attn_implementation='sdpa'`."
-            )
+        check_places(call.module)
         prefix, grid_size = token_layout(call.module.config, key.shape[1], call.grid)
         frames = 1
         if grid_size is not None:
