@@ -134,7 +134,8 @@ def _first(outputs) -> torch.Tensor:
 
 def _short(error: Exception) -> str:
     """What an error says, without the advice."""
-    return re.split(r"; |, but |, which |\. |: use |, whose ", str(error).replace("`model`: ", ""))[0].strip(" .\n")
+    told = re.sub(r"^`(model|attn_implementation='\w+')`:? (would have )?", "", str(error))
+    return re.split(r"; |, but |, which |\. |: use |, whose |, so that ", told)[0].strip(" .\n")
 
 
 def register_formulas(inputs: dict[str, torch.Tensor], **choices) -> str:
@@ -228,8 +229,8 @@ def row(model_type: str) -> tuple[str, str, str, str] | None:
         return (model_type, f"`{model_class.__name__}`", *["not tried"] * 2) if _may_dispatch(model_class) else None
     if not has_dispatch(build()):
         return None
-    tried = _tried(build, inputs, "bn"), _tried(build, inputs, "bn+sh", head_scales=SCALES)
-    return model_type, f"`{model_class.__name__}`", *tried
+    bn, both = _tried(build, inputs, "bn"), _tried(build, inputs, "bn+sh", head_scales=SCALES)
+    return model_type, f"`{model_class.__name__}`", bn, both
 
 
 def _may_dispatch(model_class: type[PreTrainedModel]) -> bool:

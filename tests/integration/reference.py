@@ -57,6 +57,7 @@ def register_naive(scales=None, **how) -> str:
         if scaling == 1:
             # The layer has scaled its queries.
             query = query / usual
+            assert not hasattr(module, "q_norm")
         assert scaling in (None, 1) or abs(scaling - usual) < 1e-12
         per_group, (queries, keys) = query.shape[1] // key.shape[1], (query.shape[2], key.shape[2])
         is_causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
