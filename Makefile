@@ -6,7 +6,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables archive convert-demo test test-slow test-hub test-aeon mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables archive convert-demo test test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -131,6 +131,23 @@ test-aeon: .peers/aeon/.installed
 	$(PYTHON) -m venv .peers/aeon
 	.peers/aeon/bin/python -m pip install -qq --disable-pip-version-check $(shell grep ^torch== constraints.txt) \
 		--editable '.[series,train]' pytest
+	@touch $@
+
+## transformers' own common tests on this package's models: a quarter of an hour on two cores, and an archive of 11 MB
+## whose tests they are.
+test-transformers: $(TIMESTAMP) .peers/transformers/.installed
+	OMP_NUM_THREADS=1 PYTHONPATH=.peers/transformers $(BIN)/python -m pytest tests/modeling/common_models.py \
+		--override-ini addopts= -p no:logging --disable-warnings --numprocesses auto --dist worksteal
+
+.peers/transformers/.installed: Makefile constraints.txt | $(TIMESTAMP)
+	rm -rf .peers/transformers
+	mkdir -p .peers/transformers/transformers_tests
+	$(BIN)/python -m pip download -qq --disable-pip-version-check --no-deps --no-binary transformers \
+		--dest .peers/transformers $(shell grep ^transformers== constraints.txt)
+	tar --extract --file .peers/transformers/transformers-*.tar.gz --directory .peers/transformers/transformers_tests \
+		--strip-components 2 --wildcards '*/tests/test_*.py'
+	touch .peers/transformers/transformers_tests/__init__.py
+	$(PIP_INSTALL) --target .peers/transformers parameterized==0.9.0
 	@touch $@
 
 quality: $(TIMESTAMP)

@@ -12,6 +12,7 @@ from .modeling.configuration_primal_dual_models import (
 )
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 from .modeling.modeling_primal_dual_text import (
+    PrimalDualTextForCausalLM,
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTextModel,
@@ -46,6 +47,7 @@ __all__ = [
     "PrimalDualAttention",
     "PrimalDualConfig",
     "PrimalDualTextConfig",
+    "PrimalDualTextForCausalLM",
     "PrimalDualTextForDocumentMatching",
     "PrimalDualTextForSequenceClassification",
     "PrimalDualTextModel",

@@ -4,6 +4,7 @@ from transformers import (
     AutoConfig,
     AutoFeatureExtractor,
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoProcessor,
@@ -13,7 +14,6 @@ from transformers.modeling_utils import AttentionInterface
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from .integration.attention import attention_function
-from .integration.masks import attention_mask_of
 from .integration.patches import patch_transformers
 from .integration.settings import ATTENTIONS
 from .modeling.configuration_primal_dual_models import (
@@ -22,7 +22,9 @@ from .modeling.configuration_primal_dual_models import (
     PrimalDualViTConfig,
 )
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+from .modeling.masks_primal_dual import attention_mask_of
 from .modeling.modeling_primal_dual_text import (
+    PrimalDualTextForCausalLM,
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTextModel,
@@ -67,6 +69,7 @@ def register() -> None:
         AutoConfig.register(config.model_type, config, exist_ok=True)
         AutoModel.register(config, encoder, exist_ok=True)
         auto_class.register(config, classifier, exist_ok=True)
+    AutoModelForCausalLM.register(PrimalDualTextConfig, PrimalDualTextForCausalLM, exist_ok=True)
     extractor = PrimalDualTimeSeriesFeatureExtractor
     AutoFeatureExtractor.register(PrimalDualTimeSeriesConfig, extractor, exist_ok=True)
     # Else AutoProcessor would look for an image processor first, in code that the checkpoint does not have.

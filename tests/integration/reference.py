@@ -69,13 +69,14 @@ def register_naive(scales=None, **how) -> str:
         elif is_causal:
             keep = keep.tril(keys - queries)
         window = kwargs.get("sliding_window") is not None
+        is_packed = bool((keep != keep[:, :, :1]).any())
         rows = []
         for row in range(len(query)):
             heads = []
             for head in range(query.shape[1]):
                 states = query[row, head], key[row, head // per_group], value[row, head // per_group]
                 scale = None if scales is None or window else scales[head]
-                attend = interval_attention if is_causal or window else row_attention
+                attend = interval_attention if is_causal or window or is_packed else row_attention
                 heads.append(attend(*states, keep[row, 0], scale=scale, is_causal=is_causal, **how))
             rows.append(torch.stack(heads, dim=1))
         return torch.stack(rows), None

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from hf_primaldual.modeling import causal_primal_dual, intervals_primal_dual
-from hf_primaldual.modeling.causal_primal_dual import causal_downsampled_attention, few_queries
+from hf_primaldual.modeling import causal_windows_primal_dual, intervals_primal_dual
+from hf_primaldual.modeling.causal_windows_primal_dual import causal_downsampled_attention, few_queries
 from hf_primaldual.modeling.intervals_primal_dual import Intervals, fold_over_intervals, running_statistics
 from tests.reference import naive
 
@@ -120,7 +120,7 @@ def test_causal_windows_equal_the_formula(way, scale, statistics, monkeypatch):
         first = INTERVALS["padded on the left"][0].amax(dim=1)
     else:
         for name, value in WINDOWED[way].items():
-            monkeypatch.setattr(causal_primal_dual, name, value)
+            monkeypatch.setattr(causal_windows_primal_dual, name, value)
         actual = causal_downsampled_attention(*inputs, scale, DIM**-0.5, fold=statistics)
         intervals, first = INTERVALS["causal"], [0, 0]
     expected = reference(*inputs, intervals, scale=scale, statistics=statistics)

@@ -1,5 +1,7 @@
 """What is the series model's own: padding, what is learned on top of a checkpoint, and its batch normalization."""
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -65,17 +67,43 @@ def test_what_is_learned_on_top_of_a_checkpoint_starts_as_what_changes_nothing(s
     torch.testing.assert_close(actual(**batch).logits, expected(**batch).logits, rtol=1e-4, atol=1e-5)
 
 
+def built_anew(model, folder):
+    model.config.dtype = torch.bfloat16
+    return type(model)._from_config(model.config)
+
+
+TO_BFLOAT16 = {
+    "loaded": lambda model, folder: type(model).from_pretrained(folder, dtype=torch.bfloat16),
+    "cast": lambda model, folder: copy.deepcopy(model).to(torch.bfloat16),
+    "built": built_anew,
+}
+
+
+@pytest.mark.parametrize("way", TO_BFLOAT16)
 @pytest.mark.parametrize("norm", ["batch", "layer"])
-def test_loaded_in_bfloat16(tmp_path, norm):
-    small_model(norm_type=norm, bn_eps=0.1).save_pretrained(tmp_path)
-    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path, dtype=torch.bfloat16)
+def test_in_bfloat16_batch_norms_stay_as_they_are(tmp_path, norm, way):
+    model = small_model(norm_type=norm, bn_eps=0.1)
+    model.save_pretrained(tmp_path)
+    halved = TO_BFLOAT16[way](model, tmp_path)
     # The counters do not matter: with a momentum nothing reads them.
-    state = {name: t for name, t in loaded.state_dict().items() if not name.endswith("num_batches_tracked")}
+    state = {name: t for name, t in halved.state_dict().items() if not name.endswith("num_batches_tracked")}
     kept = {name for name, tensor in state.items() if tensor.dtype == torch.float32}
     assert kept == ({name for name in state if ".norm" in name} if norm == "batch" else set())
-    loss, found = gradients(loaded.train(), series_batch())
+    assert way == "built" or all(torch.equal(state[name], model.state_dict()[name]) for name in kept)
+    assert halved(**series_batch()).logits.dtype == torch.bfloat16
+    loss, found = gradients(halved.train(), series_batch())
     assert loss.isfinite()
     assert all(gradient.isfinite().all() for gradient in found.values())
+
+
+def test_what_embeds_the_steps_can_be_asked_for_and_replaced():
+    model, embedding = small_model(), nn.Linear(3, 16)
+    assert model.get_input_embeddings() is model.model.embeddings.value_projection
+    model.set_input_embeddings(embedding)
+    assert model.model.embeddings.value_projection is embedding
+    # What PEFT asks of a frozen model for gradient checkpointing.
+    model.requires_grad_(False).enable_input_require_grads()
+    assert model(**series_batch()).logits.requires_grad
 
 
 def batch_norms():

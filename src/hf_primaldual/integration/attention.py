@@ -2,24 +2,28 @@
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
 
 import torch
 from torch import nn
-from transformers.masking_utils import find_packed_sequence_indices
 
-from ..modeling.causal_primal_dual import causal_downsampled_attention, few_queries
 from ..modeling.head_groups_primal_dual import HeadGroups
-from ..modeling.intervals_primal_dual import Intervals, fold_over_intervals
-from ..modeling.kernels_primal_dual import additive_mask, backend_mask, eager_attention_forward
+from ..modeling.interval_attention_primal_dual import IntervalAttention, in_query_heads
+from ..modeling.intervals_primal_dual import Intervals
+from ..modeling.kernels_primal_dual import backend_mask, eager_attention_forward
 from ..modeling.keywords_primal_dual import nearest_to
+from ..modeling.masks_primal_dual import seen_keys
+from ..modeling.packing_primal_dual import (
+    documents_of,
+    intervals_of_starts,
+    starts_of_lengths,
+    starts_of_positions,
+)
 from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
 from .dispatch import is_cross_attention
 from .layouts import check_places, pool_frames, token_layout
-from .masks import seen_keys
-from .packing import documents_of, intervals_of_starts, starts_of_lengths
 from .settings import ATTENTIONS, LayerSettings, given, layer_settings
 
 # What models hand to their attention function that does not change the answer, or that they have dealt with before.
@@ -78,11 +82,10 @@ def softmax_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    seen: torch.Tensor | Intervals | None,
+    mask: torch.Tensor | None,
     scaling: float,
     dropout: float,
     with_maps: bool,
-    is_causal: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
     """
     By torch's sdpa, or in plain operations where the maps are asked for.
@@ -90,34 +93,21 @@ def softmax_attention(
     Args:
         query (`torch.Tensor` of shape `(batch, tokens, heads, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, keys, heads, head_dim)`).
-        seen (`torch.BoolTensor` of shape `(batch, keys)`, or `Intervals`, *optional*): from [`seen_keys`].
+        mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
 
     Returns:
         The output of shape `(batch, tokens, heads, head_dim)`, and the maps of shape `(batch, heads, tokens, keys)` or
         `None`.
     """
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))  # (batch, heads, tokens, head_dim)
-    is_causal = is_causal and seen is None
-    if is_causal and with_maps:
-        seen = causal_intervals(query.shape[2], query.device)
-    if isinstance(seen, Intervals):
-        keep = seen.keep(key.shape[2]).unsqueeze(1)
-        bias = additive_mask(keep, query) if with_maps else None
-    else:
-        keep = None if with_maps else backend_mask("sdpa", seen, query, module.config)
-        bias = backend_mask("eager", seen, query, module.config) if with_maps else None
     if with_maps:
+        bias = backend_mask("eager", mask, query, module.config)
         return eager_attention_forward(module, query, key, value, bias, scaling, dropout)
+    keep = backend_mask("sdpa", mask, query, module.config)
     output = nn.functional.scaled_dot_product_attention(
-        query, key, value, attn_mask=keep, dropout_p=dropout, is_causal=is_causal, scale=scaling
+        query, key, value, attn_mask=keep, dropout_p=dropout, scale=scaling
     )
     return output.transpose(1, 2), None
-
-
-def causal_intervals(tokens: int, device: torch.device) -> Intervals:
-    """Of a row that begins with a real token."""
-    place = torch.arange(tokens, device=device).unsqueeze(0)
-    return Intervals(torch.zeros_like(place), place)
 
 
 def from_first_tokens(
@@ -198,59 +188,66 @@ def primal_dual_attention(
         for each head.
 
     Raises:
-        ValueError: for settings that are wrong, a mask that is more than padding, a layer that is causal, attends to
-            other tokens than its own or has scaled its queries, or a layout of tokens that is not known.
+        ValueError: for settings that are wrong, a mask that shows a query other keys than an interval, a layer that
+            attends to other tokens than its own or has scaled its queries, or a layout of tokens that is not known.
     """
     is_causal = check_self_attention(module, query, key, kwargs)
     _, heads, _, head_dim = query.shape
     settings = layer_settings(module.config, heads, head_dim)
     seen = _seen(attention_mask, query, key, is_causal, kwargs)
+    if isinstance(seen, Intervals) and not is_causal and can_look(seen.last):
+        # A layer that does not say so.
+        is_causal = bool((seen.last == torch.arange(query.shape[2], device=seen.last.device)).all())
     scaling = head_dim**-0.5 if scaling is None else scaling
     batch_norm = "bn" in choices.transforms
     if batch_norm and scaling == 1 != head_dim:
         scaling = scale_of_queries(module, head_dim)
         query = query / scaling
-    # (batch, tokens, heads, head_dim)
-    states = [each.transpose(1, 2) for each in (query, key, value)]
-    fold = settings.fold if batch_norm else None
-    call = Call(module, settings, fold, scaling, dropout, output_attentions, is_causal, primal_dual_grid)
-    # A window is cheap already.
+    query, key, value = (each.transpose(1, 2) for each in (query, key, value))  # (batch, tokens, heads, head_dim)
+    # A window of keys is cheap already.
     downsampled = choices.training_set == "downsampled" and kwargs.get("sliding_window") is None
-    if not is_causal and not isinstance(seen, Intervals):
-        return _over_all_tokens(call, *states, seen, downsampled)
-    if not downsampled:
-        return _over_intervals(call, *states, seen)
-    return _over_windows_before(call, *states, seen)
-
-
-class Call(NamedTuple):
-    """What a layer asked for."""
-
-    module: nn.Module
-    settings: LayerSettings
-    # Beta, scaling and eps of Attention-BN, if it is asked for.
-    fold: tuple | None
-    scaling: float
-    dropout: float
-    with_maps: bool
-    is_causal: bool
-    # That of the model's input.
-    grid: tuple[int, ...] | None
+    fold = settings.fold if batch_norm else None
+    if is_causal or (isinstance(seen, Intervals) and not downsampled):
+        if downsampled:
+            check_causal_settings(settings, module)
+        attend = IntervalAttention(
+            module,
+            scaling,
+            dropout,
+            fold,
+            settings.amounts if downsampled else None,
+            settings.sampling,
+            settings.seed,
+            is_causal,
+            output_attentions,
+        )
+        return attend(query, key, value, seen)
+    key, value = in_query_heads(query, key, value)
+    how = {"scaling": scaling, "dropout": dropout, "with_maps": output_attentions, "grid": primal_dual_grid}
+    attend = partial(_over_all_tokens, module, settings, downsampled, fold, **how)
+    if not isinstance(seen, Intervals):
+        return attend(query, key, value, mask=seen)
+    documents = documents_of(seen, len(query), is_causal)
+    if documents is None or output_attentions:
+        raise ValueError(
+            f"{type(module).__name__} shows its queries intervals of keys that Attention-SH "
+            + ("has no windows for" if documents is None else "has no common maps for")
+            + "; use 'bn' or `attn_implementation='sdpa'`."
+        )
+    output, _ = attend(*map(documents.unpack, (query, key, value)), mask=documents.mask)
+    return documents.pack(output, others=value), None
 
 
 def _seen(attention_mask, query, key, is_causal: bool, kwargs: dict) -> torch.Tensor | Intervals | None:
     """What the mask says, and the lengths or positions of packed documents."""
     seen = seen_keys(attention_mask, query, key, is_causal)
     lengths, positions, tokens = kwargs.get("cu_seq_lens_q"), kwargs.get("position_ids"), query.shape[2]
+    starts = None
     if lengths is not None:
         starts = starts_of_lengths(lengths, tokens)
-    elif seen is None and not is_causal and positions is not None and positions.shape[1:] == (tokens,):
-        # In causal attention transformers' mask says it.
-        document = find_packed_sequence_indices(positions) if can_look(positions) else None
-        if document is None:
-            return seen
-        starts = torch.cat((torch.ones_like(document[:, :1]), document.diff(dim=1)), dim=1).bool()
-    else:
+    elif tokens == key.shape[2] and positions is not None and positions.shape[1:] == (tokens,) and can_look(positions):
+        starts = starts_of_positions(positions)
+    if starts is None or (isinstance(seen, torch.Tensor) and lengths is None):
         return seen
     packed = intervals_of_starts(starts, is_causal)
     if seen is None:
@@ -260,20 +257,27 @@ def _seen(attention_mask, query, key, is_causal: bool, kwargs: dict) -> torch.Te
     return Intervals(torch.maximum(seen.first, packed.first), torch.minimum(seen.last, packed.last))
 
 
-def _in_query_heads(query, key, value) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values, each as often as there are query heads in its group."""
-    return tuple(states.repeat_interleave(query.shape[2] // states.shape[2], dim=2) for states in (key, value))
-
-
-def _over_all_tokens(call: Call, query, key, value, mask, downsampled: bool):
-    """Each head is fitted on all tokens of a row, or on points of theirs."""
-    settings, head_dim = call.settings, query.shape[-1]
-    key, value = _in_query_heads(query, key, value)
+def _over_all_tokens(
+    module,
+    settings: LayerSettings,
+    downsampled: bool,
+    fold,
+    query,
+    key,
+    value,
+    *,
+    mask,
+    scaling,
+    dropout,
+    with_maps,
+    grid,
+):
+    """Each head is fitted on all tokens of a row, or on points of theirs; `(batch, tokens, heads, head_dim)`."""
     groups, how = HeadGroups([1] * query.shape[2]), {}
     if downsampled:
         groups = HeadGroups(settings.amounts)
-        check_places(call.module)
-        prefix, grid_size = token_layout(call.module.config, key.shape[1], call.grid)
+        check_places(module)
+        prefix, grid_size = token_layout(module.config, key.shape[1], grid)
         frames = 1
         if grid_size is not None:
             *frames, height, width = grid_size
@@ -288,66 +292,15 @@ def _over_all_tokens(call: Call, query, key, value, mask, downsampled: bool):
         if how:
             how[settings.amount_name] = amount
             (keys, kept), (values, _) = (pool_frames(each, mask, prefix, frames, **how) for each in (keys, values))
-        if call.fold is not None:
-            queries, keys = fold_batch_norm(queries, keys, kept, *call.fold)
-        sizes = (head_dim, head_dim, value.shape[-1])
-        states = (each.unflatten(-1, (-1, size)) for each, size in zip((queries, keys, values), sizes, strict=True))
-        output, weights = softmax_attention(call.module, *states, kept, call.scaling, call.dropout, call.with_maps)
+        if fold is not None:
+            queries, keys = fold_batch_norm(queries, keys, kept, *fold)
+        states = [
+            each.unflatten(-1, (-1, of.shape[-1]))
+            for each, of in zip((queries, keys, values), (query, key, value), strict=True)
+        ]
+        output, weights = softmax_attention(module, *states, kept, scaling, dropout, with_maps)
         outputs.append(output)  # (batch, tokens, group_heads, head_dim)
         maps.append(weights)  # (batch, group_heads, tokens, keys)
-    return groups.join(outputs), groups.collect(maps)
-
-
-def _over_intervals(call: Call, query, key, value, seen: Intervals | None):
-    """Each query has a regression of its own, on its interval of the keys."""
-    if call.fold is not None:
-        query = fold_over_intervals(query, key, seen, *call.fold, is_causal=call.is_causal)
-    key, value = _in_query_heads(query, key, value)
-    return softmax_attention(
-        call.module, query, key, value, seen, call.scaling, call.dropout, call.with_maps, call.is_causal
-    )
-
-
-def _over_windows_before(call: Call, query, key, value, seen: Intervals | None):
-    """Each query has a regression of its own, on the points of the windows before and the keys of its own window."""
-    settings, batch, tokens = call.settings, *query.shape[:2]
-    if call.is_causal:
-        check_causal_settings(settings, call.module)
-    key, value = _in_query_heads(query, key, value)
-    if seen is not None and tokens == key.shape[1] and can_look(seen.first):
-        documents = documents_of(seen, batch, call.is_causal)
-        if documents is None:
-            raise ValueError(
-                f"{type(call.module).__name__} shows its queries intervals of keys that Attention-SH has no windows "
-                "for, others than those of causal attention and of packed documents; use 'bn' or "
-                "`attn_implementation='sdpa'`."
-            )
-        if not call.with_maps:
-            apart = [documents.unpack(states) for states in (query, key, value)]
-            if call.is_causal:
-                output, _ = _over_windows_before(call, *apart, None)
-            else:
-                output, _ = _over_all_tokens(call, *apart, documents.mask, downsampled=True)
-            return documents.pack(output, others=value), None
-        starts = documents.starts_of_rows(batch)
-        if starts is None or not call.is_causal:
-            raise ValueError("`output_attentions` must be false for packed documents: each has maps of its own.")
-        seen = Intervals(starts, seen.last)
-    elif seen is None and call.with_maps:
-        seen = causal_intervals(tokens, query.device)
-    groups, outputs, maps = HeadGroups(settings.amounts), [], []
-    how = {"fold": call.fold, "sampling": settings.sampling, "seed": settings.seed, "dropout": call.dropout}
-    for scale, *states in zip(groups.amounts, *map(groups.split, (query, key, value)), strict=True):
-        weights = None
-        if scale == 1:
-            output, weights = _over_intervals(call, *states, seen)
-        elif seen is None:
-            output = causal_downsampled_attention(*states, scale, call.scaling, **how)
-        else:
-            module = call.module if call.with_maps else None
-            output, weights = few_queries(*states, seen, scale, call.scaling, **how, module=module)
-        outputs.append(output)  # (batch, tokens, group_heads, head_dim)
-        maps.append(weights)  # (batch, group_heads, tokens, windows + keys)
     return groups.join(outputs), groups.collect(maps)
 
 

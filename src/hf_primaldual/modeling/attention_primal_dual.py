@@ -12,9 +12,10 @@ from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
 from .kernels_primal_dual import KERNELS, feature_map
 from .keywords_primal_dual import check_keywords
+from .maps_primal_dual import MapLayout
 from .memory_primal_dual import recomputed_in_backward
 from .padding_primal_dual import row_starts as starts_of
-from .padding_primal_dual import shift_maps_back, shift_rows
+from .padding_primal_dual import shift_rows
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
 from .transforms_primal_dual import TRANSFORMS, KeyBatchNorm
 
@@ -181,8 +182,8 @@ class PrimalDualAttention(nn.Module):
                 the configuration's.
             row_starts (`torch.LongTensor` of shape `(batch,)`, *optional*): from `row_starts` of padding, with a mask
                 that is checked.
-            kwargs: `output_attentions=True` for the maps, which eager then computes; `kernel_options` go to the
-                back-end.
+            kwargs: `output_attentions=True` for the maps, which eager then computes, by default
+                `config.output_attentions`; `kernel_options` go to the back-end.
 
         Returns:
             The output of shape `(batch, tokens, width)`; and the attention maps, or `None` where the back-end does not
@@ -213,6 +214,8 @@ class PrimalDualAttention(nn.Module):
             hidden_states = shift_rows(hidden_states, row_starts, prefix)
             attention_mask = shift_rows(attention_mask, row_starts, prefix)
 
+        kwargs.setdefault("output_attentions", self.config.output_attentions)
+        layout = MapLayout(len(self.group_rows) > 1, row_starts if turned else None, prefix)
         queries = self.groups.split(self._split_heads(self.q_proj(hidden_states)))
         groups = self.training_set(hidden_states, attention_mask, grid_size)
         outputs, maps = [], []
@@ -233,13 +236,13 @@ class PrimalDualAttention(nn.Module):
                 dropout=self.attention_dropout if self.training else 0.0,
                 pattern=group.pattern,
                 order=group.order,
+                layout=layout,
                 **kwargs,
             )
             outputs.append(output)  # (batch, tokens, group_heads, head_dim)
-            maps.append(weights)  # (batch, group_heads, tokens, points)
+            maps.append(weights)  # (batch, group_heads, tokens, points), or a tuple of (batch, tokens, points)
         if turned:
             outputs = [shift_rows(output, row_starts, prefix, back=True) for output in outputs]
-            maps = [shift_maps_back(weights, row_starts, hidden_states.shape[1], prefix) for weights in maps]
         output = recomputed_in_backward(self._project_outputs, *outputs, saves=len(outputs) > 1)
         return output, self.groups.collect(maps)
 

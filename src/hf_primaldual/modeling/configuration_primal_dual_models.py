@@ -245,7 +245,15 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
         prepend_cls (`bool`, *optional*, defaults to `False`):
             Puts a learned token in front, for `pooling="cls"` with a tokenizer that has none. It is never pooled.
         pooling (`str`, *optional*, defaults to `"mean"`):
-            `"mean"` classifies the average of the tokens, `"cls"` the first one, through BERT's pooler.
+            `"mean"` classifies the average of the tokens, `"cls"` the first one, through BERT's pooler, `"last"` the
+            last one.
+        is_decoder (`bool`, *optional*, defaults to `False`):
+            No token sees those after it, as in a language model, [`PrimalDualTextForCausalLM`]; for softmax, bn, sh
+            and bn+sh.
+        use_cache (`bool`, *optional*, defaults to `True`):
+            Whether a language model keeps keys and values for the tokens to come.
+        tie_word_embeddings (`bool`, *optional*, defaults to `True`):
+            Whether a language model's output layer is that of the input embeddings.
         classifier_dropout (`float`, *optional*):
             Dropout of the classifier's input, instead of `hidden_dropout_prob`.
 
@@ -263,11 +271,14 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
     prepend_cls: bool = False
     pooling: str = "mean"
     classifier_dropout: float | int | None = None
+    is_decoder: bool = False
+    use_cache: bool = True
+    tie_word_embeddings: bool = True
     num_attention_heads: int = 2
     hidden_dropout_prob: float | int = 0.1
 
     _positive = (*PrimalDualEncoderConfig._positive, "vocab_size", "max_position_embeddings")
-    _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("mean", "cls")}
+    _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("mean", "cls", "last")}
 
     def __post_init__(self, **kwargs):
         self.num_prefix_tokens = int(self.prepend_cls)
@@ -280,6 +291,31 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
         # A configuration's fields may be set one by one, by `from_pretrained` too.
         if name == "prepend_cls" and "num_prefix_tokens" in vars(self):
             self.num_prefix_tokens = int(value)
+
+    def validate_decoder(self):
+        """Part of `@strict`'s validation."""
+        if not self.is_decoder:
+            return
+        kernel, transforms, training_set = self.choices
+        if kernel != "softmax" or transforms not in ((), ("bn",)) or "sparse" in training_set:
+            raise ValueError(
+                f"`attention={self.attention!r}` has no causal form here; with `is_decoder=True` it must be one of "
+                "softmax, bn, sh, bn+sh."
+            )
+        of_encoders = {
+            "annealed": self.annealed,
+            "grid_size": self.grid_size is not None,
+            "head_points": self.head_points is not None,
+            "norm_type": self.norm_type == "batch",
+            "pooling": self.pooling == "cls",
+            "prepend_cls": self.prepend_cls,
+            "sampling": self.sampling == "conv",
+        }
+        if wrong := [name for name, is_wrong in of_encoders.items() if is_wrong]:
+            raise ValueError(
+                f"`{wrong[0]}={getattr(self, wrong[0])!r}` is for encoders, whose tokens see those after them; set it "
+                "back, or `is_decoder=False`."
+            )
 
     def validate_vocabulary(self):
         """Part of `@strict`'s validation."""

@@ -34,14 +34,18 @@ class HeadGroups:
         joined = states[0] if len(states) == 1 else torch.cat(tuple(states), dim=2)
         return joined if self.order is None else joined[:, :, self.places]
 
-    def collect(self, maps: list[torch.Tensor | None]) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
+    def collect(
+        self, maps: list[torch.Tensor | tuple[torch.Tensor, ...] | None]
+    ) -> torch.Tensor | tuple[torch.Tensor, ...] | None:
         """
-        The groups' attention maps, `(batch, heads, tokens, keys)` each: the one tensor of a single group, or a tuple
-        with one of shape `(batch, tokens, keys)` for each of the layer's heads; `None` where none were formed.
+        The groups' attention maps, `(batch, heads, tokens, keys)` each or one tensor for each head: the one tensor of
+        a single group, or a tuple with one of shape `(batch, tokens, keys)` for each of the layer's heads; `None`
+        where none were formed.
         """
         if maps[0] is None or len(maps) == 1:
             return maps[0]
-        per_head = [head for weights in maps for head in weights.unbind(dim=1)]
+        groups = (weights.unbind(dim=1) if isinstance(weights, torch.Tensor) else weights for weights in maps)
+        per_head = [head for weights in groups for head in weights]
         return tuple(per_head[place] for place in self.places)
 
 

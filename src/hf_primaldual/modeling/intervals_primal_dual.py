@@ -66,9 +66,10 @@ def fold_over_intervals(
     heads = key.shape[2]
     # (batch, queries, key heads, group, head_dim), and the keys with a group of one.
     query, key = query.unflatten(2, (heads, -1)), key.unsqueeze(3)
+    if isinstance(beta, torch.Tensor):
+        beta = beta.unsqueeze(-2)  # (heads, 1, head_dim or 1)
     if intervals is None:
         beta = torch.as_tensor(beta, device=key.device, dtype=_wide(key.dtype))
-        beta = beta.unsqueeze(-2) if beta.dim() > 1 else beta
         return CausalFold.apply(query, key, beta, float(scaling), eps)[0].flatten(2, 3)
     first, last = intervals
     count = (last - first + 1).view(*first.shape, 1, 1, 1)

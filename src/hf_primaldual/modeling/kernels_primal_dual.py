@@ -9,6 +9,7 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirection
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .downsampling_primal_dual import WindowOrder
+from .maps_primal_dual import MapLayout
 from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
 from .transforms_primal_dual import without_autocast
@@ -22,8 +23,10 @@ def eager_attention_forward(
     attention_mask: torch.Tensor | None,
     scaling: float,
     dropout: float = 0.0,
+    layout: MapLayout = MapLayout(),
+    output_attentions: bool = False,
     **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, ...]]:
     """
     Softmax attention in plain operations, the one back-end that returns the maps. As in a fused kernel the logits are
     at least float32: those of float16 would overflow.
@@ -33,9 +36,12 @@ def eager_attention_forward(
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         attention_mask (`torch.Tensor` broadcastable to `(batch, heads, tokens, keys)`, *optional*): added to the
             logits.
+        layout (`MapLayout`): how the maps are put out.
+        output_attentions (`bool`): whether they were asked for.
 
     Returns:
-        The output of shape `(batch, tokens, heads, head_dim)` and the maps of shape `(batch, heads, tokens, keys)`.
+        The output of shape `(batch, tokens, heads, head_dim)` and the maps, `(batch, heads, tokens, keys)` or as
+        `layout` says.
     """
     dtype = torch.promote_types(query.dtype, torch.float32)
     with without_autocast(query.device):
@@ -43,8 +49,9 @@ def eager_attention_forward(
     if attention_mask is not None:
         logits = logits + attention_mask
     weights = nn.functional.softmax(logits, dim=-1).to(value.dtype)
+    maps, weights = layout.put_out(weights, output_attentions)
     dropped = nn.functional.dropout(weights, p=dropout, training=module.training)
-    return torch.matmul(dropped, value).transpose(1, 2).contiguous(), weights
+    return torch.matmul(dropped, value).transpose(1, 2).contiguous(), maps
 
 
 def additive_mask(keep: torch.Tensor, query: torch.Tensor) -> torch.Tensor:
@@ -103,9 +110,10 @@ def softmax_kernel(
     dropout: float,
     pattern: SparsePattern | None = None,
     order: WindowOrder | None = None,
+    layout: MapLayout = MapLayout(),
     output_attentions: bool = False,
     **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, ...] | None]:
     """
     Phi(x).Phi(y) = exp(x.y / sqrt(head_dim)), the kernel of softmax attention, by the back-end that the model's
     `attn_implementation` names. `output_attentions=True` takes eager, the only one that forms the maps.
@@ -117,33 +125,34 @@ def softmax_kernel(
         pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then torch's sdpa, or for
             a union its flash kernel on a CPU, or plain operations: where it is eager, and for a union elsewhere.
         order (`WindowOrder`, *optional*): the order of the queries in which the pattern holds.
+        layout (`MapLayout`): how the maps are put out.
 
     Returns:
-        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,
-        or `None` where the back-end does not form them.
+        The output of shape `(batch, tokens, heads, head_dim)`; and the maps, `(batch, heads, tokens, keys)` or as
+        `layout` says, or `None` where the back-end does not form them.
     """
     # A layer used on its own has no model that would have chosen a back-end.
     implementation = module.config._attn_implementation or "sdpa"
     if output_attentions:
         implementation = "eager"
+    if pattern is not None and output_attentions:
+        # The maps are of all pairs: they are formed where they are asked for, and only there.
+        tokens = query.shape[2] if order is None else len(order.tokens)
+        keep = dense_mask(pattern, tokens, key.shape[2], query.device)
+        keep = keep if order is None else keep[order.places]
+        keep = keep if mask is None else keep & mask[:, None, None, :]
+        bias = additive_mask(keep, query)
+        return eager_attention_forward(module, query, key, value, bias, scaling, dropout, layout, output_attentions)
     if pattern is not None:
         query = query if order is None else query[:, :, order.tokens]
-        if output_attentions:
-            # The maps are of all pairs: they are formed where they are asked for, and only there.
-            keep = dense_mask(pattern, query.shape[2], key.shape[2], query.device)
-            keep = keep if mask is None else keep & mask[:, None, None, :]
-            mask = additive_mask(keep, query)
-            output, weights = eager_attention_forward(module, query, key, value, mask, scaling, dropout)
-        else:
-            fused = implementation != "eager"
-            output, weights = sparse_softmax(query, key, value, mask, pattern, scaling, dropout, fused), None
-        if order is None:
-            return output, weights
-        return output[:, order.places], None if weights is None else weights[:, :, order.places]
+        output = sparse_softmax(query, key, value, mask, pattern, scaling, dropout, fused=implementation != "eager")
+        return output if order is None else output[:, order.places], None
     attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     if mask is not None and "flash" in implementation and mask.shape[1] != query.shape[2]:
         return _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs)
     attention_mask = backend_mask(implementation, mask, query, module.config)
+    if implementation == "eager":
+        kwargs = {"layout": layout, "output_attentions": output_attentions}
     output, weights = attention(module, query, key, value, attention_mask, scaling=scaling, dropout=dropout, **kwargs)
     # flex_attention returns its log-sum-exp in the place of the maps.
     return output, weights if implementation == "eager" else None
@@ -224,9 +233,10 @@ def linear_kernel(
     dropout: float,
     pattern: None = None,
     order: None = None,
+    layout: MapLayout = MapLayout(),
     output_attentions: bool = False,
     **kwargs,
-) -> tuple[torch.Tensor, torch.Tensor | None]:
+) -> tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, ...] | None]:
     """
     Phi(x).Phi(y) of an explicit feature map, h_i = Phi(q_i) sum_j Phi(k_j) v_j^T / (Phi(q_i) . sum_j Phi(k_j)): time
     and memory grow linearly with the tokens. There are no maps that dropout could act on, nor a scale in the kernel.
@@ -236,10 +246,12 @@ def linear_kernel(
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
         pattern, order: none, since every query sees the same sums.
+        layout (`MapLayout`): how the maps are put out.
 
     Returns:
-        The output of shape `(batch, tokens, heads, head_dim)`; and the maps of shape `(batch, heads, tokens, keys)`,
-        which are formed only where `output_attentions` asks for them.
+        The output of shape `(batch, tokens, heads, head_dim)`; and the maps, `(batch, heads, tokens, keys)` or as
+        `layout` says, which are formed only where `output_attentions` asks for them. With gradients the output is then
+        made of them.
 
     Raises:
         ValueError: when the feature map gives a negative feature.
@@ -259,9 +271,15 @@ def linear_kernel(
         # A feature map with zeros may leave a query without any key: its output is zero. So is it where the gradient,
         # which divides by the sum, would overflow.
         normalizer = torch.where(normalizer > torch.finfo(dtype).tiny ** 0.75, normalizer, 1)
-        output = query_features @ (key_features.transpose(2, 3) @ value.to(dtype)) / normalizer
-        weights = query_features @ key_features.transpose(2, 3) / normalizer if output_attentions else None
-    return output.to(query.dtype).transpose(1, 2), weights if weights is None else weights.to(query.dtype)
+        maps = None
+        if output_attentions:
+            weights = query_features @ key_features.transpose(2, 3) / normalizer
+            maps, weights = layout.put_out(weights.to(query.dtype), output_attentions)
+        if output_attentions and weights.requires_grad:
+            output = weights.to(dtype) @ value.to(dtype)
+        else:
+            output = query_features @ (key_features.transpose(2, 3) @ value.to(dtype)) / normalizer
+    return output.to(query.dtype).transpose(1, 2), maps
 
 
 KERNELS = {"softmax": softmax_kernel, "linear": linear_kernel}

@@ -7,6 +7,7 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_primal_dual import PrimalDualAttention
+from .causal_attention_primal_dual import PrimalDualCausalAttention
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .padding_primal_dual import can_look
 from .transforms_primal_dual import token_statistics
@@ -22,11 +23,24 @@ class TokenLayerNorm(nn.LayerNorm):
 class TokenBatchNorm(nn.BatchNorm1d):
     """
     Batch normalization of each channel over all real tokens of the batch, `(batch, tokens, width)`; padding does not
-    count. Running averages are kept for evaluation, as in `nn.BatchNorm1d`, and in float32.
+    count. Running averages are kept for evaluation, as in `nn.BatchNorm1d`. In half precision they would lose the
+    small steps that they move by: in a model that is built in it or cast to it, this module stays in float32.
 
     A norm whose weight is frozen normalizes by its averages, which then stay as they are: whoever freezes a model, as
     LoRA does, saves no averages of it that training could have moved.
     """
+
+    def __init__(self, num_features: int, eps: float = 1e-5):
+        super().__init__(num_features, eps=eps, dtype=torch.promote_types(torch.get_default_dtype(), torch.float32))
+
+    def _apply(self, fn, recurse=True):
+        # `to`, `half` and `bfloat16` come here with what they do to each tensor.
+        def apply(tensor: torch.Tensor) -> torch.Tensor:
+            moved = fn(tensor)
+            is_halved = moved.is_floating_point() and moved.itemsize < 4 <= tensor.itemsize
+            return tensor.to(moved.device) if is_halved else moved
+
+        return super()._apply(apply, recurse)
 
     def forward(self, hidden_states: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
         if not (self.training and self.weight.requires_grad):
@@ -114,7 +128,8 @@ class PrimalDualLayer(GradientCheckpointingLayer):
         super().__init__()
         norm = NORMS[config.norm_type]
         self.pre_norm = config.norm_position == "pre"
-        self.self_attn = PrimalDualAttention(config, layer_idx)
+        attention = PrimalDualCausalAttention if getattr(config, "is_decoder", False) else PrimalDualAttention
+        self.self_attn = attention(config, layer_idx)
         self.norm1 = norm(config.hidden_size, eps=config.norm_eps)
         self.mlp = PrimalDualMLP(config)
         self.norm2 = norm(config.hidden_size, eps=config.norm_eps)

@@ -18,7 +18,7 @@ from .attention_primal_dual import PrimalDualAttention
 from .configuration_primal_dual import VERSION
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .extensions_primal_dual import EXTENSIONS
-from .layers_primal_dual import LayerScale, PrimalDualLayer, classification_loss
+from .layers_primal_dual import LayerScale, PrimalDualLayer, TokenBatchNorm, classification_loss
 from .training_sets_primal_dual import WindowFilters
 from .transforms_primal_dual import Filters, KeyBatchNorm
 
@@ -47,9 +47,13 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
     def __init__(self, config: PrimalDualEncoderConfig, *inputs, **kwargs):
         super().__init__(config, *inputs, **kwargs)
         self.loss_function = classification_loss
-        if config.norm_type == "batch":
-            # Running averages in bfloat16 would lose the small steps that they move by.
-            self._keep_in_fp32_modules_strict = {"norm", "norm1", "norm2"}
+
+    def post_init(self):
+        # They are built in float32, and transformers would halve them on loading.
+        norms = {name for name, module in self.named_modules() if isinstance(module, TokenBatchNorm)}
+        named = self._keep_in_fp32_modules_strict or ()
+        self._keep_in_fp32_modules_strict = {*named, *(name.rpartition(".")[2] for name in norms)}
+        super().post_init()
 
     @torch.no_grad()
     def _init_weights(self, module):

@@ -2,7 +2,17 @@
 
 import torch
 from torch import nn
-from transformers.modeling_outputs import BaseModelOutput, SequenceClassifierOutput
+from transformers.cache_utils import Cache, DynamicCache
+from transformers.generation import GenerationMixin
+from transformers.loss.loss_utils import ForCausalLMLoss
+from transformers.masking_utils import causal_mask_function
+from transformers.modeling_outputs import (
+    BaseModelOutput,
+    BaseModelOutputWithPast,
+    CausalLMOutputWithPast,
+    SequenceClassifierOutput,
+)
+from transformers.utils.deprecation import deprecate_kwarg
 from transformers.utils.generic import can_return_tuple, merge_with_config_defaults
 from transformers.utils.output_capturing import capture_outputs
 
@@ -10,17 +20,20 @@ from .configuration_primal_dual_models import PrimalDualTextConfig
 from .embeddings_primal_dual_text import PrefixToken, PrimalDualTextEmbeddings, check_positions, check_tokens
 from .keywords_primal_dual import check_keywords
 from .layers_primal_dual import build_layers, check_labels, mean_over_tokens
+from .masks_primal_dual import attention_mask_of, seen_keys
 from .modeling_primal_dual import PrimalDualPreTrainedModel
-from .padding_primal_dual import positions, row_starts, shift_rows
+from .packing_primal_dual import intervals_of_starts, starts_of_positions
+from .padding_primal_dual import can_look, positions, row_starts, shift_rows
 from .training_sets_primal_dual import check_mask
 
 
 class PrimalDualTextPooler(nn.Module):
-    """One vector for a text: the average of its tokens, or the first one through BERT's dense layer and tanh."""
+    """A vector for a text: the mean of its tokens, the last, or the first through BERT's dense layer and tanh."""
 
     def __init__(self, config: PrimalDualTextConfig):
         super().__init__()
         self.num_prefix_tokens = int(config.prepend_cls)
+        self.takes_last = config.pooling == "last"
         self.dense = nn.Linear(config.hidden_size, config.hidden_size) if config.pooling == "cls" else None
 
     def forward(self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None) -> torch.Tensor:
@@ -37,6 +50,12 @@ class PrimalDualTextPooler(nn.Module):
             if starts is not None:
                 hidden_states = shift_rows(hidden_states, starts)
             return torch.tanh(self.dense(hidden_states[:, 0]))
+        if self.takes_last:
+            tokens = hidden_states[:, self.num_prefix_tokens :]
+            if attention_mask is None:
+                return tokens[:, -1]
+            last = tokens.shape[1] - 1 - attention_mask.flip(1).int().argmax(dim=1)
+            return tokens[torch.arange(len(tokens), device=tokens.device), last]
         return mean_over_tokens(hidden_states[:, self.num_prefix_tokens :], attention_mask)
 
 
@@ -78,6 +97,7 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
         self.layers, self.norm = build_layers(config)
         self.post_init()
 
+    @deprecate_kwarg("past_key_values", version="5.40.0", new_name="cache")
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
@@ -87,8 +107,10 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         inputs_embeds: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
+        cache: Cache | None = None,
+        use_cache: bool | None = None,
         **kwargs,
-    ) -> BaseModelOutput:
+    ) -> BaseModelOutput | BaseModelOutputWithPast:
         """
         Args:
             input_ids (`torch.LongTensor` of shape `(batch, tokens)`): as a tokenizer returns them, all of its outputs
@@ -101,12 +123,16 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
                 types and positions are added.
             position_ids (`torch.LongTensor` of shape `(batch, tokens)` or `(1, tokens)`, *optional*): the tokens'
                 places, by default counted from a row's first real token.
+            cache (`Cache`, *optional*): of a decoder, the keys and values of the tokens before these;
+                `attention_mask` is then that of all tokens.
+            use_cache (`bool`, *optional*): whether a decoder returns them, by default `config.use_cache`.
             kwargs: `output_attentions`, `output_hidden_states`, and flex_attention's `kernel_options`. Attention maps
                 come as [`PrimalDualAttention`] returns them.
 
         Returns:
-            `BaseModelOutput` with `last_hidden_state` of shape `(batch, tokens, width)`, one token more with
-            `config.prepend_cls`, which is the first; at padded tokens it holds nothing of meaning.
+            `BaseModelOutput`, of a decoder `BaseModelOutputWithPast`, with `last_hidden_state` of shape
+            `(batch, tokens, width)`, one token more with `config.prepend_cls`, which is the first; at padded tokens it
+            holds nothing of meaning.
 
         Raises:
             TypeError: for an unknown keyword, and for those of packed sequences.
@@ -123,6 +149,19 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
             check_tokens(self.config, input_ids, token_type_ids)
         else:
             self._check_embedded(inputs_embeds)
+        if self.config.is_decoder:
+            return self._decode(
+                input_ids,
+                attention_mask,
+                token_type_ids,
+                inputs_embeds,
+                position_ids,
+                cache,
+                use_cache,
+                kwargs,
+            )
+        if cache is not None:
+            raise ValueError("`cache` must not be given to an encoder, whose tokens see those after them.")
         if attention_mask is not None:
             attention_mask = check_mask(attention_mask, input_ids if inputs_embeds is None else inputs_embeds)
         tokens = input_ids if inputs_embeds is None else inputs_embeds
@@ -137,6 +176,35 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
         )
         hidden_states = self.encode(hidden_states, attention_mask, row_starts=starts, **kwargs)
         return BaseModelOutput(last_hidden_state=hidden_states)
+
+    def _decode(
+        self, input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, cache, use_cache, kwargs
+    ) -> BaseModelOutputWithPast:
+        """The forward of a decoder."""
+        tokens = input_ids if inputs_embeds is None else inputs_embeds
+        batch, length = tokens.shape[:2]
+        if cache is None and (self.config.use_cache if use_cache is None else use_cache) and not self.training:
+            cache = DynamicCache(config=self.config)
+        before, (keys, offset) = 0, (length, 0)
+        if cache is not None:
+            before, (keys, offset) = cache.get_query_offset(0), cache.get_mask_sizes(length, 0)
+        real = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
+        if real is attention_mask:
+            attention_mask = attention_mask_of(
+                batch, length, keys, before, offset, causal_mask_function, real, device=tokens.device
+            )
+        query, key = (tokens.new_empty(batch, 1, each, 0) for each in (length, keys))
+        seen = seen_keys(attention_mask, query, key, is_causal=True, start=before - offset)
+        if position_ids is None:
+            starts = 0 if real is None else real.int().argmax(dim=1, keepdim=True)
+            place = torch.arange(length, device=tokens.device).unsqueeze(0) + before
+            position_ids = (place - starts).clamp(min=0)
+        elif length == keys and seen is None and can_look(position_ids):
+            documents = starts_of_positions(position_ids)
+            seen = None if documents is None else intervals_of_starts(documents, is_causal=True)
+        hidden_states, _ = self.embeddings(input_ids, None, token_type_ids, inputs_embeds, position_ids)
+        hidden_states = self.encode(hidden_states, None, seen=seen, cache=cache, **kwargs)
+        return BaseModelOutputWithPast(last_hidden_state=hidden_states, cache=cache)
 
     def _check_embedded(self, inputs_embeds: torch.Tensor) -> None:
         width, longest = self.config.hidden_size, self.config.max_position_embeddings
@@ -198,6 +266,89 @@ class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
         loss = None if labels is None else self.loss_function(labels, logits, self.config, **kwargs)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
+        )
+
+
+class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
+    """
+    A language model: the next token from those before it, for a configuration with `is_decoder=True`.
+
+    Args:
+        config (`PrimalDualTextConfig`).
+
+    Raises:
+        ValueError: for the configuration of an encoder.
+    """
+
+    _tied_weights_keys = {"lm_head.weight": "model.embeddings.word_embeddings.weight"}
+    checkpoint_classes = {
+        **PrimalDualTextPreTrainedModel.checkpoint_classes,
+        "AutoModelForCausalLM": "modeling_primal_dual_text.PrimalDualTextForCausalLM",
+    }
+
+    def __init__(self, config: PrimalDualTextConfig):
+        if not config.is_decoder:
+            raise ValueError(
+                "`is_decoder` must be true for a language model: an encoder's tokens see what they predict."
+            )
+        super().__init__(config)
+        self.model = PrimalDualTextModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.loss_function = ForCausalLMLoss
+        self.post_init()
+
+    @deprecate_kwarg("past_key_values", version="5.40.0", new_name="cache")
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        token_type_ids: torch.Tensor | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        cache: Cache | None = None,
+        labels: torch.Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        num_items_in_batch: torch.Tensor | int | None = None,
+        **kwargs,
+    ) -> CausalLMOutputWithPast:
+        """
+        Args:
+            input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, cache, use_cache, kwargs:
+                as for [`PrimalDualTextModel`].
+            labels (`torch.LongTensor` of shape `(batch, tokens)`, *optional*): the tokens themselves, -100 for those
+                that do not count; the loss is the mean cross-entropy of each from those before it.
+            logits_to_keep (`int` or `torch.Tensor`, *optional*): how many of the last tokens, or which, get logits;
+                0 for all.
+            num_items_in_batch (`int` or `torch.Tensor`, *optional*): the labels of all batches of a step, by which the
+                loss is divided, as Trainer gives them.
+
+        Returns:
+            `CausalLMOutputWithPast` with `logits` of shape `(batch, tokens, vocab_size)`.
+        """
+        outputs = self.model(
+            input_ids,
+            attention_mask,
+            token_type_ids,
+            inputs_embeds,
+            position_ids,
+            cache,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, kept])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            cache=outputs.cache,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
         )
 
 
@@ -324,9 +475,11 @@ def _one_batch(pair: tuple[torch.Tensor, torch.Tensor], padding: int = 0) -> tor
 PrimalDualTextModel.register_for_auto_class("AutoModel")
 for _classifier in (PrimalDualTextForSequenceClassification, PrimalDualTextForDocumentMatching):
     _classifier.register_for_auto_class("AutoModelForSequenceClassification")
+PrimalDualTextForCausalLM.register_for_auto_class("AutoModelForCausalLM")
 
 
 __all__ = [
+    "PrimalDualTextForCausalLM",
     "PrimalDualTextForDocumentMatching",
     "PrimalDualTextForSequenceClassification",
     "PrimalDualTextModel",

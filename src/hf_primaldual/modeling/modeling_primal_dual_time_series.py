@@ -47,6 +47,7 @@ class PrimalDualTimeSeriesPreTrainedModel(PrimalDualPreTrainedModel):
         ),
     }
     _no_split_modules = ["PrimalDualTimeSeriesEmbeddings", "PrimalDualLayer"]
+    _input_embed_layer = "value_projection"
 
 
 class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):

@@ -75,22 +75,19 @@ def shift_rows(states: torch.Tensor, starts: torch.Tensor, prefix: int = 0, back
     return states.gather(1, source.view(*source.shape, *[1] * (states.ndim - 2)).expand_as(states))
 
 
-def shift_maps_back(maps: torch.Tensor | None, starts: torch.Tensor, tokens: int, prefix: int) -> torch.Tensor | None:
+def shift_maps(maps: torch.Tensor, starts: torch.Tensor, prefix: int = 0, back: bool = False) -> torch.Tensor:
     """
-    Attention maps of rows that were turned, in the order of their tokens. Keys that are tokens are turned back too;
-    windows stay counted from a row's first real token.
+    Attention maps of rows that are turned by [`shift_rows`]. Keys that are tokens are turned too; windows are counted
+    from a row's first real token wherever that stands.
 
     Args:
-        maps (`torch.Tensor` of shape `(batch, heads, tokens, keys)`, *optional*).
-        starts, prefix: as for [`shift_rows`].
-        tokens (`int`): how many there are.
+        maps (`torch.Tensor` of shape `(batch, heads, tokens, keys)`).
+        starts, prefix, back: as for [`shift_rows`].
     """
-    if maps is None:
-        return None
-    maps = shift_rows(maps.transpose(1, 2), starts, prefix, back=True).transpose(1, 2)
-    if maps.shape[3] != tokens:
-        return maps
-    return shift_rows(maps.permute(0, 3, 1, 2), starts, prefix, back=True).permute(0, 2, 3, 1)
+    shifted = shift_rows(maps.transpose(1, 2), starts, prefix, back).transpose(1, 2)
+    if maps.shape[2] != maps.shape[3]:
+        return shifted
+    return shift_rows(shifted.permute(0, 3, 1, 2), starts, prefix, back).permute(0, 2, 3, 1)
 
 
-__all__ = ["can_look", "positions", "row_starts", "shift_maps_back", "shift_rows"]
+__all__ = ["can_look", "positions", "row_starts", "shift_maps", "shift_rows"]

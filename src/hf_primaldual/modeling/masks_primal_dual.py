@@ -3,9 +3,9 @@
 import torch
 from transformers.masking_utils import bidirectional_mask_function, causal_mask_function, sdpa_mask
 
-from ..modeling.intervals_primal_dual import Intervals
-from ..modeling.padding_primal_dual import can_look
-from ..modeling.training_sets_primal_dual import check_mask
+from .intervals_primal_dual import Intervals
+from .padding_primal_dual import can_look
+from .training_sets_primal_dual import check_mask
 
 
 def attention_mask_of(
@@ -63,7 +63,7 @@ def attention_mask_of(
         # Its convolutions read the mask, too.
         return mask[:, None, None] if getattr(config, "model_type", None) == "lasr_encoder" else mask
     own = torch.arange(q_length, device=device).unsqueeze(0) + (q_offset - kv_offset)
-    real = None if attention_mask is None else _real_tokens(attention_mask, kv_length, kv_offset)
+    real = None if attention_mask is None else _real_tokens(attention_mask.to(device), kv_length, kv_offset)
     is_causal = mask_function is causal_mask_function
     # What transformers itself composes of windows; one of a static cache may not skip its mask.
     is_window = local_size is not None and not use_vmap and (allow_is_causal_skip or q_length == 1)
@@ -148,21 +148,19 @@ def _furthest(mask_function, batch: int, own: torch.Tensor, offset, keys: int, f
     return seen
 
 
-def intervals_of(keep: torch.Tensor, own: torch.Tensor | None = None) -> Intervals:
+def intervals_of(keep: torch.Tensor, own: torch.Tensor) -> Intervals:
     """
     The first and the last key that each query sees.
 
     Args:
         keep (`torch.BoolTensor` of shape `(batch, heads, queries, keys)`): heads may be one.
-        own (`torch.LongTensor` of shape `(1, queries)`, *optional*): the queries' places among the keys, at the end
-            by default. A query that sees nothing, in the padding, is taken to see its own.
+        own (`torch.LongTensor` of shape `(1, queries)`): the queries' places among the keys. A query that sees
+            nothing, in the padding, is taken to see its own.
 
     Raises:
         ValueError: when they are no intervals, or not the same in each head.
     """
-    queries, keys = keep.shape[-2:]
-    if own is None:
-        own = torch.arange(keys - queries, keys, device=keep.device).unsqueeze(0)
+    keys = keep.shape[-1]
     of_head = keep[:, 0]
     first, last = of_head.int().argmax(dim=-1), keys - 1 - of_head.flip(-1).int().argmax(dim=-1)
     count = of_head.sum(dim=-1)
@@ -179,7 +177,11 @@ def _refuse(attention_mask: torch.Tensor, why: str) -> None:
 
 
 def seen_keys(
-    attention_mask: torch.Tensor | None, query: torch.Tensor, key: torch.Tensor, is_causal: bool
+    attention_mask: torch.Tensor | None,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    is_causal: bool,
+    start: int | torch.Tensor | None = None,
 ) -> torch.Tensor | Intervals | None:
     """
     What an attention layer was given as its mask, as the keys that its queries see.
@@ -189,6 +191,8 @@ def seen_keys(
             made: of shape `(batch, keys)`; or of one that broadcasts to `(batch, heads, queries, keys)`, boolean or
             added to the logits.
         query, key (`torch.Tensor` of shape `(batch, heads, queries, head_dim)` and `(batch, heads, keys, head_dim)`).
+        start (`int` or `torch.Tensor`, *optional*): the place of the first query among the keys; by default queries
+            are at the end.
 
     Returns:
         A `torch.BoolTensor` of shape `(batch, keys)` for queries that all see the same keys, `Intervals` for those
@@ -236,7 +240,9 @@ def seen_keys(
         attention_mask = attention_mask == 0
     if not is_causal and (attention_mask == attention_mask[:, :1, :1]).all():
         return check_mask(attention_mask[:, 0, 0].expand(len(key), -1), key[:, 0])
-    return intervals_of(attention_mask.expand(len(key), -1, queries, -1))
+    start = keys - queries if start is None else start
+    own = torch.arange(queries, device=key.device).unsqueeze(0) + start
+    return intervals_of(attention_mask.expand(len(key), -1, queries, -1), own)
 
 
 __all__ = ["attention_mask_of", "intervals_of", "seen_keys"]

@@ -2,7 +2,7 @@
 
 import torch
 
-from ..modeling.intervals_primal_dual import Intervals
+from .intervals_primal_dual import Intervals
 
 
 class Documents:
@@ -77,4 +77,10 @@ def starts_of_lengths(cumulated: torch.Tensor, tokens: int) -> torch.Tensor:
     return starts
 
 
-__all__ = ["Documents", "documents_of", "intervals_of_starts", "starts_of_lengths"]
+def starts_of_positions(positions: torch.Tensor) -> torch.Tensor | None:
+    """Where documents begin, `(batch, tokens)`, by their tokens' places in them; `None` if no row has several."""
+    starts = positions.diff(dim=1, prepend=positions[:, :1]) != 1
+    return starts if starts[:, 1:].any() else None
+
+
+__all__ = ["Documents", "documents_of", "intervals_of_starts", "starts_of_lengths", "starts_of_positions"]
