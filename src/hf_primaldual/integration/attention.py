@@ -221,7 +221,12 @@ def primal_dual_attention(
             is_causal,
             output_attentions,
         )
-        return attend(query, key, value, seen)
+        width = value.shape[-1]
+        if downsampled and width < head_dim:
+            # The flash kernel takes one size; latent attention has smaller values.
+            value = nn.functional.pad(value, (0, head_dim - width))
+        output, maps = attend(query, key, value, seen)
+        return output[..., :width], maps
     key, value = in_query_heads(query, key, value)
     how = {"scaling": scaling, "dropout": dropout, "with_maps": output_attentions, "grid": primal_dual_grid}
     attend = partial(_over_all_tokens, module, settings, downsampled, fold, **how)

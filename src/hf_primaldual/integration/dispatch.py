@@ -38,7 +38,12 @@ def parts_of(model: PreTrainedModel, config: PreTrainedConfig | None = None) -> 
 def computes_with_mask(layer_class: type[nn.Module]) -> bool:
     """Whether a layer chooses keys by its mask or adds a bias to it, before it calls its attention function."""
     source = inspect.getsource(layer_class.forward)
-    return bool(re.search(r"\battention_mask(\[|\.(masked_fill|logical_not|reshape)\b)|cat\(\[attention_mask", source))
+    return bool(
+        re.search(
+            r"\battention_mask(\[|\.(masked_fill|logical_not|reshape)\b)|cat\(\[attention_mask|merged_attention_mask",
+            source,
+        )
+    )
 
 
 def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | None) -> None:
