@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from transformers import ByT5Tokenizer, ViTImageProcessorPil, pipeline
 
 import hf_primaldual.modeling
-from hf_primaldual import PrimalDualTimeSeriesFeatureExtractor
+from hf_primaldual import PrimalDualTextForCausalLM, PrimalDualTimeSeriesFeatureExtractor
 from tests.modeling import images, series, texts
 from tests.modeling.cases import PRESET_CASES
 from tests.modeling.isolated import run_isolated
@@ -18,7 +18,12 @@ from tests.modeling.isolated import run_isolated
 pytestmark = pytest.mark.unmutated
 
 # A checkpoint of series carries no code of the other families.
-OTHER_FAMILIES = {"embeddings_primal_dual_text.py", "modeling_primal_dual_text.py", "modeling_primal_dual_vit.py"}
+OTHER_FAMILIES = {
+    "embeddings_primal_dual_text.py",
+    "masks_primal_dual.py",
+    "modeling_primal_dual_text.py",
+    "modeling_primal_dual_vit.py",
+}
 CODE = {path.name for path in Path(hf_primaldual.modeling.__file__).parent.glob("*_primal_dual*.py")}
 CLASSES = ["sits", "stands", "walks", "runs"]
 TEXTS = ["The README is prose.", "x = {'a': 1}", "é ≠ e, 日本"]
@@ -31,8 +36,8 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForImageClassification
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, AutoModelForCausalLM
+from transformers import AutoModelForImageClassification, AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 root, again = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 torch.set_grad_enabled(False)
@@ -86,6 +91,11 @@ classify = pipeline("text-classification", model=str(root / "classifier"), trust
 for answer in classify(eval(sys.argv[3]), batch_size=2):
     print(answer["label"], round(answer["score"], 4))
 
+written = load_file(root / "decoder.safetensors")["written"]
+model = AutoModelForCausalLM.from_pretrained(root / "decoder", trust_remote_code=True)
+assert is_remote(model)
+assert torch.equal(model.generate(written[:, :9], max_new_tokens=9, do_sample=False), written)
+
 expected = load_file(root / "images.safetensors")
 pixel_values = expected.pop("pixel_values")
 for preset, logits in expected.items():
@@ -126,6 +136,10 @@ def save_texts(folder):
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
         save_file({**batch, "logits": model(**batch).logits}, folder / f"{name}.safetensors")
+    decoder = texts.small_model(model_class=PrimalDualTextForCausalLM, is_decoder=True, **BYTES)
+    decoder.save_pretrained(folder / "decoder")
+    written = decoder.generate(inputs["input_ids"][:1, :9], max_new_tokens=9, do_sample=False)
+    save_file({"written": written}, folder / "decoder.safetensors")
 
 
 def save_images(folder):
