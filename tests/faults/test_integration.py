@@ -257,7 +257,7 @@ def test_row_06_settings_that_our_own_models_do_not_read_are_refused():
         hf_primaldual.PrimalDualTextModel(config)
 
 
-@pytest.mark.parametrize("argument", ["attn_mask", "cu_seq_lens_q", "seq_idx"])
+@pytest.mark.parametrize("argument", ["attn_mask", "seq_idx"])
 def test_row_07_an_argument_that_the_attention_does_not_honour_is_refused(argument):
     near = ".*if `attention_mask` was meant" if argument == "attn_mask" else ""
     with pytest.raises(ValueError, match=f"passes `{argument}` to its attention{near}"):

@@ -63,7 +63,9 @@ def test_row_08_half_precision_through_attn_implementation(name, dtype, implemen
         factors = scales if "sh" in name else [None] * heads
         rows = [
             [
-                row_attention(query[row, head], key[row, head], value[row, head], mask[row], factors[head], **how)
+                row_attention(
+                    query[row, head], key[row, head], value[row, head], mask[row, None], factors[head], **how
+                )
                 for head in range(heads)
             ]
             for row in range(2)

@@ -80,28 +80,24 @@ def shrink(config: PreTrainedConfig, but: str = "") -> PreTrainedConfig:
     return config
 
 
-@functools.cache
-def _classes() -> dict[str, type[PreTrainedModel]]:
-    """The base model of each type, or the first of its models where no Auto class has it."""
-    found = {}
-    for folder in pkgutil.iter_modules(transformers.models.__path__):
-        for file in pkgutil.iter_modules([f"{transformers.models.__path__[0]}/{folder.name}"]):
-            if not file.name.startswith("modeling_"):
-                continue
-            try:
-                module = importlib.import_module(f"transformers.models.{folder.name}.{file.name}")
-            except ImportError:
-                continue
-            for name, value in vars(module).items():
-                is_model = isinstance(value, type) and issubclass(value, PreTrainedModel) and "forward" in vars(value)
-                if not is_model or value.__module__ != module.__name__ or value.config_class is None:
-                    continue
-                model_type = value.config_class.model_type
-                wanted = MODEL_MAPPING_NAMES.get(model_type)
-                if model_type and (name == wanted or name in (wanted or ())):
-                    found[model_type] = value
-                elif model_type and "For" not in name and "Decoder" not in name:
-                    found.setdefault(model_type, value)
+def class_of(model_type: str) -> type[PreTrainedModel] | None:
+    """The base model of a type, or the first of its models where no Auto class has one."""
+    config_class, wanted, found = CONFIG_MAPPING[model_type], MODEL_MAPPING_NAMES.get(model_type), None
+    wanted = (wanted,) if isinstance(wanted, str | None) else wanted
+    package = importlib.import_module(config_class.__module__.rpartition(".")[0])
+    for file in pkgutil.iter_modules(package.__path__):
+        if not file.name.startswith("modeling_"):
+            continue
+        try:
+            module = importlib.import_module(f"{package.__name__}.{file.name}")
+        except ImportError:
+            continue
+        for name, value in vars(module).items():
+            if isinstance(value, type) and issubclass(value, PreTrainedModel) and value.config_class is config_class:
+                if name in wanted:
+                    return value
+                if found is None and "forward" in vars(value) and "For" not in name and "Decoder" not in name:
+                    found = value
     return found
 
 
@@ -225,7 +221,9 @@ def _smallest(model_class: type[PreTrainedModel]) -> tuple[Callable | None, dict
 @torch.no_grad()
 def row(model_type: str) -> tuple[str, str, str, str] | None:
     """Type, class, and what becomes of bn and of bn+sh; `None` for one that does not dispatch."""
-    model_class = _classes()[model_type]
+    model_class = class_of(model_type)
+    if model_class is None:
+        return None
     build, inputs = _smallest(model_class)
     if build is None:
         return (model_type, f"`{model_class.__name__}`", *["not tried"] * 2) if _may_dispatch(model_class) else None
@@ -239,8 +237,11 @@ def _may_dispatch(model_class: type[PreTrainedModel]) -> bool:
     return "ALL_ATTENTION_FUNCTIONS" in inspect.getsource(inspect.getmodule(model_class))
 
 
+def table(rows) -> str:
+    return markdown_table(("`model_type`", "Class", "`bn`", "`bn+sh`"), rows)
+
+
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
-    rows = [found for model_type in sorted(_classes()) if (found := row(model_type))]
-    table = markdown_table(("`model_type`", "Class", "`bn`", "`bn+sh`"), rows)
-    DOCUMENT.write_text(replace_between(DOCUMENT.read_text(), "model types", table))
+    rows = [found for model_type in sorted(CONFIG_MAPPING) if (found := row(model_type))]
+    DOCUMENT.write_text(replace_between(DOCUMENT.read_text(), "model types", table(rows)))
