@@ -186,6 +186,10 @@ def _build(model_class: type[PreTrainedModel], but: str) -> PreTrainedModel:
     for module in model.modules():
         if isinstance(module, torch.nn.Linear):
             torch.nn.init.normal_(module.weight, std=0.3)
+    for weight in model.parameters():
+        # Such as a temperature that starts at zero.
+        if not weight.is_meta and not weight.any():
+            torch.nn.init.normal_(weight, std=0.3)
     return model
 
 
