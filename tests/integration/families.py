@@ -369,6 +369,7 @@ class Refused(NamedTuple):
 _TEXT = _KINDS["text"]
 _NO_DISPATCH = ("do not dispatch through transformers' AttentionInterface", "does not dispatch its attention by name")
 _SEQ2SEQ = {"vocab_size": 50, "d_model": 32, "encoder_layers": 1, "decoder_layers": 1}
+_SPARSE = _TEXT | {"q_lora_rank": 16, "kv_lora_rank": 16, "n_routed_experts": 8}
 _IN_PART = ("would have no effect on", "its encoder does not dispatch its attention by name")
 _TABLE = ("takes its attention from a table of classes", "takes its attention from a table of its own")
 
@@ -382,6 +383,15 @@ REFUSED = (
     Refused("Data2Vec, vision", "Data2VecVisionModel", _KINDS["image"], *_TABLE, True),
     Refused("GIT", "GitModel", _TEXT | {"vision_config": _WIDTHS}, *_TABLE, True),
     Refused("Falcon", "FalconModel", {"vocab_size": 50, "hidden_size": 32, "num_attention_heads": 4}, *_TABLE, True),
+    Refused("Parakeet, encoder", "ParakeetEncoder", _WIDTHS, "computes with its mask", "relative position bias", True),
+    Refused(
+        "DeepSeek-V3.2",
+        "DeepseekV32Model",
+        _SPARSE,
+        "computes with its mask",
+        "a layer chooses keys by its mask",
+        True,
+    ),
     Refused("DeBERTa-v2", "DebertaV2Model", _TEXT, *_NO_DISPATCH, when_built=True),
     Refused(
         "Funnel", "FunnelModel", {"vocab_size": 50, "d_model": 32, "block_sizes": [1]}, *_NO_DISPATCH, when_built=True

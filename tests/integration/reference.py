@@ -55,6 +55,7 @@ def register_naive(scales=None, **how) -> str:
         if scaling == 1:
             # The layer has scaled its queries.
             query = query / usual
+            assert not hasattr(module, "q_norm")
         assert scaling in (None, 1) or abs(scaling - usual) < 1e-12
         per_group, (queries, keys) = query.shape[1] // key.shape[1], (query.shape[2], key.shape[2])
         is_causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
@@ -66,13 +67,14 @@ def register_naive(scales=None, **how) -> str:
         elif is_causal:
             keep = keep.tril(keys - queries)
         window = kwargs.get("sliding_window") is not None
+        is_packed = bool((keep != keep[:, :, :1]).any())
         rows = []
         for row in range(len(query)):
             heads = []
             for head in range(query.shape[1]):
                 states = query[row, head], key[row, head // per_group], value[row, head // per_group]
                 scale = None if scales is None or window else scales[head]
-                if is_causal or window:
+                if is_causal or window or is_packed:
                     seen = keep[row, 0]
                     heads.append(interval_attention(*states, seen, scale=scale, is_causal=is_causal, **how))
                 else:

@@ -5,7 +5,8 @@ import torch
 
 from hf_primaldual import apply
 from hf_primaldual.integration import ATTENTIONS
-from tests.integration.families import FAMILIES, SCALES
+from tests.integration.families import DOCUMENT, FAMILIES, SCALES
+from tests.integration.model_types import row, table
 from tests.integration.reference import register_naive
 
 # A small epsilon would amplify the rounding of channels that hardly vary.
@@ -75,3 +76,9 @@ def test_no_transform_and_factors_of_one_are_sdpa(family):
     assert (changed - expected).abs().max() > 1e-3
     apply(model, "softmax")
     assert torch.equal(model(**inputs).last_hidden_state, expected)
+
+
+@pytest.mark.unmutated
+@pytest.mark.parametrize("model_type", ["bert", "vit", "llama", "bart", "deepseek_v32", "pixtral"])
+def test_a_row_of_the_table_of_model_types_still_holds(model_type):
+    assert table([row(model_type)]).splitlines()[-1] in DOCUMENT.read_text().splitlines()

@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import nn
 
-from ..modeling.downsampling_primal_dual import downsample, pool_tokens
 from ..modeling.head_groups_primal_dual import HeadGroups
 from ..modeling.interval_attention_primal_dual import IntervalAttention, in_query_heads
 from ..modeling.intervals_primal_dual import Intervals
@@ -24,7 +23,7 @@ from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
 from .dispatch import is_cross_attention
-from .layouts import packs, token_layout
+from .layouts import check_places, pool_frames, token_layout
 from .settings import ATTENTIONS, LayerSettings, given, layer_settings
 
 # What models hand to their attention function that does not change the answer, or that they have dealt with before.
@@ -151,22 +150,6 @@ def scale_of_queries(module: nn.Module, head_dim: int) -> float:
     )
 
 
-def pool_frames(
-    states: torch.Tensor, mask: torch.Tensor | None, prefix: int, frames: int, **how
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """As `pool_tokens`, each frame of a video alone."""
-    if frames == 1:
-        return pool_tokens(states, mask, prefix=prefix, **how)
-    each = states[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
-    valid = None if mask is None else mask[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
-    pooled, kept = downsample(each, valid, **how)
-    pooled = torch.cat((states[:, :prefix], pooled.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
-    if kept is None:
-        return pooled, None
-    in_front = kept.new_ones(len(states), prefix) if mask is None else mask[:, :prefix]
-    return pooled, torch.cat((in_front, kept.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
-
-
 def primal_dual_attention(
     choices: AttentionChoices,
     module: nn.Module,
@@ -238,7 +221,12 @@ def primal_dual_attention(
             is_causal,
             output_attentions,
         )
-        return attend(query, key, value, seen)
+        width = value.shape[-1]
+        if downsampled and width < head_dim:
+            # The flash kernel takes one size; latent attention has smaller values.
+            value = nn.functional.pad(value, (0, head_dim - width))
+        output, maps = attend(query, key, value, seen)
+        return output[..., :width], maps
     key, value = in_query_heads(query, key, value)
     how = {"scaling": scaling, "dropout": dropout, "with_maps": output_attentions, "grid": primal_dual_grid}
     attend = partial(_over_all_tokens, module, settings, downsampled, fold, **how)
@@ -293,11 +281,7 @@ def _over_all_tokens(
     groups, how = HeadGroups([1] * query.shape[2]), {}
     if downsampled:
         groups = HeadGroups(settings.amounts)
-        if packs(type(module)):
-            raise ValueError(
-                f"{type(module).__name__} sees the patches of several images one after another, in an order of "
-                "their own, which Attention-SH can't average: use `primal_dual_bn`, or `attn_implementation='sdpa'`."
-            )
+        check_places(module)
         prefix, grid_size = token_layout(module.config, key.shape[1], grid)
         frames = 1
         if grid_size is not None:

@@ -34,6 +34,18 @@ def parts_of(model: PreTrainedModel, config: PreTrainedConfig | None = None) -> 
     return [part for part in inside if config is None or part.config is config]
 
 
+@functools.cache
+def computes_with_mask(layer_class: type[nn.Module]) -> bool:
+    """Whether a layer chooses keys by its mask or adds a bias to it, before it calls its attention function."""
+    source = inspect.getsource(layer_class.forward)
+    return bool(
+        re.search(
+            r"\battention_mask(\[|\.(masked_fill|logical_not|reshape)\b)|cat\(\[attention_mask|merged_attention_mask",
+            source,
+        )
+    )
+
+
 def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | None) -> None:
     """
     Args:
@@ -43,7 +55,7 @@ def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | Non
 
     Raises:
         ValueError: when one of our names is asked of a model, or of a part, with a layer of self-attention that would
-            not look it up, or with none that would.
+            not look it up, or with none that would, or with one that does more than softmax attention.
     """
     if isinstance(attn_implementation, dict):
         for part, name in attn_implementation.items():
@@ -63,6 +75,12 @@ def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | Non
             + " whose layers do not dispatch through transformers' AttentionInterface; its attention can't be "
             "replaced by name."
         )
+    for layer in model.modules():
+        if dispatches(type(layer)) and computes_with_mask(type(layer)):
+            raise ValueError(
+                f"`attn_implementation={attn_implementation!r}`: {type(layer).__name__} computes with its mask, "
+                "to choose keys or to add a bias, which the paper's attentions do not."
+            )
 
 
 def check_reads_config(model: PreTrainedModel) -> None:

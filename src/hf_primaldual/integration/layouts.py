@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.configuration_utils import PreTrainedConfig
 
 from ..modeling.configuration_primal_dual_models import pair
+from ..modeling.downsampling_primal_dual import downsample, pool_tokens
 from ..modeling.transforms_primal_dual import check_grid
 from .settings import ATTENTIONS, given
 
@@ -142,10 +144,26 @@ def _check_input(model: PreTrainedModel, args: tuple, kwargs: dict) -> None:
         )
 
 
+def check_places(layer: nn.Module) -> None:
+    """
+    Raises:
+        ValueError: for a layer that sees the patches of several images, each of a grid of its own, one after another.
+    """
+    if _packs(type(layer)):
+        raise ValueError(
+            f"{type(layer).__name__} sees the patches of several images one after another, in an order of their own, "
+            "which Attention-SH can't average: use `primal_dual_bn`, or `attn_implementation='sdpa'`."
+        )
+
+
+@torch.compiler.assume_constant_result
+def _packs(layer_class: type[nn.Module]) -> bool:
+    return "cu_seqlens" in _arguments(layer_class)
+
+
 @functools.cache
-def packs(layer_class: type[nn.Module]) -> bool:
-    """Whether a layer sees the patches of several images, each of a grid of its own, one after another."""
-    return "cu_seqlens" in inspect.signature(layer_class.forward).parameters
+def _arguments(layer_class: type[nn.Module]) -> tuple[str, ...]:
+    return tuple(inspect.signature(layer_class.forward).parameters)
 
 
 def _unknown_places(config: PreTrainedConfig) -> str | None:
@@ -240,4 +258,20 @@ def token_layout(
     return prefix, input_grid
 
 
-__all__ = ["HINTS", "INPUTS", "LAYOUTS", "packs", "token_layout", "watch_inputs"]
+def pool_frames(
+    states: torch.Tensor, mask: torch.Tensor | None, prefix: int, frames: int, **how
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """As `pool_tokens`, each frame of a video alone."""
+    if frames == 1:
+        return pool_tokens(states, mask, prefix=prefix, **how)
+    each = states[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
+    valid = None if mask is None else mask[:, prefix:].unflatten(1, (frames, -1)).flatten(0, 1)
+    pooled, kept = downsample(each, valid, **how)
+    pooled = torch.cat((states[:, :prefix], pooled.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
+    if kept is None:
+        return pooled, None
+    in_front = kept.new_ones(len(states), prefix) if mask is None else mask[:, :prefix]
+    return pooled, torch.cat((in_front, kept.unflatten(0, (-1, frames)).flatten(1, 2)), dim=1)
+
+
+__all__ = ["HINTS", "INPUTS", "LAYOUTS", "check_places", "pool_frames", "token_layout", "watch_inputs"]

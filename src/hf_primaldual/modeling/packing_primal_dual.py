@@ -68,7 +68,7 @@ def starts_of_lengths(cumulated: torch.Tensor, tokens: int) -> torch.Tensor:
     Raises:
         ValueError: when they do not make up the row.
     """
-    if cumulated[0] != 0 or cumulated[-1] != tokens or (cumulated.diff() < 1).any():
+    if cumulated.dim() != 1 or cumulated[0] != 0 or cumulated[-1] != tokens or (cumulated.diff() < 1).any():
         raise ValueError(
             f"`cu_seq_lens_q` must rise from 0 to the {tokens} tokens of the row, got {cumulated.tolist()}."
         )
