@@ -59,7 +59,7 @@ test: $(TIMESTAMP)
 
 ## Tests that start programs of their own: two processes that train, checkpoints without the package, killed runs.
 test-processes: $(TIMESTAMP)
-	$(BIN)/python -m pytest -m processes --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m 'processes and not slow and not hub_peers' --numprocesses auto --dist loadfile
 
 ## The tests that take minutes.
 test-slow: $(TIMESTAMP)
