@@ -3,6 +3,7 @@ Times attention layers against softmax on the same back-end, interleaved in one 
 
     python scripts/benchmarks/attention.py
     python scripts/benchmarks/attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference
+    python scripts/benchmarks/attention.py --causal --attentions bn bn+sh --tokens 1024 4096 16384 --output results
     python scripts/benchmarks/attention.py --output results
 """
 
@@ -16,6 +17,7 @@ from transformers.hf_argparser import HfArg
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
 from hf_primaldual.measure import inference, training_step
 from hf_primaldual.measure.arguments import TimingArguments
+from hf_primaldual.modeling.causal_attention_primal_dual import PrimalDualCausalAttention
 
 BASELINE = "softmax"
 
@@ -31,6 +33,7 @@ class LayerArguments(TimingArguments):
     )
     width: int = HfArg(default=128, help="Width of the tokens.")
     heads: int = HfArg(default=8, help="Heads.")
+    causal: bool = HfArg(default=False, help="Layers of a decoder, for softmax, bn, sh and bn+sh.")
 
 
 def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
@@ -43,7 +46,8 @@ def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
         attn_implementation=args.attn_implementation,
         **(options if option else {}),
     )
-    return PrimalDualAttention(config).to(**args.place)
+    layer = PrimalDualCausalAttention if args.causal else PrimalDualAttention
+    return layer(config).to(**args.place)
 
 
 def main(argv: list[str] | None = None) -> Path | None:
@@ -54,7 +58,8 @@ def main(argv: list[str] | None = None) -> Path | None:
         inputs = {"hidden_states": torch.randn(shape, **args.place, requires_grad=not args.inference)}
         calls = {name: call_of(make_layer(name, args), inputs) for name in (BASELINE, *args.attentions)}
         rows += time_rows(calls, BASELINE, args.rounds, {"tokens": tokens})
-    return args.save(f"attention-{args.mode}-{args.width}x{args.heads}", rows)
+    kind = "causal" if args.causal else "attention"
+    return args.save(f"{kind}-{args.mode}-{args.width}x{args.heads}", rows)
 
 
 if __name__ == "__main__":

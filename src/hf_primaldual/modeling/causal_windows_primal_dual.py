@@ -8,9 +8,15 @@ import torch
 from torch import nn
 
 from .downsampling_primal_dual import downsample, is_exporting
-from .intervals_primal_dual import Intervals, continued, in_chunks, power_of, running_statistics, within_range
+from .intervals_primal_dual import (
+    CausalFold,
+    Intervals,
+    in_chunks,
+    power_of,
+    to_the_minus,
+    within_range,
+)
 from .kernels_primal_dual import additive_mask, eager_attention_forward
-from .memory_primal_dual import recomputed_in_backward
 from .padding_primal_dual import can_look, shift_rows
 
 # Queries that are attended from at once where no kernel knows the pattern, and where one does.
@@ -57,27 +63,14 @@ def causal_downsampled_attention(
     query, key, value = (in_chunks(states, block).flatten(1, 2) for states in (query, key, value))
     points = [points_of(states, scale, sampling, seed) for states in (key, value)]
     if fold is not None:
-        query = recomputed_in_backward(lambda *states: _folded(*states, scale, fold), query, key, points[0])
+        beta, power, eps = fold
+        beta = torch.as_tensor(beta, device=key.device, dtype=torch.promote_types(key.dtype, torch.float32))
+        query, *_ = CausalFold.apply(query, key, points[0], beta, float(power), eps, scale)
     if dropout == 0 and _has_flash(query):
         output = WindowedFlash.apply(query, key, value, *points, scale, scaling)[0]
     else:
         output = _in_blocks(query, key, value, *points, scale, scaling, dropout)
     return output[:, :tokens]
-
-
-def _folded(query, key, points, scale, fold) -> torch.Tensor:
-    """Queries less their statistics' share: of the points before a window, and of its keys up to the query."""
-    beta, power, eps = fold
-    windows = in_chunks(key.to(torch.promote_types(key.dtype, torch.float32)), scale)
-    before = torch.arange(windows.shape[1], device=key.device).view(1, -1, 1, 1, 1)
-    mean, variance = running_statistics(points)
-    # Of the windows before; before the first there is nothing, and its first key stands for the mean.
-    shift = torch.cat((windows[:, :1, 0], mean[:, :-1]), dim=1).unsqueeze(2)
-    squares_before = before * nn.functional.pad(variance[:, :-1], (0, 0, 0, 0, 1, 0)).unsqueeze(2)
-    mean, squares, count = continued(windows, before, shift)
-    variance = (squares + squares_before) / count
-    folded = (in_chunks(query, scale) - beta * mean) * (variance + eps) ** -power_of(count, float(power))
-    return within_range(folded, query.dtype).flatten(1, 2)
 
 
 def few_queries(
@@ -136,7 +129,7 @@ def few_queries(
 
 
 def _folded_by_mask(query, keys, keep, fold) -> torch.Tensor:
-    """As `_folded`, of any points that are kept."""
+    """As `CausalFold`, of any points that are kept."""
     beta, power, eps = fold
     count = keep.sum(dim=-1, keepdim=True)  # (batch or 1, queries, 1)
     wide = keys.to(torch.promote_types(keys.dtype, torch.float32)).flatten(2)
@@ -148,7 +141,7 @@ def _folded_by_mask(query, keys, keep, fold) -> torch.Tensor:
     variance = (share @ centred.square() - mean.square()).clamp(min=0)
     mean, variance = ((states).unflatten(2, keys.shape[2:]) for states in (mean + centre, variance))
     power = power_of(count, float(power)).unsqueeze(-1)
-    return within_range((query - beta * mean) * (variance + eps) ** -power, query.dtype)
+    return within_range((query - beta * mean) * to_the_minus(variance + eps, power), query.dtype)
 
 
 def _in_blocks(query, key, value, point_key, point_value, scale, scaling, dropout) -> torch.Tensor:

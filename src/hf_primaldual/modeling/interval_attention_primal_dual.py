@@ -124,6 +124,8 @@ class IntervalAttention:
 
 def in_query_heads(query, key, value) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values, each as often as there are query heads in its group."""
+    if query.shape[2] == key.shape[2]:
+        return key, value
     return tuple(states.repeat_interleave(query.shape[2] // states.shape[2], dim=2) for states in (key, value))
 
 

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.autograd.function import once_differentiable
 
 from .memory_primal_dual import recomputed_in_backward
 from .transforms_primal_dual import token_statistics
@@ -32,6 +33,12 @@ def power_of(count: torch.Tensor, scaling: float) -> torch.Tensor:
     one and no variance, to `scaling` (our choice: the paper has no causal attention).
     """
     return scaling * ((count - 1) / RAMP).clamp(0, 1)
+
+
+def to_the_minus(variance: torch.Tensor, power: torch.Tensor | float) -> torch.Tensor:
+    """`variance ** -power`, which torch takes four times as long for on a CPU."""
+    exponent = variance.log() * -power
+    return exponent.exp()
 
 
 def fold_over_intervals(
@@ -70,13 +77,13 @@ def fold_over_intervals(
         beta = beta.unsqueeze(-2)  # (heads, 1, head_dim or 1)
     if intervals is None:
         beta = torch.as_tensor(beta, device=key.device, dtype=_wide(key.dtype))
-        return CausalFold.apply(query, key, beta, float(scaling), eps)[0].flatten(2, 3)
+        return CausalFold.apply(query, key, None, beta, float(scaling), eps, None)[0].flatten(2, 3)
     first, last = intervals
     count = (last - first + 1).view(*first.shape, 1, 1, 1)
     statistics = _of_one_query if first.shape[1] == 1 else _by_prefix_sums
     mean, variance = recomputed_in_backward(lambda keys: statistics(keys, intervals, count), key)
     power = power_of(count, float(scaling)) if is_causal else float(scaling)
-    return within_range((query - beta * mean) * (variance + eps) ** -power, query.dtype).flatten(2, 3)
+    return within_range((query - beta * mean) * to_the_minus(variance + eps, power), query.dtype).flatten(2, 3)
 
 
 def _of_one_query(key: torch.Tensor, intervals: Intervals, count: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -105,32 +112,50 @@ def _rows(states: torch.Tensor, index: torch.Tensor) -> torch.Tensor:
     return states[:, torch.arange(states.shape[1], device=index.device).unsqueeze(-1), index]
 
 
-def in_chunks(states: torch.Tensor, size: int) -> torch.Tensor:
-    """`(batch, tokens, ...)` to `(batch, chunks, size, ...)`, filled up with zeros."""
-    return nn.functional.pad(states, (0, 0) * (states.ndim - 2) + (0, -states.shape[1] % size)).unflatten(
-        1, (-1, size)
-    )
-
-
-def running_statistics(key: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def running_statistics(
+    key: torch.Tensor, points: torch.Tensor | None = None, size: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Mean and biased variance of each key and all before it. No rounding depends on a later key, and nothing cancels
-    where the mean is large against the deviation.
+    Mean and biased variance of each key and all before it; or of the `points` of the windows before its own, and its
+    window's keys up to it. No rounding depends on a later key, and nothing cancels where the mean is large against the
+    deviation: squares are summed about the mean of what comes before a chunk.
 
     Args:
         key (`torch.Tensor` of shape `(batch, tokens, ...)`).
+        points (`torch.Tensor` of shape `(batch, tokens / size, ...)`, *optional*): one for each window.
+        size (`int`, *optional*): tokens per window.
 
     Returns:
-        Both of the same shape, at least float32.
+        Both of the keys' shape, at least float32, without a gradient.
     """
-    chunks = in_chunks(key.to(_wide(key.dtype)), CHUNK)
-    first = chunks[:, :1, :1]
-    sums = (chunks.mean(dim=2, keepdim=True) - first) * CHUNK
-    before = torch.arange(chunks.shape[1], device=key.device).view(1, -1, 1, *[1] * (key.ndim - 2)) * CHUNK
-    shift = first + sums_before(sums) / before.clamp(min=1)
-    mean, squares, count = continued(chunks, before, shift)
-    variance = (squares + sums_before(squares[:, :, -1:])) / count
-    return tuple(states.flatten(1, 2)[:, : key.shape[1]] for states in (mean, variance))
+    chunks = in_chunks(key.detach().to(_wide(key.dtype)), size or CHUNK)  # (batch, chunks, size, ...)
+    size, axes = chunks.shape[2], [1] * (key.ndim - 2)
+    before = torch.arange(chunks.shape[1], device=key.device).view(1, -1, 1, *axes)
+    first, squares_before = chunks[:, :1, :1], None
+    if points is None:
+        before = before * size
+        shift = first + sums_before((chunks.mean(dim=2, keepdim=True) - first) * size) / before.clamp(min=1)
+    else:
+        mean, variance = running_statistics(points)
+        shift = torch.cat((first, mean[:, :-1].unsqueeze(2)), dim=1)
+        squares_before = before * nn.functional.pad(variance[:, :-1], (0, 0) * len(axes) + (1, 0)).unsqueeze(2)
+    count = (before + torch.arange(1, size + 1, device=key.device).view(size, *axes)).to(chunks.dtype)
+    # In place, since nothing of it is on autograd's tape: on a CPU memory is what this costs.
+    centred = chunks - shift
+    total = centred.cumsum(dim=2)
+    squares = centred.square_().cumsum(dim=2)
+    mean = total / count
+    squares.addcmul_(total, mean, value=-1)
+    variance = squares.add_(sums_before(squares[:, :, -1:]) if points is None else squares_before).div_(count)
+    return tuple(states.flatten(1, 2)[:, : key.shape[1]] for states in (mean.add_(shift), variance))
+
+
+def in_chunks(states: torch.Tensor, size: int) -> torch.Tensor:
+    """`(batch, tokens, ...)` to `(batch, chunks, size, ...)`, filled up with zeros."""
+    missing = -states.shape[1] % size
+    if missing:
+        states = nn.functional.pad(states, (0, 0) * (states.ndim - 2) + (0, missing))
+    return states.unflatten(1, (-1, size))
 
 
 def sums_before(states: torch.Tensor) -> torch.Tensor:
@@ -139,36 +164,15 @@ def sums_before(states: torch.Tensor) -> torch.Tensor:
     return nn.functional.pad(sums, (0, 0) * (states.ndim - 2) + (1, 0))
 
 
-def continued(chunks: torch.Tensor, before: torch.Tensor, shift: torch.Tensor):
-    """
-    Statistics of what came before a chunk, `before` points of mean `shift`, and of the chunk up to each of its tokens.
-
-    Args:
-        chunks (`torch.Tensor` of shape `(batch, chunks, size, ...)`).
-        before (`torch.Tensor` of shape `(1, chunks, 1, ...)`).
-        shift (`torch.Tensor` of shape `(batch, chunks, 1, ...)`): anything where nothing came before.
-
-    Returns:
-        The mean; the sum of the squared distances from the mean, but for those of what came before from its own; both
-        of the chunks' shape; and the count.
-    """
-    size = chunks.shape[2]
-    within = torch.arange(1, size + 1, device=chunks.device).view(size, *[1] * (chunks.ndim - 3))
-    count = (before + within).to(chunks.dtype)
-    centred = chunks - shift
-    total = centred.cumsum(dim=2)
-    mean = total / count
-    return mean + shift, centred.square().cumsum(dim=2) - total * mean, count
-
-
 class CausalFold(torch.autograd.Function):
     """
-    [`fold_over_intervals`] of a causal sequence, with the backward in closed form: autograd would keep and visit eight
-    tensors of the keys' size.
+    [`fold_over_intervals`] of a causal sequence, or of the points and keys of causal Attention-SH, with the backward
+    in closed form: autograd would keep and visit eight tensors of the keys' size.
 
-    Let dT_i be the gradient of T(q_i) = (q_i - beta mu_i) v_i^-p, v_i = var_i + eps, and u_i = p dT_i T(q_i) / v_i:
+    Let dT_i be the gradient of T(q_i) = (q_i - beta mu_i) v_i^-p, v_i = var_i + eps, and u_i = p dT_i T(q_i) / v_i.
+    Then what queries i see receives, x being a key or a point,
 
-        dk_j = sum_{i >= j} (2 u_i (mu_i - c) - beta dT_i v_i^-p) / i  -  (k_j - c) sum_{i >= j} 2 u_i / i
+        dx = sum_i (2 u_i (mu_i - c) - beta dT_i v_i^-p) / n_i  -  (x - c) sum_i 2 u_i / n_i
 
     with any c: with the last mean little cancels.
     """
@@ -176,45 +180,62 @@ class CausalFold(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(query, key, beta, scaling, eps):
-        mean, variance = running_statistics(key)
-        variance = variance + eps
-        folded = (query - beta * mean) * variance ** -_powers(key, scaling)[1]
+    def forward(query, key, points, beta, scaling, eps, size):
+        mean, variance = running_statistics(key, points, size)
+        variance.add_(eps)
+        _, power = _powers(key, scaling, size if points is not None else None)
+        folded = torch.addcmul(query.to(mean.dtype), mean, -beta).mul_(to_the_minus(variance, power))
         return within_range(folded, query.dtype), mean, variance
 
     @staticmethod
     def setup_context(ctx, inputs, output):
-        _, key, beta, ctx.scaling, _ = inputs
+        _, key, points, beta, ctx.scaling, _, ctx.size = inputs
         ctx.mark_non_differentiable(*output[1:])
-        ctx.save_for_backward(key, beta, *output)
+        ctx.save_for_backward(key, points, beta, *output)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient, *_):
-        key, beta, folded, mean, variance = ctx.saved_tensors
-        count, power = _powers(key, ctx.scaling)
-        gradient = gradient.to(mean.dtype)
-        of_query = gradient * variance**-power
-        of_mean = (beta / count) * of_query
+        key, points, beta, folded, mean, variance = ctx.saved_tensors
+        size = CHUNK if points is None else ctx.size
+        count, power = _powers(key, ctx.scaling, size if points is not None else None)
+        # A kernel may have left the axes in another order, in which all that follows would be slower.
+        gradient = gradient.to(mean.dtype).contiguous()
+        of_query = gradient * to_the_minus(variance, power)
         weight = (gradient * folded / variance).sum_to_size(key.shape) * (2 * power / count)
         centre = mean[:, -1:]
-        of_key = sums_from_here(weight * (mean - centre) - of_mean.sum_to_size(key.shape))
-        of_key = of_key - (key - centre) * sums_from_here(weight)
-        of_beta = -(of_query * mean).sum_to_size(beta.shape) if ctx.needs_input_grad[2] else None
-        return of_query.to(folded.dtype), of_key.to(key.dtype), of_beta, None, None
+        constant = weight * (mean - centre) - (of_query * (beta / count)).sum_to_size(key.shape)
+        later = [sums_of_later(each, size) for each in (constant, weight)]
+        of_points = None
+        if points is None:
+            later = [own + after for own, after in later]
+        else:
+            of_point, weight = (after.squeeze(2) for _, after in later)
+            of_points = (of_point - (points - centre) * weight).to(points.dtype)
+            later = [own for own, _ in later]
+        of_key, weight = (each.flatten(1, 2)[:, : key.shape[1]] for each in later)
+        of_key = of_key - (key - centre) * weight
+        of_beta = -(of_query * mean).sum_to_size(beta.shape) if ctx.needs_input_grad[3] else None
+        return of_query.to(folded.dtype), of_key.to(key.dtype), of_points, of_beta, None, None, None
 
 
-def _powers(key: torch.Tensor, scaling: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many keys each query of a causal sequence sees, and the power, both `(tokens, 1, ...)`."""
-    count = torch.arange(1, key.shape[1] + 1, device=key.device, dtype=_wide(key.dtype))
-    count = count.view(-1, *[1] * (key.ndim - 2))
+def _powers(key: torch.Tensor, scaling: float, size: int | None) -> tuple[torch.Tensor, torch.Tensor]:
+    """How many keys, or points and keys, each query of a causal sequence sees, and the power: `(tokens, 1, ...)`."""
+    place = torch.arange(key.shape[1], device=key.device)
+    seen = place if size is None else place.div(size, rounding_mode="floor") + place % size
+    count = (seen + 1).to(_wide(key.dtype)).view(-1, *[1] * (key.ndim - 2))
     return count, power_of(count, scaling)
 
 
-def sums_from_here(states: torch.Tensor) -> torch.Tensor:
-    """The sum of each token's states and those of all after it, `(batch, tokens, ...)`."""
-    chunks = in_chunks(states, CHUNK)
-    after = chunks.sum(dim=2, keepdim=True).flip(1).cumsum(dim=1).flip(1)
-    return (chunks - chunks.cumsum(dim=2) + after).flatten(1, 2)[:, : states.shape[1]]
+def sums_of_later(states: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    For each token the sum of its own states and those after it in its chunk, `(batch, chunks, size, ...)`, and that of
+    the chunks after it, `(batch, chunks, 1, ...)`.
+    """
+    chunks = in_chunks(states, size)
+    totals = chunks.sum(dim=2, keepdim=True)
+    after = sums_before(totals.flip(1)).flip(1)
+    return chunks - chunks.cumsum(dim=2) + totals, after
 
 
 def within_range(states: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
@@ -229,4 +250,14 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-__all__ = ["CHUNK", "RAMP", "Intervals", "continued", "fold_over_intervals", "in_chunks", "power_of", "within_range"]
+__all__ = [
+    "CHUNK",
+    "RAMP",
+    "CausalFold",
+    "Intervals",
+    "fold_over_intervals",
+    "in_chunks",
+    "power_of",
+    "to_the_minus",
+    "within_range",
+]
