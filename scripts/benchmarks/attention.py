@@ -33,7 +33,7 @@ class LayerArguments(TimingArguments):
     )
     width: int = HfArg(default=128, help="Width of the tokens.")
     heads: int = HfArg(default=8, help="Heads.")
-    causal: bool = HfArg(default=False, help="Layers of a decoder, for softmax, bn, sh and bn+sh.")
+    causal: bool = HfArg(default=False, help="Layers of a decoder.")
 
 
 def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:

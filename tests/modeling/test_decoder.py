@@ -17,6 +17,10 @@ PRESETS = {
     "bn": {"bn_beta_learnable": True, "bn_beta": 0.7, "bn_eps": 0.05},
     "sh": {"head_scales": SCALES},
     "bn+sh": {"bn_beta_learnable": True, "head_scales": SCALES, "bn_eps": 0.05},
+    "linear": {},
+    "linear-bn": {"bn_eps": 0.05},
+    "linear-sh": {"head_scales": SCALES},
+    "linear-bn+sh": {"bn_beta_learnable": True, "head_scales": SCALES, "bn_eps": 0.05},
 }
 presets = pytest.mark.parametrize("preset", PRESETS)
 
@@ -42,10 +46,13 @@ def test_a_layer_equals_the_formulas(preset):
         if "bn" in preset:
             statistics = layer.transforms[0].beta[head], 1, config.bn_eps
         scale = SCALES[head] if "sh" in preset else 1
-        rows = [
-            naive.interval_attention(*(each[row, :, head] for each in states), first, last, scale, statistics)
-            for row in (0, 1)
-        ]
+        rows = []
+        for row in (0, 1):
+            one = [each[row, :, head] for each in states]
+            if "linear" in preset:
+                rows.append(naive.causal_linear_attention(*one, naive.elu_plus_one, scale, statistics))
+            else:
+                rows.append(naive.interval_attention(*one, first, last, scale, statistics))
         heads.append(torch.stack(rows))
     expected = layer.o_proj(torch.cat(heads, dim=-1))
     inputs = (hidden_states, *layer.parameters())
@@ -117,7 +124,6 @@ def test_a_text_is_classified_by_its_last_token():
 @pytest.mark.parametrize(
     ("fields", "error"),
     [
-        ({"attention": "linear"}, "`attention='linear'` has no causal form"),
         ({"attention": "sparse"}, "has no causal form"),
         ({"attention": "conv1d"}, "has no causal form"),
         ({"attention": "sh", "head_points": 3}, "`head_points=3` is for encoders"),

@@ -64,6 +64,39 @@ def interval_attention(q, k, v, first, last, scale=1, statistics=None, is_causal
     return torch.stack(rows)
 
 
+def causal_linear_attention(q, k, v, phi, scale=1, statistics=None):
+    """
+    Query i [N, D] over its points: each is normalized by the statistics of what was seen at its own place, a window's
+    average by those of the averages up to it.
+    """
+
+    def normalized(x, points):
+        if statistics is None:
+            return x
+        beta, scaling, eps = statistics
+        kept = torch.ones(len(points), dtype=torch.bool)
+        power = scaling * min((len(points) - 1) / 32, 1)
+        return batch_normalize(x.unsqueeze(0), points, kept, beta, power, eps)[0][0]
+
+    averages = {
+        name: [x[c : c + scale].mean(0) for c in range(0, len(x) - scale + 1, scale)] for name, x in zip("kv", (k, v))
+    }
+    rows, keys = [], []
+    for i in range(len(q)):
+        points = causal_points(k, 0, i, scale) if scale > 1 else k[: i + 1]
+        keys.append(normalized(k[i], points))
+        own = i // scale * scale if scale > 1 else 0
+        before = (
+            [normalized(averages["k"][c], torch.stack(averages["k"][: c + 1])) for c in range(i // scale)]
+            if scale > 1
+            else []
+        )
+        seen = torch.stack([*before, *keys[own:]])
+        values = causal_points(v, 0, i, scale) if scale > 1 else v[: i + 1]
+        rows.append(linear_attention(normalized(q[i], points).unsqueeze(0), seen, values, phi)[0])
+    return torch.stack(rows)
+
+
 def convolve_sequence(x, valid, filters):
     """y_i(d) = sum_t filters(d, t) x_(i + t - T // 2)(d), with zeros past both ends and in the place of padding."""
     size = filters.shape[1]

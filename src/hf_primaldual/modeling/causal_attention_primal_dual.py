@@ -5,9 +5,11 @@ from torch import nn
 from transformers.cache_utils import Cache
 
 from .attention_primal_dual import PrimalDualAttention
+from .causal_linear_primal_dual import CausalLinearAttention
 from .configuration_primal_dual import PrimalDualConfig
 from .interval_attention_primal_dual import IntervalAttention
 from .intervals_primal_dual import Intervals
+from .kernels_primal_dual import feature_map
 from .keywords_primal_dual import check_keywords
 
 
@@ -20,7 +22,8 @@ class PrimalDualCausalAttention(PrimalDualAttention):
     step.
 
     Args:
-        config (`PrimalDualConfig`): its field `attention` names the preset: softmax, bn, sh or bn+sh.
+        config (`PrimalDualConfig`): its field `attention` names the preset: softmax, bn, sh, bn+sh, or one of
+            these with a linear kernel.
         layer_idx (`int`, *optional*): the layer's place in a model.
     """
 
@@ -57,16 +60,24 @@ class PrimalDualCausalAttention(PrimalDualAttention):
         if cache is not None:
             states = cache.update(key.transpose(1, 2), value.transpose(1, 2), self.layer_idx)
             key, value = (each.transpose(1, 2) for each in states)  # (batch, keys, heads, head_dim)
+        scales = self.config.resolved_head_scales() if self.config.choices.training_set == "downsampled" else None
+        sampling = self.config.sampling, self.config.sampling_seed
+        with_maps = kwargs.get("output_attentions", self.config.output_attentions)
+        if self.config.choices.kernel == "linear":
+            if with_maps:
+                raise ValueError("`output_attentions` must be false for causal linear attention, which has no maps.")
+            phi = feature_map(self.config.feature_map)
+            attend = CausalLinearAttention(phi, self.config.feature_map, self._fold(), scales, *sampling)
+            output = attend(query, key, value, seen).to(hidden_states.dtype)
+            return self.o_proj(output.flatten(2)), None
         attend = IntervalAttention(
             self,
             self.scaling,
             self.attention_dropout if self.training else 0.0,
             self._fold(),
-            self.config.resolved_head_scales() if self.config.choices.training_set == "downsampled" else None,
-            self.config.sampling,
-            self.config.sampling_seed,
-            with_maps=kwargs.get("output_attentions", self.config.output_attentions)
-            or self.config._attn_implementation == "eager",
+            scales,
+            *sampling,
+            with_maps=with_maps or self.config._attn_implementation == "eager",
         )
         output, maps = attend(query, key, value, seen)
         return self.o_proj(output.flatten(2)), maps

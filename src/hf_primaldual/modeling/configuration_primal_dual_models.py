@@ -248,8 +248,8 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
             `"mean"` classifies the average of the tokens, `"cls"` the first one, through BERT's pooler, `"last"` the
             last one.
         is_decoder (`bool`, *optional*, defaults to `False`):
-            No token sees those after it, as in a language model, [`PrimalDualTextForCausalLM`]; for softmax, bn, sh
-            and bn+sh.
+            No token sees those after it, as in a language model, [`PrimalDualTextForCausalLM`]; for softmax, bn, sh,
+            bn+sh, and these with a linear kernel.
         use_cache (`bool`, *optional*, defaults to `True`):
             Whether a language model keeps keys and values for the tokens to come.
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
@@ -296,11 +296,11 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
         """Part of `@strict`'s validation."""
         if not self.is_decoder:
             return
-        kernel, transforms, training_set = self.choices
-        if kernel != "softmax" or transforms not in ((), ("bn",)) or "sparse" in training_set:
+        _, transforms, training_set = self.choices
+        if transforms not in ((), ("bn",)) or "sparse" in training_set:
             raise ValueError(
                 f"`attention={self.attention!r}` has no causal form here; with `is_decoder=True` it must be one of "
-                "softmax, bn, sh, bn+sh."
+                "softmax, bn, sh, bn+sh, linear, linear-bn, linear-sh, linear-bn+sh."
             )
         of_encoders = {
             "annealed": self.annealed,
