@@ -18,7 +18,7 @@ PRESETS = {
     "sh": {"head_scales": SCALES},
     "bn+sh": {"bn_beta_learnable": True, "head_scales": SCALES, "bn_eps": 0.05},
     "linear": {},
-    "linear-bn": {"bn_eps": 0.05},
+    "linear-bn": {"bn_beta_learnable": True, "bn_eps": 0.05},
     "linear-sh": {"head_scales": SCALES},
     "linear-bn+sh": {"bn_beta_learnable": True, "head_scales": SCALES, "bn_eps": 0.05},
 }

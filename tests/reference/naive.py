@@ -78,21 +78,14 @@ def causal_linear_attention(q, k, v, phi, scale=1, statistics=None):
         power = scaling * min((len(points) - 1) / 32, 1)
         return batch_normalize(x.unsqueeze(0), points, kept, beta, power, eps)[0][0]
 
-    averages = {
-        name: [x[c : c + scale].mean(0) for c in range(0, len(x) - scale + 1, scale)] for name, x in zip("kv", (k, v))
-    }
+    averages = [k[c : c + scale].mean(0) for c in range(0, len(k) - scale + 1, scale)]
     rows, keys = [], []
     for i in range(len(q)):
-        points = causal_points(k, 0, i, scale) if scale > 1 else k[: i + 1]
+        points = causal_points(k, 0, i, scale)
         keys.append(normalized(k[i], points))
-        own = i // scale * scale if scale > 1 else 0
-        before = (
-            [normalized(averages["k"][c], torch.stack(averages["k"][: c + 1])) for c in range(i // scale)]
-            if scale > 1
-            else []
-        )
-        seen = torch.stack([*before, *keys[own:]])
-        values = causal_points(v, 0, i, scale) if scale > 1 else v[: i + 1]
+        before = [normalized(averages[c], torch.stack(averages[: c + 1])) for c in range(i // scale)]
+        seen = torch.stack([*before, *keys[i // scale * scale :]])
+        values = causal_points(v, 0, i, scale)
         rows.append(linear_attention(normalized(q[i], points).unsqueeze(0), seen, values, phi)[0])
     return torch.stack(rows)
 
