@@ -108,7 +108,7 @@ bench-all: $(TIMESTAMP)
 BENCH_ALL := results
 
 ## Softmax, our attentions and MiniRocket over the series sets of the aeon wheel, five resamples of each, into
-## results/archive: less than two hours on two cores. Stopped, it goes on where it was.
+## results/archive: some two and a half hours on two cores. Stopped, it goes on where it was.
 archive: .peers/aeon/.installed
 	OMP_NUM_THREADS=1 .peers/aeon/bin/python scripts/compare_on_archive.py --resamples 5 --output results/archive
 

@@ -3,7 +3,9 @@
 import pytest
 import torch
 
+from hf_primaldual import PrimalDualConfig
 from hf_primaldual.modeling import causal_windows_primal_dual, intervals_primal_dual
+from hf_primaldual.modeling.causal_attention_primal_dual import PrimalDualCausalAttention
 from hf_primaldual.modeling.causal_windows_primal_dual import causal_downsampled_attention, few_queries
 from hf_primaldual.modeling.intervals_primal_dual import Intervals, fold_over_intervals, running_statistics
 from tests.reference import naive
@@ -197,3 +199,20 @@ def test_nothing_that_comes_later_is_seen_not_even_by_rounding(scale):
     actual = attend(*later)
     assert torch.equal(actual[:, :23], expected[:, :23])
     assert not torch.equal(actual[:, 23:], expected[:, 23:])
+
+
+@pytest.mark.parametrize("pair", [("softmax", "bn"), ("sh", "bn+sh")], ids="-".join)
+def test_statistics_keep_two_tensors_of_the_keys_size(pair):
+    def kept(preset):
+        layer = PrimalDualCausalAttention(PrimalDualConfig(attention=preset, hidden_size=64, num_attention_heads=8))
+        # Held, so that no two of them have the same address.
+        tensors = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: tensors.append(tensor) or tensor, lambda kept: kept
+        ):
+            layer(torch.randn(1, 512, 64))
+        storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+        return sum(storages.values()) / (512 * 64 * 4)
+
+    without, with_statistics = map(kept, pair)
+    assert with_statistics - without < 2.1
