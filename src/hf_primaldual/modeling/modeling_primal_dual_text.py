@@ -26,6 +26,9 @@ from .packing_primal_dual import intervals_of_starts, starts_of_positions
 from .padding_primal_dual import can_look, positions, row_starts, shift_rows
 from .training_sets_primal_dual import check_mask
 
+# What an output calls the cache: transformers has renamed it.
+CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
+
 
 class PrimalDualTextPooler(nn.Module):
     """A vector for a text: the mean of its tokens, the last, or the first through BERT's dense layer and tanh."""
@@ -187,7 +190,7 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
             cache = DynamicCache(config=self.config)
         before, (keys, offset) = 0, (length, 0)
         if cache is not None:
-            before, (keys, offset) = cache.get_query_offset(0), cache.get_mask_sizes(length, 0)
+            before, (keys, offset) = cache.get_seq_length(), cache.get_mask_sizes(length, 0)
         real = attention_mask if attention_mask is not None and attention_mask.dim() == 2 else None
         if real is attention_mask:
             attention_mask = attention_mask_of(
@@ -204,7 +207,7 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
             seen = None if documents is None else intervals_of_starts(documents, is_causal=True)
         hidden_states, _ = self.embeddings(input_ids, None, token_type_ids, inputs_embeds, position_ids)
         hidden_states = self.encode(hidden_states, None, seen=seen, cache=cache, **kwargs)
-        return BaseModelOutputWithPast(last_hidden_state=hidden_states, cache=cache)
+        return BaseModelOutputWithPast(last_hidden_state=hidden_states, **{CACHE: cache})
 
     def _check_embedded(self, inputs_embeds: torch.Tensor) -> None:
         width, longest = self.config.hidden_size, self.config.max_position_embeddings
@@ -346,7 +349,7 @@ class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
-            cache=outputs.cache,
+            **{CACHE: outputs.get(CACHE)},
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
