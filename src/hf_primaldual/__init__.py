@@ -11,8 +11,8 @@ from .modeling.configuration_primal_dual_models import (
     PrimalDualViTConfig,
 )
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
+from .modeling.modeling_primal_dual_language import PrimalDualTextForCausalLM
 from .modeling.modeling_primal_dual_text import (
-    PrimalDualTextForCausalLM,
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTextModel,

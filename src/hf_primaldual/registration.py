@@ -23,8 +23,8 @@ from .modeling.configuration_primal_dual_models import (
 )
 from .modeling.feature_extraction_primal_dual import PrimalDualTimeSeriesFeatureExtractor
 from .modeling.masks_primal_dual import attention_mask_of
+from .modeling.modeling_primal_dual_language import PrimalDualTextForCausalLM
 from .modeling.modeling_primal_dual_text import (
-    PrimalDualTextForCausalLM,
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTextModel,

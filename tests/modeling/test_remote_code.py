@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.unmutated, pytest.mark.processes]
 OTHER_FAMILIES = {
     "embeddings_primal_dual_text.py",
     "masks_primal_dual.py",
+    "modeling_primal_dual_language.py",
     "modeling_primal_dual_text.py",
     "modeling_primal_dual_vit.py",
 }
