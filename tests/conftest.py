@@ -17,8 +17,10 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # The test Hub is on this machine.
 for name in ("no_proxy", "NO_PROXY"):
     os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost")))
-# What the tests compare is computed on the processor. A test of a GPU is run with this set.
-os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+# Where tensors of the tests are made: `make gpu` sets it, and otherwise no test sees a GPU.
+DEVICE = os.environ.get("TEST_DEVICE", "cpu")
+if DEVICE == "cpu":
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 # The compiler's cache does not ask for which ATEN_CPU_CAPABILITY a program was made, and runs it under another one.
 os.environ["TORCHINDUCTOR_CACHE_DIR"] = os.path.join(_HF_HOME, "inductor")
 
@@ -27,6 +29,8 @@ import torch  # noqa: E402
 
 # The tests' tensors are small: threads would mostly wait for each other, and for whatever else the machine does.
 torch.set_num_threads(1)
+if DEVICE != "cpu":
+    torch.set_default_device(DEVICE)
 
 
 def pytest_make_parametrize_id(config, val, argname):
@@ -38,6 +42,8 @@ def pytest_make_parametrize_id(config, val, argname):
 def _seed():
     # Not torch's own function: without a GPU it notes the whole stack of calls, for each kind of them.
     torch.default_generator.manual_seed(0)
+    if DEVICE != "cpu":
+        torch.manual_seed(0)
 
 
 @pytest.fixture(autouse=True)

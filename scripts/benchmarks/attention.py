@@ -8,6 +8,7 @@ Times attention layers against softmax on the same back-end, interleaved in one 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from timing import time_rows
 from transformers.hf_argparser import HfArg
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
-from hf_primaldual.measure import inference, training_step
+from hf_primaldual.measure import if_it_fits, inference, peak_memory, training_step
 from hf_primaldual.measure.arguments import TimingArguments
 from hf_primaldual.modeling.causal_attention_primal_dual import PrimalDualCausalAttention
 
@@ -34,6 +35,7 @@ class LayerArguments(TimingArguments):
     width: int = HfArg(default=128, help="Width of the tokens.")
     heads: int = HfArg(default=8, help="Heads.")
     causal: bool = HfArg(default=False, help="Layers of a decoder.")
+    fill: int = HfArg(default=0, help="Tokens of a whole batch, which then has as many rows as that gives.")
 
 
 def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
@@ -54,10 +56,15 @@ def main(argv: list[str] | None = None) -> Path | None:
     args = LayerArguments.parse(argv)
     call_of, rows = inference if args.inference else training_step, []
     for tokens in args.tokens:
-        shape = (args.batch, tokens, args.width)
+        batch = args.fill // tokens or args.batch
+        shape = (batch, tokens, args.width)
         inputs = {"hidden_states": torch.randn(shape, **args.place, requires_grad=not args.inference)}
         calls = {name: call_of(make_layer(name, args), inputs) for name in (BASELINE, *args.attentions)}
-        rows += time_rows(calls, BASELINE, args.rounds, {"tokens": tokens})
+        timed = time_rows(calls, BASELINE, args.rounds, {"tokens": tokens, "batch": batch})
+        if args.device != "cpu":
+            for row in timed:
+                row["peak_memory"] = if_it_fits(partial(peak_memory, calls[row["attention"]], args.device)).result
+        rows += timed
     kind = "causal" if args.causal else "attention"
     return args.save(f"{kind}-{args.mode}-{args.width}x{args.heads}", rows)
 

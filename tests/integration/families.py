@@ -92,7 +92,7 @@ class Family(NamedTuple):
         return {self.part: attention} if self.part and attention else attention
 
     def inputs(self, padded: bool = False) -> dict[str, torch.Tensor]:
-        generator = torch.Generator().manual_seed(1)
+        generator = torch.Generator(torch.get_default_device()).manual_seed(1)
         if self.kind in ("image", "photo"):
             size = [side * PATCH for side in GRID] if self.kind == "image" else [64, 64]
             return {"pixel_values": torch.randn(2, 3, *size, generator=generator)}

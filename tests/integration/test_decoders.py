@@ -25,7 +25,7 @@ def decoder(name: str, attention: str):
 
 
 def ids(rows: int = 2, tokens: int = TOKENS) -> torch.Tensor:
-    return torch.randint(5, 50, (rows, tokens), generator=torch.Generator().manual_seed(0))
+    return torch.randint(5, 50, (rows, tokens), generator=torch.Generator(torch.get_default_device()).manual_seed(0))
 
 
 def in_steps(model, inputs: torch.Tensor, mask: torch.Tensor, steps: list[int], cache) -> torch.Tensor:

@@ -56,9 +56,15 @@ def layer_results(layer, hidden_states, mask, cotangent, grid_size=None) -> dict
 def reference_results(
     layer, hidden_states, mask, cotangent, dtype=torch.float64, grid_size=None
 ) -> dict[str, torch.Tensor]:
-    """The same of the formulas, in float64."""
-    hidden_states = hidden_states.to(dtype).clone().requires_grad_()
-    leaves = {name: p.detach().to(dtype, copy=True).requires_grad_() for name, p in layer.named_parameters()}
+    """The same of the formulas, in float64 and on the processor: their loops are no work for a GPU."""
+    with torch.device("cpu"):
+        return _reference_results(layer, hidden_states, mask, cotangent, dtype, grid_size)
+
+
+def _reference_results(layer, hidden_states, mask, cotangent, dtype, grid_size):
+    mask = None if mask is None else mask.cpu()
+    cotangent, hidden_states = cotangent.cpu(), hidden_states.to("cpu", dtype, copy=True).requires_grad_()
+    leaves = {name: p.detach().to("cpu", dtype, copy=True).requires_grad_() for name, p in layer.named_parameters()}
     no_bias = torch.zeros(hidden_states.shape[-1], dtype=dtype)
     weights = {
         letter: (leaves[f"{letter}_proj.weight"], leaves.get(f"{letter}_proj.bias", no_bias)) for letter in "qkvo"
@@ -74,7 +80,7 @@ def reference_results(
 def _results(output, mask, names, gradients):
     output = output.detach()
     valid = output.flatten(0, 1) if mask is None else output[mask]
-    return {"output": valid, **dict(zip(names, gradients, strict=True))}
+    return {name: each.cpu() for name, each in zip(("output", *names), (valid, *gradients), strict=True)}
 
 
 def relative_errors(actual: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> dict[str, float]:

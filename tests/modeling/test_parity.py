@@ -106,7 +106,7 @@ def test_half_precision_at_the_defaults(preset, implementation, autocast, dtype)
     if not autocast:
         # The formulas are told of the rounded weights and inputs: what remains are the roundings on the way.
         layer, hidden_states, cotangent = (each.to(dtype) for each in (layer, hidden_states, cotangent))
-    with torch.autocast("cpu", dtype, enabled=autocast):
+    with torch.autocast(hidden_states.device.type, dtype, enabled=autocast):
         actual = layer_results(layer, hidden_states, mask, cotangent)
     errors = relative_errors(actual, reference_results(layer, hidden_states, mask, cotangent))
     # Queries, keys, folded queries, logits or maps, values and outputs are rounded in turn; a backward adds as many

@@ -10,6 +10,7 @@ from torch import nn
 from .annealing_primal_dual import Annealing, at_progress, words_of
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
+from .head_groups_primal_dual import take
 from .kernels_primal_dual import KERNELS, feature_map
 from .keywords_primal_dual import check_keywords
 from .maps_primal_dual import MapLayout
@@ -43,8 +44,15 @@ def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int
     if rows is None:
         return linear(inputs)
     if not is_plain(linear):
-        return linear(inputs)[..., rows]
-    return nn.functional.linear(inputs, linear.weight[rows], None if linear.bias is None else linear.bias[rows])
+        return _cut(linear(inputs), rows, dim=-1)
+    bias = None if linear.bias is None else _cut(linear.bias, rows)
+    return nn.functional.linear(inputs, _cut(linear.weight, rows), bias)
+
+
+def _cut(states: torch.Tensor, rows: slice | list[int], dim: int = 0) -> torch.Tensor:
+    if isinstance(rows, slice):
+        return states.narrow(dim, rows.start, rows.stop - rows.start)
+    return take(states, rows, dim)
 
 
 def build_transforms(config: PrimalDualConfig) -> nn.ModuleList:

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from .causal_windows_primal_dual import points_of
-from .head_groups_primal_dual import HeadGroups
-from .intervals_primal_dual import CHUNK, CausalFold, Intervals, in_chunks, sums_before
+from .head_groups_primal_dual import HeadGroups, take
+from .intervals_primal_dual import CHUNK, CausalFold, Intervals, as_states, in_chunks, sums_before
 from .kernels_primal_dual import check_features
 from .packing_primal_dual import documents_of
 from .padding_primal_dual import can_look
@@ -82,7 +82,7 @@ class CausalLinearAttention:
         ):
             fold = self.fold
             if fold is not None and isinstance(fold[0], torch.Tensor):
-                fold = fold[0][heads], *fold[1:]
+                fold = take(fold[0], heads), *fold[1:]
             outputs.append(self._over_group(*states, None if scale == 1 else scale, fold))
         return groups.join(outputs)
 
@@ -98,7 +98,7 @@ class CausalLinearAttention:
             if fold is not None:
                 # Both sides are divided by the deviation once.
                 beta, power, eps = fold
-                how = torch.as_tensor(beta, device=key.device, dtype=dtype), float(power) / 2, eps, scale
+                how = as_states(beta, key), float(power) / 2, eps, scale
                 of_window = None if points is None else points[0]
                 query, folded = (CausalFold.apply(each, key, of_window, *how)[0] for each in (query, key))
                 if points is not None:

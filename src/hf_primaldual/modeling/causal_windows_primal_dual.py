@@ -11,6 +11,7 @@ from .downsampling_primal_dual import downsample, is_exporting
 from .intervals_primal_dual import (
     CausalFold,
     Intervals,
+    as_states,
     in_chunks,
     power_of,
     to_the_minus,
@@ -64,8 +65,7 @@ def causal_downsampled_attention(
     points = [points_of(states, scale, sampling, seed) for states in (key, value)]
     if fold is not None:
         beta, power, eps = fold
-        beta = torch.as_tensor(beta, device=key.device, dtype=torch.promote_types(key.dtype, torch.float32))
-        query, *_ = CausalFold.apply(query, key, points[0], beta, float(power), eps, scale)
+        query, *_ = CausalFold.apply(query, key, points[0], as_states(beta, key), float(power), eps, scale)
     if dropout == 0 and _has_flash(query):
         output = WindowedFlash.apply(query, key, value, *points, scale, scaling)[0]
     else:

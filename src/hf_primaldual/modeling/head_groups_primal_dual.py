@@ -5,6 +5,13 @@ from collections.abc import Sequence
 import torch
 
 
+def take(states: torch.Tensor, heads: Sequence[int], dim: int = 0) -> torch.Tensor:
+    """`states` of these heads, which lie along `dim`: by runs of neighbours, since a GPU would wait for an index."""
+    starts = [place for place, head in enumerate(heads) if place == 0 or head != heads[place - 1] + 1]
+    runs = [states.narrow(dim, heads[a], b - a) for a, b in zip(starts, [*starts[1:], len(heads)], strict=True)]
+    return runs[0] if len(runs) == 1 else torch.cat(runs, dim=dim)
+
+
 class HeadGroups:
     """
     The heads of a layer by what they have in common, such as their factor.
@@ -26,13 +33,13 @@ class HeadGroups:
         if len(self.heads) == 1:
             return (states,)
         if self.order is not None:
-            states = states[:, :, self.order]
+            states = take(states, self.order, dim=2)
         return states.split([len(heads) for heads in self.heads], dim=2)
 
     def join(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         """The groups' tensors, `(batch, tokens, heads, head_dim)` each, as one in the order of the layer's heads."""
         joined = states[0] if len(states) == 1 else torch.cat(tuple(states), dim=2)
-        return joined if self.order is None else joined[:, :, self.places]
+        return joined if self.order is None else take(joined, self.places, dim=2)
 
     def collect(
         self, maps: list[torch.Tensor | tuple[torch.Tensor, ...] | None]
@@ -49,4 +56,4 @@ class HeadGroups:
         return tuple(per_head[place] for place in self.places)
 
 
-__all__ = ["HeadGroups"]
+__all__ = ["HeadGroups", "take"]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from .causal_windows_primal_dual import causal_downsampled_attention, few_queries
-from .head_groups_primal_dual import HeadGroups
+from .head_groups_primal_dual import HeadGroups, take
 from .intervals_primal_dual import Intervals, fold_over_intervals
 from .kernels_primal_dual import additive_mask, eager_attention_forward
 from .packing_primal_dual import documents_of
@@ -119,7 +119,7 @@ class IntervalAttention:
     def _fold_of(self, heads: list[int]) -> tuple | None:
         if self.fold is None or not isinstance(self.fold[0], torch.Tensor):
             return self.fold
-        return self.fold[0][heads], *self.fold[1:]
+        return take(self.fold[0], heads), *self.fold[1:]
 
 
 def in_query_heads(query, key, value) -> tuple[torch.Tensor, torch.Tensor]:

@@ -76,7 +76,7 @@ def fold_over_intervals(
     if isinstance(beta, torch.Tensor):
         beta = beta.unsqueeze(-2)  # (heads, 1, head_dim or 1)
     if intervals is None:
-        beta = torch.as_tensor(beta, device=key.device, dtype=_wide(key.dtype))
+        beta = as_states(beta, key)
         return CausalFold.apply(query, key, None, beta, float(scaling), eps, None)[0].flatten(2, 3)
     first, last = intervals
     count = (last - first + 1).view(*first.shape, 1, 1, 1)
@@ -238,6 +238,13 @@ def sums_of_later(states: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.
     return chunks - chunks.cumsum(dim=2) + totals, after
 
 
+def as_states(number: float | torch.Tensor, states: torch.Tensor) -> torch.Tensor:
+    """A number, or a tensor of them, where `states` are and at least in float32."""
+    if isinstance(number, torch.Tensor):
+        return number.to(states.device, _wide(states.dtype))
+    return torch.full((), number, device=states.device, dtype=_wide(states.dtype))
+
+
 def within_range(states: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     """In float16, which `1 / s^2` of keys that hardly vary overflows, its largest number."""
     if dtype == torch.float16:
@@ -255,6 +262,7 @@ __all__ = [
     "RAMP",
     "CausalFold",
     "Intervals",
+    "as_states",
     "fold_over_intervals",
     "in_chunks",
     "power_of",

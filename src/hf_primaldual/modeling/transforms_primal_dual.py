@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from transformers import initialization as init
 
+from .head_groups_primal_dual import take
 from .memory_primal_dual import are_long, kept_scaled
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ class KeyBatchNorm(nn.Module):
         """T of queries and keys; arguments as for [`Transform`]."""
         beta = self.beta
         if isinstance(beta, nn.Parameter):
-            beta = beta[heads].repeat_interleave(self.head_dim)
+            beta = take(beta, heads).repeat_interleave(self.head_dim)
         normalize = fold_batch_norm if self.folds else batch_norm
         return normalize(query, key, key_mask, beta, self.scaling, self.eps)
 
@@ -228,7 +229,7 @@ class SequenceConvolution(Filters):
 
     def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """T of queries and keys; arguments as for [`Transform`]."""
-        weight = self.weight.unflatten(0, (-1, self.head_dim))[heads].flatten(0, 1)
+        weight = take(self.weight.unflatten(0, (-1, self.head_dim)), heads).flatten(0, 1)
 
         def convolve(states, mask):
             channels = _without_padding(states, mask).transpose(1, 2)
@@ -257,7 +258,7 @@ class VectorConvolution(Filters):
 
     def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """T of queries and keys; arguments as for [`Transform`]."""
-        weight = self.weight[heads]
+        weight = take(self.weight, heads)
 
         def convolve(states):
             maps = states.reshape(-1, len(heads), *self.shape)
@@ -290,7 +291,7 @@ class GridConvolution(Filters):
         """
         grid_size = self.grid_size if grid_size is None else grid_size
         check_grid(grid_size, self.prefix, query.shape[1])
-        weight = self.weight.unflatten(0, (-1, self.head_dim))[heads].flatten(0, 1)
+        weight = take(self.weight.unflatten(0, (-1, self.head_dim)), heads).flatten(0, 1)
 
         def convolve(states, mask):
             states = _without_padding(states, mask)
