@@ -21,22 +21,31 @@ class Intervals(NamedTuple):
     first: torch.Tensor
     last: torch.Tensor
 
+    @classmethod
+    def of_last(cls, key: torch.Tensor) -> "Intervals":
+        """Of one query that sees all keys, `(batch, keys, ...)`."""
+        first = torch.zeros(1, 1, dtype=torch.long, device=key.device)
+        return cls(first, first + (key.shape[1] - 1))
+
     def keep(self, keys: int) -> torch.Tensor:
         """True where a query sees a key, `(batch or 1, queries, keys)`."""
         place = torch.arange(keys, device=self.first.device)
         return (place >= self.first.unsqueeze(-1)) & (place <= self.last.unsqueeze(-1))
 
 
-def power_of(count: torch.Tensor, scaling: float) -> torch.Tensor:
+def power_of(count: int | torch.Tensor, scaling: float) -> float | torch.Tensor:
     """
     The power of the variance that a causal query divides by. It grows with the number of keys, from 0 where there is
     one and no variance, to `scaling` (our choice: the paper has no causal attention).
     """
-    return scaling * ((count - 1) / RAMP).clamp(0, 1)
+    share = (count - 1) / RAMP
+    return scaling * (share.clamp(0, 1) if isinstance(share, torch.Tensor) else min(share, 1))
 
 
 def to_the_minus(variance: torch.Tensor, power: torch.Tensor | float) -> torch.Tensor:
     """`variance ** -power`, which torch takes four times as long for on a CPU."""
+    if isinstance(power, float) and power == 1:
+        return variance.reciprocal()
     exponent = variance.log() * -power
     return exponent.exp()
 
