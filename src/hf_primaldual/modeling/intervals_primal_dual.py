@@ -192,8 +192,8 @@ class CausalFold(torch.autograd.Function):
     def forward(query, key, points, beta, scaling, eps, size):
         mean, variance = running_statistics(key, points, size)
         variance.add_(eps)
-        _, power = _powers(key, scaling, size if points is not None else None)
-        folded = torch.addcmul(query.to(mean.dtype), mean, -beta).mul_(to_the_minus(variance, power))
+        window = size if points is not None else 1
+        folded = torch.addcmul(query.to(mean.dtype), mean, -beta).mul_(_inverse(variance, scaling, window))
         return within_range(folded, query.dtype), mean, variance
 
     @staticmethod
@@ -205,46 +205,52 @@ class CausalFold(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient, *_):
+        # In place where it can be: on a CPU memory is what this costs.
         key, points, beta, folded, mean, variance = ctx.saved_tensors
-        size = CHUNK if points is None else ctx.size
-        count, power = _powers(key, ctx.scaling, size if points is not None else None)
+        size, window = (CHUNK, 1) if points is None else (ctx.size, ctx.size)
+        count, power = _powers(key, ctx.scaling, window)
         # A kernel may have left the axes in another order, in which all that follows would be slower.
         gradient = gradient.to(mean.dtype).contiguous()
-        of_query = gradient * to_the_minus(variance, power)
-        weight = (gradient * folded / variance).sum_to_size(key.shape) * (2 * power / count)
+        of_query = gradient * _inverse(variance, ctx.scaling, window)
+        weight = (gradient * folded).div_(variance).sum_to_size(key.shape).mul_(2 * power / count)
         centre = mean[:, -1:]
-        constant = weight * (mean - centre) - (of_query * (beta / count)).sum_to_size(key.shape)
-        later = [sums_of_later(each, size) for each in (constant, weight)]
+        constant = weight * (mean - centre)
+        constant.addcmul_(of_query.sum_to_size(key.shape), -beta / count)
+        chunks = [in_chunks(each, size) for each in (constant, weight)]
+        totals = [each.sum(dim=2, keepdim=True) for each in chunks]
+        after = [sums_before(each.flip(1)).flip(1) for each in totals]
         of_points = None
         if points is None:
-            later = [own + after for own, after in later]
+            totals = [own + later for own, later in zip(totals, after, strict=True)]
         else:
-            of_point, weight = (after.squeeze(2) for _, after in later)
-            of_points = (of_point - (points - centre) * weight).to(points.dtype)
-            later = [own for own, _ in later]
-        of_key, weight = (each.flatten(1, 2)[:, : key.shape[1]] for each in later)
-        of_key = of_key - (key - centre) * weight
+            of_point, weight = (each.squeeze(2) for each in after)
+            of_points = of_point.addcmul(points - centre, weight, value=-1).to(points.dtype)
+        # The sums over a token's own place and those after it in its chunk, and maybe after that.
+        sums = [(each - each.cumsum(dim=2)).add_(total) for each, total in zip(chunks, totals, strict=True)]
+        of_key, weight = (each.flatten(1, 2)[:, : key.shape[1]] for each in sums)
+        of_key = of_key.addcmul(key - centre, weight, value=-1)
         of_beta = -(of_query * mean).sum_to_size(beta.shape) if ctx.needs_input_grad[3] else None
         return of_query.to(folded.dtype), of_key.to(key.dtype), of_points, of_beta, None, None, None
 
 
-def _powers(key: torch.Tensor, scaling: float, size: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many keys, or points and keys, each query of a causal sequence sees, and the power: `(tokens, 1, ...)`."""
+def _powers(key: torch.Tensor, scaling: float, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    How many keys each query of a causal sequence sees, each whole window before its own counted once, and the power:
+    `(tokens, 1, ...)`.
+    """
     place = torch.arange(key.shape[1], device=key.device)
-    seen = place if size is None else place.div(size, rounding_mode="floor") + place % size
+    seen = place.div(window, rounding_mode="floor") + place % window
     count = (seen + 1).to(_wide(key.dtype)).view(-1, *[1] * (key.ndim - 2))
     return count, power_of(count, scaling)
 
 
-def sums_of_later(states: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    For each token the sum of its own states and those after it in its chunk, `(batch, chunks, size, ...)`, and that of
-    the chunks after it, `(batch, chunks, 1, ...)`.
-    """
-    chunks = in_chunks(states, size)
-    totals = chunks.sum(dim=2, keepdim=True)
-    after = sums_before(totals.flip(1)).flip(1)
-    return chunks - chunks.cumsum(dim=2) + totals, after
+def _inverse(variance: torch.Tensor, scaling: float, window: int) -> torch.Tensor:
+    """What a causal query is multiplied by. Beyond the ramp a power of one is no logarithm's business."""
+    _, power = _powers(variance, scaling, window)
+    if scaling != 1:
+        return to_the_minus(variance, power)
+    ramp = RAMP * window
+    return torch.cat((to_the_minus(variance[:, :ramp], power[:ramp]), variance[:, ramp:].reciprocal()), dim=1)
 
 
 def as_states(number: float | torch.Tensor, states: torch.Tensor) -> torch.Tensor:
