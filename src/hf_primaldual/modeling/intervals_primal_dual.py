@@ -149,13 +149,14 @@ def running_statistics(
         shift = torch.cat((first, mean[:, :-1].unsqueeze(2)), dim=1)
         squares_before = before * nn.functional.pad(variance[:, :-1], (0, 0) * len(axes) + (1, 0)).unsqueeze(2)
     count = (before + torch.arange(1, size + 1, device=key.device).view(size, *axes)).to(chunks.dtype)
-    # In place, since nothing of it is on autograd's tape: on a CPU memory is what this costs.
+    # In place, since nothing of it is on autograd's tape: on a CPU new memory is what this costs.
     centred = chunks - shift
-    total = centred.cumsum(dim=2)
-    squares = centred.square_().cumsum(dim=2)
-    mean = total / count
-    squares.addcmul_(total, mean, value=-1)
-    variance = squares.add_(sums_before(squares[:, :, -1:]) if points is None else squares_before).div_(count)
+    mean = centred.cumsum(dim=2).div_(count)
+    squares = centred.square_().cumsum_(dim=2)
+    if points is None:
+        of_chunk = squares[:, :, -1:] - mean[:, :, -1:].square() * count[:, :, -1:]
+        squares_before = sums_before(of_chunk)
+    variance = squares.add_(squares_before).div_(count).addcmul_(mean, mean, value=-1)
     return tuple(states.flatten(1, 2)[:, : key.shape[1]] for states in (mean.add_(shift), variance))
 
 
@@ -193,7 +194,7 @@ class CausalFold(torch.autograd.Function):
         mean, variance = running_statistics(key, points, size)
         variance.add_(eps)
         window = size if points is not None else 1
-        folded = torch.addcmul(query.to(mean.dtype), mean, -beta).mul_(_inverse(variance, scaling, window))
+        folded = _divided(torch.addcmul(query.to(mean.dtype), mean, -beta), variance, scaling, window)
         return within_range(folded, query.dtype), mean, variance
 
     @staticmethod
@@ -205,14 +206,13 @@ class CausalFold(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient, *_):
-        # In place where it can be: on a CPU memory is what this costs.
         key, points, beta, folded, mean, variance = ctx.saved_tensors
         size, window = (CHUNK, 1) if points is None else (ctx.size, ctx.size)
         count, power = _powers(key, ctx.scaling, window)
         # A kernel may have left the axes in another order, in which all that follows would be slower.
-        gradient = gradient.to(mean.dtype).contiguous()
-        of_query = gradient * _inverse(variance, ctx.scaling, window)
-        weight = (gradient * folded).div_(variance).sum_to_size(key.shape).mul_(2 * power / count)
+        of_query = gradient.to(mean.dtype, memory_format=torch.contiguous_format, copy=True)
+        weight = (of_query * folded).div_(variance).sum_to_size(key.shape).mul_(2 * power / count)
+        of_query = _divided(of_query, variance, ctx.scaling, window)
         centre = mean[:, -1:]
         constant = weight * (mean - centre)
         constant.addcmul_(of_query.sum_to_size(key.shape), -beta / count)
@@ -223,12 +223,12 @@ class CausalFold(torch.autograd.Function):
         if points is None:
             totals = [own + later for own, later in zip(totals, after, strict=True)]
         else:
-            of_point, weight = (each.squeeze(2) for each in after)
-            of_points = of_point.addcmul(points - centre, weight, value=-1).to(points.dtype)
+            of_point, of_later = (each.squeeze(2) for each in after)
+            of_points = of_point.addcmul(points - centre, of_later, value=-1).to(points.dtype)
         # The sums over a token's own place and those after it in its chunk, and maybe after that.
-        sums = [(each - each.cumsum(dim=2)).add_(total) for each, total in zip(chunks, totals, strict=True)]
+        sums = [each.cumsum(dim=2).neg_().add_(each).add_(total) for each, total in zip(chunks, totals, strict=True)]
         of_key, weight = (each.flatten(1, 2)[:, : key.shape[1]] for each in sums)
-        of_key = of_key.addcmul(key - centre, weight, value=-1)
+        of_key.addcmul_(key - centre, weight, value=-1)
         of_beta = -(of_query * mean).sum_to_size(beta.shape) if ctx.needs_input_grad[3] else None
         return of_query.to(folded.dtype), of_key.to(key.dtype), of_points, of_beta, None, None, None
 
@@ -244,13 +244,13 @@ def _powers(key: torch.Tensor, scaling: float, window: int) -> tuple[torch.Tenso
     return count, power_of(count, scaling)
 
 
-def _inverse(variance: torch.Tensor, scaling: float, window: int) -> torch.Tensor:
-    """What a causal query is multiplied by. Beyond the ramp a power of one is no logarithm's business."""
+def _divided(states: torch.Tensor, variance: torch.Tensor, scaling: float, window: int) -> torch.Tensor:
+    """Divides what belongs to causal queries, in place. Beyond the ramp a power of one needs no logarithm."""
     _, power = _powers(variance, scaling, window)
-    if scaling != 1:
-        return to_the_minus(variance, power)
-    ramp = RAMP * window
-    return torch.cat((to_the_minus(variance[:, :ramp], power[:ramp]), variance[:, ramp:].reciprocal()), dim=1)
+    ramp = RAMP * window if scaling == 1 else len(power)
+    states[:, :ramp].mul_(to_the_minus(variance[:, :ramp], power[:ramp]))
+    states[:, ramp:].div_(variance[:, ramp:])
+    return states
 
 
 def as_states(number: float | torch.Tensor, states: torch.Tensor) -> torch.Tensor:
