@@ -29,7 +29,9 @@ SMALL = {
     r"(moe_)?intermediate_size|(encoder_|decoder_)?ffn_dim|mlp_dim|n_inner|d_ff|(intra_)?bottleneck_size": 32,
     r"head_dim|d_kv|attention_head_size|kv_channels|qk_(rope|nope)_head_dim|v_head_dim": 8,
     r"(kv|q)_lora_rank": 16,
-    r"(.*_)?vocab_size": 60,
+    r"(.*_)?vocab_size(_per_layer_input)?": 60,
+    r"num_queries": TOKENS,
+    r"upsample_groups": 32,
     r"image_size": 20,
     r"patch_size|num_frames": 4,
     r"max_position_embeddings": 64,
@@ -45,43 +47,58 @@ TOKEN_NUMBERS = {
     r"decoder_start_token_id|image_token_i(d|ndex)": 4,
 }
 # What a type needs besides. A dictionary is added to the one that is there.
-_WIDE_HEADS = {"num_key_value_heads": HEADS, "head_dim": 8}
-_THREE_AXES = {"rope_parameters": {"mrope_section": [2, 1, 1]}}
+_HEADS = {"num_key_value_heads": HEADS, "head_dim": 8}
+_AXES = {"rope_parameters": {"mrope_section": [2, 1, 1]}}
+_SERIES = {"prediction_length": 4, "context_length": 16}
 FIELDS = {
-    "codegen": {"rotary_dim": 8},
-    "gptj": {"rotary_dim": 8},
-    "hunyuan_v1_dense": _WIDE_HEADS,
-    "hunyuan_v1_moe": _WIDE_HEADS,
-    "hunyuan_vl_text": _WIDE_HEADS,
-    "ministral": _WIDE_HEADS,
-    "nemotron": _WIDE_HEADS,
     "axk1": {"n_group": 1, "topk_group": 1},
-    "dbrx": {"attn_config": None},
-    "deepseek_v2": {"num_experts_per_tok": 1},
+    "blt": {"encoder_hash_byte_group_vocab": 60},
+    "bridgetower_text_model": {"hidden_size": 64},
+    "bridgetower_vision_model": {"hidden_size": 64},
+    "chameleon": {"vocabulary_map": {"<image>": 4}},
+    "codegen": {"rotary_dim": 8},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 1e4}}},
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense"] * 2},
-    "dots1": {"n_routed_experts": 2},
-    "diffusion_gemma_text": {"num_experts": 2},
+    "deepseek_v2": {"num_experts_per_tok": 1},
+    "diffusion_gemma_text": {"num_experts": 2, "moe_intermediate_size": 32, "top_k_experts": 1},
+    "dots1": {"n_routed_experts": 2, "n_shared_experts": 1, "num_experts_per_tok": 1},
+    "emu3": {"vocabulary_map": {"<image>": 4, "<|extra_200|>": 5}},
+    "ernie4_5_vl_moe_text": {"rope_parameters": {"mrope_section": [1, 1, 2]}, "moe_intermediate_size": [32, 32]},
     "gemma3n_text": {"num_kv_shared_layers": 0, "layer_types": ["sliding_attention", "full_attention"]},
-    "glm4v_text": _THREE_AXES,
     "glm4v_moe_text": {"rope_parameters": {"mrope_section": [1, 1, 0]}},
-    "glm_image_text": _THREE_AXES,
-    "glm_ocr_text": _THREE_AXES,
-    "qwen2_vl_text": _THREE_AXES,
-    "qwen2_5_vl_text": _THREE_AXES,
-    "qwen2_5_omni_text": _THREE_AXES,
-    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
-    "time_series_transformer": {"prediction_length": 4},
-    "informer": {"prediction_length": 4},
-    "xmod": {"default_language": "en_XX"},
-    "step3p5": {"sliding_window": 4},
+    "glm4v_text": _AXES,
+    "glm_image_text": _AXES,
+    "glm_ocr_text": _AXES,
+    "gptj": {"rotary_dim": 8},
+    "granite4_vision": {"deepstack_layer_map": []},
+    "hrm_text": {"H_cycles": 1, "L_cycles": 1, "num_layers_per_stack": 1},
+    "hunyuan_v1_dense": _HEADS,
+    "hunyuan_v1_moe": _HEADS,
+    "hunyuan_vl_text": _HEADS | _AXES,
+    "informer": _SERIES,
     "layoutlmv3": {"coordinate_size": 6, "shape_size": 4},
+    "lfm2_moe": {"layer_types": ["conv", "full_attention"]},
+    "llama4_vision_model": {"image_size": 16, "intermediate_size": 128, "projector_input_dim": 32},
+    "ministral": _HEADS,
+    "moonshine_streaming": {"num_key_value_heads": HEADS},
+    "nemotron": _HEADS,
     "pix2struct_text_model": {"initializer_range": 0.02},
+    "qwen2_5_omni_text": _AXES,
+    "qwen2_5_vl_text": _AXES,
+    "qwen2_vl_text": _AXES,
+    "qwen3_asr_encoder": {"n_window": 11},
     "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 32},
-    "kyutai_speech_to_text": {"audio_pad_token_id": 1},
-    "vision-text-dual-encoder": {},
+    "step3p5": {"sliding_window": 4},
+    "swin": {"embed_dim": 12, "depths": [1, 1], "num_heads": [2, 2], "window_size": 5},
+    "t5gemma2_text": {"dropout_rate": 0.0},
+    "time_series_transformer": _SERIES,
+    "vit": {"pooler_output_size": 32},
+    "xmod": {"default_language": "en_XX"},
+    "zamba": {"layers_block_type": ["linear_attention", "hybrid"]},
+    "zamba2": {"layers_block_type": ["linear_attention", "hybrid"]},
 }
 # Weights of a model that is not tiny in spite of them.
-MOST = 3e7
+MOST = 1e8
 # Images in patches, of which a model sees all in a row: times, rows and columns of each.
 GRIDS = [[1, 4, 6], [1, 2, 8]]
 PATCHES = 40
@@ -152,7 +169,21 @@ def _field(config: PreTrainedConfig, *names: str, default):
 
 
 # What a model is given where it takes it; whatever else it must have is given too.
-OFFERED = ("pixel_values", "input_values", "input_features", "past_values", "input_ids", "decoder_input_ids")
+OFFERED = (
+    "pixel_values",
+    "input_values",
+    "input_features",
+    "past_values",
+    "input_ids",
+    "decoder_input_ids",
+    "grid_thw",
+    "input_features_mask",
+    "spatial_shapes",
+    "pixel_attention_mask",
+    "target_sizes",
+    "feature_lens",
+    "flattened_patches",
+)
 
 
 def _shapes(config: PreTrainedConfig) -> dict[str, list[tuple[int, ...]]]:
@@ -161,43 +192,66 @@ def _shapes(config: PreTrainedConfig) -> dict[str, list[tuple[int, ...]]]:
     side = getattr(vision, "image_size", None) or 20
     channels = _field(vision, "num_channels", "in_channels", default=3)
     size = (channels, *(side if isinstance(side, list | tuple) else (side, side))[:2])
-    images = [(2, _field(vision, "num_frames", "frames_per_clip", default=2), *size), (2, *size)]
+    frames = _field(vision, "num_frames", "frames_per_clip", default=2)
+    images = [(2, frames, *size), (2, *size), (2 * frames, *size), (2, channels, 64, 64)]
     if getattr(vision, "num_frames", None) is None:
-        images.reverse()
-    patch = pair(_field(vision, "patch_size", default=4))
-    times, area = _field(vision, "temporal_patch_size", default=1), channels * math.prod(patch[-2:])
-    patches = [(PATCHES, times * area), (PATCHES, area), (PATCHES, channels, *patch), (PATCHES, 2, *patch, channels)]
+        images[:2] = images[1::-1]
+    patch = pair(_field(vision, "patch_size", default=4))[-2:]
+    times, area = _field(vision, "temporal_patch_size", default=1), channels * math.prod(patch)
+    flat = [(PATCHES, count * area) for count in (times, 1, 2)]
+    patches = [*flat, (PATCHES, channels, *patch), (1, PATCHES, channels, *patch), (PATCHES, 2, *patch, channels)]
+    tiles = (2, 1, _field(vision, "max_num_tiles", default=1), *size)
     bins = _field(sound, "num_mel_bins", "feature_projection_input_dim", default=16)
     length = 2 * getattr(sound, "max_source_positions", TOKENS)
     spectrum = [(2, getattr(config, "max_length", 64), bins)] if hasattr(sound, "num_mel_bins") else []
+    stacked = bins * _field(sound, "num_stacked_frames", default=1)
     series = getattr(config, "context_length", 32)
     embedded = (2, TOKENS, _field(config, "hidden_size", "d_model", default=32))
     return {
-        "pixel_values": [*images, *patches, (1, *patches[2]), (2, 25, area)],
+        "pixel_values": [*images, *patches, (2, 25, area), (1, channels, patch[0], PATCHES * patch[1]), tiles],
         "pixel_values_videos": images,
+        "flattened_patches": [(2, 25, 2 + area)],
         "input_values": [*spectrum, (2, 3200), (2, 1, 3200)],
-        "input_features": [(2, bins, length), (2, length, bins)],
+        "input_features": [
+            (2, bins, length),
+            (2, length, bins),
+            (2, 24, bins),
+            (2, length, stacked),
+            (bins, 2 * length),
+        ],
         "past_values": [(2, series, getattr(config, "num_input_channels", 1)), (2, series)],
-        "hidden_states": [*patches[:2], embedded],
-        "inputs_embeds": [embedded],
+        "hidden_states": [*flat, embedded],
+        **dict.fromkeys(("inputs_embeds", "context", "query_embeds"), [embedded]),
     }
 
 
-def _numbers() -> dict[str, list[torch.Tensor]]:
+def _numbers(config: PreTrainedConfig) -> dict[str, list[torch.Tensor]]:
     """Inputs of whole numbers by their names."""
     generator, grids = torch.Generator().manual_seed(1), torch.tensor(GRIDS)
-    texts = [torch.randint(5, 50, (2, TOKENS), generator=generator) for _ in range(2)]
+    books = _field(config, "num_codebooks", default=1)
+    shapes = dict.fromkeys(((2, TOKENS), (2, TOKENS, books + 1), (2, TOKENS, books), (2 * books, TOKENS)))
+    codes = [torch.randint(5, 50, shape, generator=generator) for shape in shapes]
+    texts = [torch.randint(5, 50, (2, TOKENS), generator=generator)]
+    frames = [torch.ones(2, length).long() for length in (2 * TOKENS, 24, TOKENS)]
+    places = torch.cartesian_prod(torch.arange(5), torch.arange(5)).expand(2, -1, -1)
     return {
-        "input_ids": texts[:1],
-        "decoder_input_ids": texts[1:],
+        "input_ids": codes,
+        "decoder_input_ids": texts,
+        "qformer_input_ids": texts,
         "grid_thw": [grids],
         "image_grid_thw": [grids],
         "merge_sizes": [torch.tensor([2, 2])],
         "target_sizes": [grids[:, 1:]],
         "spatial_shapes": [torch.tensor([[5, 5], [3, 4]])],
         "pixel_attention_mask": [(torch.arange(25) < torch.tensor([[25], [12]])).long()],
-        "input_features_mask": [torch.ones(2, 2 * TOKENS).long()],
-        "past_values_padding": [torch.zeros(2, 32).long()],
+        "pixel_position_ids": [places],
+        "aspect_ratio_ids": [torch.ones(2, 1).long()],
+        "aspect_ratio_mask": [torch.ones(2, 1, _field(config, "max_num_tiles", default=1)).long()],
+        "attention_mask": frames[2:],
+        "mask": frames[:1],
+        "input_features_mask": frames[:2],
+        "feature_lens": [torch.tensor([2 * TOKENS, 2 * TOKENS])],
+        "past_values_padding": [torch.zeros(2, getattr(config, "context_length", 32)).long()],
         "freq": [torch.zeros(2, 1).long()],
     }
 
@@ -209,7 +263,7 @@ def inputs_of(model: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
         name for name, one in takes.items() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
     ]
     names = dict.fromkeys([*(name for name in OFFERED if name in takes), *needed[1:]])
-    may_be = _numbers()
+    may_be = _numbers(model.config)
     for name, shapes in _shapes(model.config).items():
         may_be[name] = [torch.randn(*shape, generator=generator) for shape in dict.fromkeys(shapes)]
     if missing := [name for name in names if name not in may_be]:
@@ -218,6 +272,8 @@ def inputs_of(model: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
         yield dict(zip(names, some, strict=True))
     if "input_ids" in names:
         yield {name: may_be[name][0] for name in names if "input_ids" in name}
+    if "inputs_embeds" in takes:
+        yield {"inputs_embeds": may_be["inputs_embeds"][0]}
 
 
 def output_of(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.Tensor:

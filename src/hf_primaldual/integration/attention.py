@@ -35,6 +35,7 @@ HARMLESS = (
     "cu_seq_lens_k",
     "cu_seq_lens_q",
     "deterministic",
+    "grid_thw",
     "is_causal",
     "layer_idx",
     "max_length_k",
@@ -138,10 +139,13 @@ def scale_of_queries(module: nn.Module, head_dim: int) -> float:
     Raises:
         ValueError: when that is not known.
     """
-    usual = head_dim**-0.5
-    if type(module).__name__ in SCALED_BEFORE or getattr(module, "scaling", None) == usual:
+    usual, own = head_dim**-0.5, getattr(module, "scaling", None)
+    if isinstance(own, torch.Tensor):
+        # Of each channel.
+        own = None
+    if type(module).__name__ in SCALED_BEFORE or own == usual:
         return usual
-    if getattr(module, "scaling", None) == 1 and hasattr(module, "q_norm"):
+    if own == 1 and hasattr(module, "q_norm"):
         # Queries and keys are normalized, so that the scale is the model's own.
         return 1.0
     raise ValueError(
