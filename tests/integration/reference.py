@@ -28,20 +28,22 @@ def row_attention(
     grid=None,
     sampling="average",
     seed=0,
+    over=None,
 ):
     """One head of one row; `statistics` holds beta, the power of the deviation and eps, or is None."""
     how = scale, prefix, grid, {"sampling": sampling, "seed": seed, "filters": {}}
     (key, kept), (value, _) = (downsampled(states, valid, *how) for states in (key, value))
     if statistics is not None:
         query, key = naive.batch_normalize(query, key, kept, *statistics)
-    return naive.softmax_attention(query, key[kept], value[kept], torch.ones(len(query), int(kept.sum())).bool())
+    seen = torch.ones(len(query), int(kept.sum())).bool()
+    return naive.softmax_attention(query, key[kept], value[kept], seen, over)
 
 
-def interval_attention(query, key, value, keep, scale=None, is_causal=True, statistics=None, **how):
+def interval_attention(query, key, value, keep, scale=None, is_causal=True, statistics=None, over=None, **how):
     """One head of one row whose queries see an interval of keys each; padding, which sees nothing, its own."""
     seen = [places.nonzero().flatten().tolist() or [i] for i, places in enumerate(keep, len(key) - len(query))]
     first, last = [places[0] for places in seen], [places[-1] for places in seen]
-    return naive.interval_attention(query, key, value, first, last, scale or 1, statistics, is_causal)
+    return naive.interval_attention(query, key, value, first, last, scale or 1, statistics, is_causal, over)
 
 
 def register_naive(scales=None, **how) -> str:
@@ -52,11 +54,10 @@ def register_naive(scales=None, **how) -> str:
 
     def naive_attention(module, query, key, value, attention_mask, scaling=None, is_causal=None, **kwargs):
         usual = query.shape[-1] ** -0.5
-        if scaling == 1:
+        if scaling == 1 and not hasattr(module, "q_norm"):
             # The layer has scaled its queries.
-            query = query / usual
-            assert not hasattr(module, "q_norm")
-        assert scaling in (None, 1) or abs(scaling - usual) < 1e-12
+            query, scaling = query / usual, usual
+        over = 1 / (scaling or usual)
         per_group, (queries, keys) = query.shape[1] // key.shape[1], (query.shape[2], key.shape[2])
         is_causal = getattr(module, "is_causal", False) if is_causal is None else is_causal
         keep = torch.ones(len(query), 1, queries, keys).bool()
@@ -76,9 +77,9 @@ def register_naive(scales=None, **how) -> str:
                 scale = None if scales is None or window else scales[head]
                 if is_causal or window or is_packed:
                     seen = keep[row, 0]
-                    heads.append(interval_attention(*states, seen, scale=scale, is_causal=is_causal, **how))
+                    heads.append(interval_attention(*states, seen, scale, is_causal, over=over, **how))
                 else:
-                    heads.append(row_attention(*states, keep[row, 0, 0], scale=scale, **how))
+                    heads.append(row_attention(*states, keep[row, 0, 0], scale, over=over, **how))
             rows.append(torch.stack(heads, dim=1))
         return torch.stack(rows), None
 

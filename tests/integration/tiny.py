@@ -98,7 +98,7 @@ FIELDS = {
     "zamba2": {"layers_block_type": ["linear_attention", "hybrid"]},
 }
 # Weights of a model that is not tiny in spite of them.
-MOST = 1e8
+MOST = 4e7
 # Images in patches, of which a model sees all in a row: times, rows and columns of each.
 GRIDS = [[1, 4, 6], [1, 2, 8]]
 PATCHES = 40
@@ -221,7 +221,7 @@ def _shapes(config: PreTrainedConfig) -> dict[str, list[tuple[int, ...]]]:
         ],
         "past_values": [(2, series, getattr(config, "num_input_channels", 1)), (2, series)],
         "hidden_states": [*flat, embedded],
-        **dict.fromkeys(("inputs_embeds", "context", "query_embeds"), [embedded]),
+        **{name: [embedded] for name in ("inputs_embeds", "context", "query_embeds")},
     }
 
 
@@ -281,7 +281,7 @@ def output_of(model: PreTrainedModel, inputs: dict[str, torch.Tensor]) -> torch.
     torch.manual_seed(0)
     found = model(**inputs)
     found = found if isinstance(found, tuple) else (found,) if isinstance(found, torch.Tensor) else found.values()
-    return next(value for value in found if isinstance(value, torch.Tensor))
+    return next(value for value in found if isinstance(value, torch.Tensor) and value.is_floating_point())
 
 
 def _reason(error: Exception) -> str:

@@ -8,9 +8,12 @@ carry no batch: x [N, W] is one row with its padding, `valid` [N] its real token
 import torch
 
 
-def softmax_attention(q, k, v, seen):
-    """h_i = sum_j softmax_j(q_i . k_j / sqrt(D)) v_j over the keys that query i sees; q [N, D], k and v [M, D]."""
-    logits = q @ k.T / q.shape[-1] ** 0.5
+def softmax_attention(q, k, v, seen, over=None):
+    """
+    h_i = sum_j softmax_j(q_i . k_j / sqrt(D)) v_j over the keys that query i sees; q [N, D], k and v [M, D]. A model
+    may divide by something else, `over`.
+    """
+    logits = q @ k.T / (over or q.shape[-1] ** 0.5)
     return torch.softmax(logits.masked_fill(~seen, -torch.inf), dim=-1) @ v
 
 
@@ -36,7 +39,7 @@ def batch_normalize(q, k, kept, beta, scaling, eps):
     return (q - beta * mu) / deviation, (k - beta * mu) / deviation
 
 
-def query_attention(q, k, v, statistics=None, is_causal=True):
+def query_attention(q, k, v, statistics=None, is_causal=True, over=None):
     """
     One query [D] on its own points [M, D], normalized by their statistics: beta, the power of the deviation, and eps.
     In causal attention that power grows with their number, and is whole from 33 on.
@@ -45,7 +48,7 @@ def query_attention(q, k, v, statistics=None, is_causal=True):
     if statistics is not None:
         beta, scaling, eps = statistics
         q, k = batch_normalize(q, k, kept, beta, scaling * min((len(k) - 1) / 32, 1) if is_causal else scaling, eps)
-    return softmax_attention(q, k, v, kept)[0]
+    return softmax_attention(q, k, v, kept, over)[0]
 
 
 def causal_points(x, first, last, scale):
@@ -55,12 +58,12 @@ def causal_points(x, first, last, scale):
     return torch.stack([*averages, *x[own : last + 1]])
 
 
-def interval_attention(q, k, v, first, last, scale=1, statistics=None, is_causal=True):
+def interval_attention(q, k, v, first, last, scale=1, statistics=None, is_causal=True, over=None):
     """Query i [N, D] on the keys from first[i] to last[i], or on their windows' averages; k and v [M, D]."""
     rows = []
     for i, (a, b) in enumerate(zip(first, last, strict=True)):
         points = [causal_points(x, a, b, scale) if scale > 1 else x[a : b + 1] for x in (k, v)]
-        rows.append(query_attention(q[i], *points, statistics, is_causal))
+        rows.append(query_attention(q[i], *points, statistics, is_causal, over))
     return torch.stack(rows)
 
 
