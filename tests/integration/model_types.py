@@ -1,13 +1,15 @@
 """
 What becomes of each `model_type` of transformers that dispatches its attention, tried on a tiny model of it.
 
-    python -m tests.integration.model_types
+    python -m tests.integration.model_types [TYPE ...]
 
-writes the table of docs/families.md in some minutes. Of a sample of them test_families.py asks whether it still holds.
+writes the table of docs/families.md in some minutes, or the rows of some types. Of a sample of them test_families.py
+asks whether it still holds.
 """
 
 import inspect
 import re
+import sys
 from collections.abc import Callable
 
 import torch
@@ -100,5 +102,16 @@ def table(rows) -> str:
 
 if __name__ == "__main__":
     transformers.logging.set_verbosity_error()
-    rows = [found for model_type in sorted(CONFIG_MAPPING) if (found := row(model_type))]
-    DOCUMENT.write_text(replace_between(DOCUMENT.read_text(), "model types", table(rows)))
+    # Of each type, or of some that are given.
+    written = DOCUMENT.read_text().splitlines() if sys.argv[1:] else []
+    lines = {
+        line.split(" ")[1]: line
+        for line in written
+        if line.startswith(tuple(f"| {one} | `" for one in CONFIG_MAPPING))
+    }
+    for model_type in sys.argv[1:] or CONFIG_MAPPING:
+        lines.pop(model_type, None)
+        if found := row(model_type):
+            lines[model_type] = table([found]).splitlines()[-1]
+    rows = "\n".join((*table([]).splitlines(), *(lines[model_type] for model_type in sorted(lines))))
+    DOCUMENT.write_text(replace_between(DOCUMENT.read_text(), "model types", rows))
