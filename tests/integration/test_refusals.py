@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import transformers
-from transformers import AttentionInterface, BertModel
+from transformers import AttentionInterface, BertConfig, BertModel
 
 from hf_primaldual import apply
 from tests.integration.families import FAMILIES, GRID, HEADS, REFUSED, TOKENS
@@ -41,6 +41,27 @@ def test_a_part_of_a_model_is_refused_or_named():
         apply(model, "bn")
     apply(model.vision_model, "bn")
     assert model.vision_model.config._attn_implementation == "primal_dual_bn"
+
+
+def test_a_model_with_cross_attention_is_told_of_a_part_that_can_if_there_is_one():
+    decoder = BertConfig(**BERT.fields, is_decoder=True, add_cross_attention=True)
+    config = transformers.VisionEncoderDecoderConfig.from_encoder_decoder_configs(VIT.config(), decoder)
+    with pytest.raises(ValueError, match=r"crossattention.*Apply it to a part of the model that can: `model.encoder`"):
+        apply(transformers.VisionEncoderDecoderModel(config), "bn")
+    # The encoder of BART shares its configuration with the decoder.
+    with pytest.raises(ValueError, match=r"encoder_attn.*is fitted on its own\.$"):
+        apply(next(family for family in REFUSED if family.name == "BART").build(), "bn")
+
+
+def test_downsampling_is_refused_where_all_layers_have_a_window():
+    mistral = next(family for family in FAMILIES if family.name == "Mistral")
+    for switch in (lambda: apply(mistral.build(), "sh"), lambda: mistral.build("primal_dual_sh")):
+        with pytest.raises(ValueError, match="would have no effect on MistralModel: each of its layers"):
+            switch()
+    with pytest.warns(UserWarning, match=r"'bn\+sh' is 'bn' here"):
+        apply(mistral.build(), "bn+sh")
+    gemma = next(family for family in FAMILIES if family.name == "Gemma 3")
+    assert apply(gemma.build(), "sh").config._attn_implementation == "primal_dual_sh"
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,12 @@
 """One call that puts an attention of the paper into a model of transformers."""
 
 import copy
+import warnings
 
 from transformers import PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
-from .dispatch import check_dispatch, check_layers, check_reads_config, has_dispatch, parts_of
+from .dispatch import all_slide, check_dispatch, check_layers, check_reads_config, has_dispatch, parts_of
 from .settings import ATTENTIONS, check_reads_settings, check_settings, parts, with_parts
 
 
@@ -61,6 +62,12 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             is_one = not getattr(part.config, "is_heterogeneous", False)
             heads = getattr(part.config, "num_attention_heads", None) if is_one else None
             check_settings(settings, attention, heads if isinstance(heads, int) else None)
+        if attention == "bn+sh" and all_slide(model):
+            warnings.warn(
+                f"Each layer of {type(model).__name__} attends within a window (`sliding_window`), which 'sh' leaves "
+                "as it is, so that 'bn+sh' is 'bn' here.",
+                stacklevel=2,
+            )
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):
         config.primal_dual = copy.deepcopy(settings) or None

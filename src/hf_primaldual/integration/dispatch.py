@@ -81,6 +81,12 @@ def check_dispatch(model: PreTrainedModel, attn_implementation: str | dict | Non
                 f"`attn_implementation={attn_implementation!r}`: {type(layer).__name__} computes with its mask, "
                 "to choose keys or to add a bias, which the paper's attentions do not."
             )
+    if ATTENTIONS[attn_implementation] == "sh" and has_dispatch(model) and all_slide(model):
+        raise ValueError(
+            f"`attn_implementation={attn_implementation!r}` would have no effect on {type(model).__name__}: each of "
+            "its layers attends within a window (`sliding_window`), which is left as it is; use 'bn', or "
+            "build it with `sliding_window=None`."
+        )
 
 
 def check_reads_config(model: PreTrainedModel) -> None:
@@ -156,27 +162,67 @@ def is_cross_attention(layer: nn.Module) -> bool:
     )
 
 
+def _refusal(layer: nn.Module) -> str | None:
+    """Why a layer that dispatches can't run the paper's attentions, if it can't."""
+    if is_cross_attention(layer):
+        return "attends to other tokens than its own, but a head of the paper's attentions is fitted on its own"
+    if getattr(layer, "attn_logit_softcapping", None) is not None:
+        return "caps its logits (`attn_logit_softcapping`), which the paper's attentions do not"
+    if getattr(layer, "sinks", None) is not None:
+        return "has sinks in its softmax, which the paper's attentions have not"
+    return None
+
+
+def _layers(module: nn.Module) -> dict[str, nn.Module]:
+    """The layers in it that dispatch, by their names."""
+    return {name: layer for name, layer in module.named_modules() if dispatches(type(layer))}
+
+
 def check_layers(model: PreTrainedModel) -> None:
     """
     Raises:
         ValueError: for a model with a layer that attends to other tokens than its own, or is more than softmax
             attention.
     """
-    for name, layer in ((name, layer) for name, layer in model.named_modules() if dispatches(type(layer))):
-        why = None
-        if is_cross_attention(layer):
-            why = "attends to other tokens than its own, but a head of the paper's attentions is fitted on its own"
-        elif getattr(layer, "attn_logit_softcapping", None) is not None:
-            why = "caps its logits (`attn_logit_softcapping`), which the paper's attentions do not"
-        elif getattr(layer, "sinks", None) is not None:
-            why = "has sinks in its softmax, which the paper's attentions have not"
-        if why is not None:
-            has_others = any(other.config is not model.config for other in parts_of(model))
-            hint = " Apply it to a part of the model that can, such as `model.vision_model`." if has_others else ""
-            raise ValueError(f"`model`: {name} ({type(layer).__name__}) {why}.{hint}")
+    refused = {name: layer for name, layer in _layers(model).items() if _refusal(layer)}
+    if not refused:
+        return
+    # A part that shares its configuration with such a layer would switch it too.
+    shared = {id(getattr(layer, "config", model.config)) for layer in refused.values()}
+    able = (
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, PreTrainedModel)
+        and id(part.config) not in shared
+        and (layers := _layers(part).values())
+        and not any(map(_refusal, layers))
+        and next(_deaf_layers(part), None) is None
+    )
+    name, layer = next(iter(refused.items()))
+    part = next(able, None)
+    hint = f" Apply it to a part of the model that can: `model.{part}`." if part else ""
+    raise ValueError(f"`model`: {name} ({type(layer).__name__}) {_refusal(layer)}.{hint}")
+
+
+@functools.cache
+def _reads_window(layer_class: type[nn.Module]) -> bool:
+    return "sliding_window" in inspect.getsource(layer_class.forward)
+
+
+def all_slide(model: PreTrainedModel) -> bool:
+    """Whether each layer of a model attends within a window, which Attention-SH leaves as it is."""
+
+    def slides(layer: nn.Module) -> bool:
+        if not _reads_window(type(layer)) or not getattr(layer, "is_sliding", True):
+            return False
+        holder = layer if hasattr(layer, "sliding_window") else getattr(layer, "config", None)
+        return getattr(holder, "sliding_window", None) is not None
+
+    return all(map(slides, _layers(model).values()))
 
 
 __all__ = [
+    "all_slide",
     "check_dispatch",
     "check_layers",
     "check_not_from_table",
