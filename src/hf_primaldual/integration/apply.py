@@ -19,7 +19,8 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
     come back with `from_pretrained` wherever this package is imported.
 
     Args:
-        model (`PreTrainedModel`): an encoder, or a part of a model that is one, such as `model.vision_model`.
+        model (`PreTrainedModel`): an encoder, a decoder without cross attention, or a part of a model that is one and
+            has a configuration of its own, such as `model.vision_model`.
         attention (`str`, *optional*, defaults to `"bn+sh"`): `"bn"` (Definition 1), `"sh"` (Definition 2), `"bn+sh"`,
             or `"softmax"`.
         settings: fields of [`PrimalDualConfig`] that need no weights: `bn_beta`, `bn_scaling`, `bn_eps`,

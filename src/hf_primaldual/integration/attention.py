@@ -66,7 +66,8 @@ def check_self_attention(module: nn.Module, query: torch.Tensor, key: torch.Tens
     if is_cross_attention(module) or is_shorter or query.shape[0] != key.shape[0]:
         raise ValueError(
             f"{name} attends from {query.shape[2]} tokens to {key.shape[2]} others, but the primal-dual attentions "
-            "are self-attentions; cross attention needs `attn_implementation='sdpa'`."
+            "are self-attentions; cross attention, and all that shares its configuration, needs "
+            "`attn_implementation='sdpa'`."
         )
     for unknown, value in kwargs.items():
         if value is not None and unknown not in HARMLESS:

@@ -177,11 +177,11 @@ def _unknown_places(config: PreTrainedConfig) -> str | None:
     return None
 
 
-# What the fields of a configuration are called whose tokens are not simply a text, a sound or a series.
+# What the fields of a configuration are called whose tokens are not simply a text, a sound or a series. A sound may have
+# frames; a video has images, too.
 HINTS = (
     "backbone",
     "crop",
-    "frame",
     "grid",
     "image",
     "num_channels",
