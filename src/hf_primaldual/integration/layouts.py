@@ -177,8 +177,8 @@ def _unknown_places(config: PreTrainedConfig) -> str | None:
     return None
 
 
-# What the fields of a configuration are called whose tokens are not simply a text, a sound or a series. A sound may have
-# frames; a video has images, too.
+# What the fields of a configuration are called whose tokens are not simply a text, a sound or a series. A sound may
+# have frames; a video has images, too.
 HINTS = (
     "backbone",
     "crop",
