@@ -102,11 +102,8 @@ def main(argv: Sequence[str] | None = None) -> Path | None:
             if (variant, seed) in there:
                 continue
             rows.append({"attention": variant, "seed": seed, **train(task, run_args, variant, seed)})
-            print(
-                "{attention}, seed {seed}: {validation_loss:.4f} nats a token, perplexity {validation_perplexity:.3f}, "
-                "largest gradient {largest_gradient_norm:.2f}".format(**rows[-1]),
-                flush=True,
-            )
+            loss, norm = rows[-1]["validation_loss"], rows[-1]["largest_gradient_norm"]
+            print(f"{variant}, seed {seed}: {loss:.4f} nats a token, gradients up to {norm:.2f}", flush=True)
             if args.output is not None:
                 path = save_results(args.output, NAME, {"settings": settings, "rows": rows})
     if path is not None:
