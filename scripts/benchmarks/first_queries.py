@@ -3,7 +3,7 @@ What causal Attention-BN should do at the first tokens of a sequence, whose keys
 little: a language model trained by a recipe without the scaling, and with one that comes in over more or fewer keys.
 
     python scripts/benchmarks/first_queries.py
-    python scripts/benchmarks/first_queries.py --max_steps 500 --output results
+    python scripts/benchmarks/first_queries.py --output results
 
 A run that is in the file of an earlier call is not run again. The validation set alone is read.
 """
@@ -47,7 +47,7 @@ class FirstQueriesArguments:
     recipe: str = HfArg(default="scripts/configs/newsgroups_language.yaml", help="A file of scripts/configs.")
     variants: list[str] = HfArg(default_factory=lambda: list(VARIANTS), help=f"Of {'; '.join(VARIANTS)}.")
     seeds: list[int] = HfArg(default_factory=lambda: [0, 1, 2], help="One training run for each.")
-    max_steps: int = HfArg(default=500, help="Steps of each run.")
+    max_steps: int = HfArg(default=1000, help="Steps of each run.")
     output: str | None = HfArg(default=None, help="Folder for JSON and CSV, named by the machine.")
 
 
