@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import attention
+import decoding
 import integration
 import pytest
 import timing
@@ -23,10 +24,11 @@ from hf_primaldual.training.time_series import (
     [
         (attention, ["--attentions", "sh:16", "sparse:local", "--tokens", "64"], "attention", 3),
         (attention, ["--attentions", "bn", "--tokens", "32", "--inference", "--dtype", "bfloat16"], "attention", 2),
+        (decoding, ["--tokens", "32", "--layers", "1", "--width", "16"], "attention", 4),
         (integration, ["--tokens", "16", "--layers", "1", "--width", "48", "--padded"], "attention", 4),
         (vit, ["--image_size", "32"], "model", 4),
     ],
-    ids=["layers", "layers in inference", "integration", "vit"],
+    ids=["layers", "layers in inference", "decoding", "integration", "vit"],
 )
 def test_a_benchmark_writes_a_row_for_each(program, flags, key, names, tmp_path, capsys):
     path = program.main([*flags, "--rounds", "1", "--output", str(tmp_path)])

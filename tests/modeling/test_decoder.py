@@ -83,6 +83,41 @@ def test_steps_with_a_cache_padding_and_packing_give_what_a_text_gets_alone(pres
     torch.testing.assert_close(logits, torch.cat((whole, alone), dim=1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("preset", ["bn", "sh", "bn+sh"])
+@torch.no_grad()
+def test_what_is_remembered_of_a_cache_goes_where_the_cache_was_changed(preset):
+    model, ids = language_model(preset), torch.randint(1, TOKENS, (2, 19))
+    cache = DynamicCache(config=model.config)
+    model(ids[:, :7], cache=cache)
+
+    def step(place, rows):
+        return model(rows[:, place : place + 1], cache=cache).logits[:, 0]
+
+    for place in (7, 8, 9):
+        step(place, ids)
+    # One entry for each factor of heads.
+    assert [len(layer.primal_dual.heads) for layer in cache.layers] == [3 if "sh" in preset else 1] * 2
+    changes = {
+        "reordered": lambda: cache.reorder_cache(torch.tensor([1, 0])),
+        "cut": lambda: cache.crop(-3),
+        "repeated": lambda: cache.batch_repeat_interleave(2),
+    }
+    rows, place = ids, 10
+    for name, change in changes.items():
+        change()
+        if name == "reordered":
+            rows = rows.flip(0)
+        elif name == "cut":
+            place -= 3
+            rows = torch.cat((rows[:, :place], rows[:, place:].flip(1)), dim=1)
+        else:
+            rows = rows.repeat_interleave(2, dim=0)
+        for _ in range(2):
+            expected = model(rows[:, : place + 1]).logits[:, -1]
+            torch.testing.assert_close(step(place, rows), expected, rtol=1e-4, atol=1e-5)
+            place += 1
+
+
 @presets
 def test_it_generates_and_is_saved(preset, tmp_path):
     model, ids = language_model(preset), torch.randint(1, TOKENS, (2, 7))

@@ -30,8 +30,8 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
 
     Raises:
         ValueError: for an unknown attention or setting, one with a value that it can't have, or a model that can't
-            run it: one that is causal, has local or cross attention, or is of this package; or whose layers do not
-            dispatch through transformers' `AttentionInterface`. Nothing is changed then.
+            run it: one that has cross attention, sinks or capped logits, or is of this package; or whose layers do
+            not dispatch through transformers' `AttentionInterface`. Nothing is changed then.
     """
     if not isinstance(model, PreTrainedModel):
         raise ValueError(

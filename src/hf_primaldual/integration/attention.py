@@ -22,6 +22,7 @@ from ..modeling.packing_primal_dual import (
 from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.transforms_primal_dual import fold_batch_norm
+from .caches import memory_for
 from .dispatch import is_cross_attention
 from .layouts import check_places, pool_frames, token_layout
 from .settings import ATTENTIONS, LayerSettings, given, layer_settings
@@ -191,7 +192,9 @@ def primal_dual_attention(
         ValueError: for settings that are wrong, a mask that shows a query other keys than an interval, a layer that
             attends to other tokens than its own or has scaled its queries, or a layout of tokens that is not known.
     """
-    is_causal = check_self_attention(module, query, key, kwargs)
+    is_causal, memory = check_self_attention(module, query, key, kwargs), memory_for(module)
+    if memory is not None:
+        memory.keep(key)
     _, heads, _, head_dim = query.shape
     settings = layer_settings(module.config, heads, head_dim)
     seen = _seen(attention_mask, query, key, is_causal, kwargs)
@@ -220,6 +223,7 @@ def primal_dual_attention(
             settings.seed,
             is_causal,
             output_attentions,
+            memory if kwargs.get("sliding_window") is None else None,
         )
         width = value.shape[-1]
         if downsampled and width < head_dim:

@@ -18,6 +18,7 @@ import warnings
 from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
+from .caches import watch_caches
 from .dispatch import check_dispatch, check_not_from_table, check_reads_config
 from .layouts import watch_inputs
 from .settings import ATTENTIONS, attentions, inherit_settings, warn_of_idle_settings
@@ -95,6 +96,7 @@ def _checking(post_init):
             )
         check_dispatch(self, name)
         watch_inputs(self)
+        watch_caches(self)
         return post_init(self, *args, **kwargs)
 
     return wrapped
@@ -112,6 +114,7 @@ def _warning(get_correct_attn_implementation):
             if requested_attention in ATTENTIONS:
                 check_reads_config(self)
             watch_inputs(self)
+            watch_caches(self)
         return get_correct_attn_implementation(self, requested_attention, is_init_check)
 
     return wrapped

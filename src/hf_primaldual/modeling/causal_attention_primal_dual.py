@@ -7,6 +7,7 @@ from transformers.cache_utils import Cache
 from .attention_primal_dual import PrimalDualAttention
 from .causal_linear_primal_dual import CausalLinearAttention
 from .configuration_primal_dual import PrimalDualConfig
+from .decoding_primal_dual import memory_of
 from .interval_attention_primal_dual import IntervalAttention
 from .intervals_primal_dual import Intervals
 from .kernels_primal_dual import feature_map
@@ -18,8 +19,8 @@ class PrimalDualCausalAttention(PrimalDualAttention):
     Causal attention: each query is a regression of its own, on its key and those before it. Attention-BN takes their
     statistics; Attention-SH the averages of the windows before the query's, and the keys of its own up to it.
 
-    The cache holds all keys and values, as that of softmax attention; what is normalized or averaged is so at each
-    step.
+    The cache holds all keys and values, as that of softmax attention. Beside those of a `DynamicCache`, sums over the
+    keys and the points of whole windows are remembered from one token to the next ([`Memory`]).
 
     Args:
         config (`PrimalDualConfig`): its field `attention` names the preset: softmax, bn, sh, bn+sh, or one of
@@ -57,9 +58,12 @@ class PrimalDualCausalAttention(PrimalDualAttention):
         query, key, value = (
             self._split_heads(project(hidden_states)) for project in (self.q_proj, self.k_proj, self.v_proj)
         )  # (batch, tokens, heads, head_dim)
+        memory = memory_of(cache, self.layer_idx)
         if cache is not None:
             states = cache.update(key.transpose(1, 2), value.transpose(1, 2), self.layer_idx)
             key, value = (each.transpose(1, 2) for each in states)  # (batch, keys, heads, head_dim)
+            if memory is not None:
+                memory.keep(states[0])
         scales = self.config.resolved_head_scales() if self.config.choices.training_set == "downsampled" else None
         sampling = self.config.sampling, self.config.sampling_seed
         with_maps = kwargs.get("output_attentions", self.config.output_attentions)
@@ -78,6 +82,7 @@ class PrimalDualCausalAttention(PrimalDualAttention):
             scales,
             *sampling,
             with_maps=with_maps or self.config._attn_implementation == "eager",
+            memory=memory,
         )
         output, maps = attend(query, key, value, seen)
         return self.o_proj(output.flatten(2)), maps

@@ -49,7 +49,8 @@ class CausalLinearAttention:
         Args:
             query (`torch.Tensor` of shape `(batch, queries, heads, head_dim)`).
             key, value (`torch.Tensor` of shape `(batch, keys, heads, head_dim)`).
-            seen (`Intervals`, *optional*): by default each query sees its own key, in the same place, and all before.
+            seen (`Intervals`, *optional*): by default each query sees its own key, in the same place, and all before;
+                one query is the last.
 
         Returns:
             `torch.Tensor` of shape `(batch, queries, heads, head_dim)`.
@@ -57,6 +58,8 @@ class CausalLinearAttention:
         Raises:
             ValueError: for intervals that are neither causal nor packed documents, or a negative feature.
         """
+        if seen is None and query.shape[1] < key.shape[1]:
+            seen = Intervals.of_last(key)
         if seen is None:
             return self._over_rows(query, key, value)
         if query.shape[1] < key.shape[1]:

@@ -4,6 +4,8 @@ complete before i's own window, and on the keys of its own window up to i (our c
 attention). Windows count from a row's first real token.
 """
 
+from collections.abc import Iterator
+
 import torch
 from torch import nn
 
@@ -183,10 +185,10 @@ def _has_flash(states: torch.Tensor) -> bool:
 
 class WindowedFlash(torch.autograd.Function):
     """
-    One softmax over two kinds of points by two calls of a flash kernel: for own windows, blocks of them with a bias
-    that keeps them apart; for the windows before, the queries in one place of their windows as a causal sequence.
+    One softmax over two kinds of points by calls of a flash kernel: for own windows, blocks of them with a bias that
+    keeps them apart; for the windows before, some hundred queries at a time with the points that any of them sees.
 
-    With `lse_c` and `out_c` of each call, `lse = logsumexp_c lse_c` and `out = sum_c exp(lse_c - lse) out_c`. The
+    With `lse_c` and `out_c` of each kind, `lse = logsumexp_c lse_c` and `out = sum_c exp(lse_c - lse) out_c`. The
     kernel's backward takes weights from `exp(logits - lse)` and the sums over all keys from `out`: with those of the
     whole softmax it returns a call's share of the gradients.
     """
@@ -195,11 +197,15 @@ class WindowedFlash(torch.autograd.Function):
 
     @staticmethod
     def forward(query, key, value, point_key, point_value, scale, scaling):
-        own, before = Blocks(query, scale), Windows(query, scale)
-        output, lse = own.attend(query, key, value, scaling)
-        if query.shape[1] > scale:
+        own = OwnWindows(query, scale)
+        output, lse = own.restored(*_attend(*map(own.blocks, (query, key, value)), own.bias, scaling))
+        parts = [
+            _attend(query[:, rows], point_key[:, :seen], point_value[:, :seen], bias, scaling)
+            for rows, seen, bias in windows_before(query, scale)
+        ]
+        if parts:
+            points = [torch.cat(each, dim=1) for each in zip(*parts, strict=True)]
             later = output[:, scale:], lse[:, scale:]
-            points = before.attend(query, point_key, point_value, scaling)
             both = torch.logaddexp(later[1], points[1])
             joint = sum((part - both).exp() * states for states, part in (later, points)).to(query.dtype)
             output = torch.cat((output[:, :scale], joint), dim=1)
@@ -215,90 +221,73 @@ class WindowedFlash(torch.autograd.Function):
     @staticmethod
     def backward(ctx, gradient, _):
         query, key, value, point_key, point_value, *outcome = ctx.saved_tensors
-        own, before = Blocks(query, ctx.scale), Windows(query, ctx.scale)
-        of_query, of_key, of_value = own.backward(gradient, query, key, value, *outcome, ctx.scaling)
-        if query.shape[1] == ctx.scale:
-            return of_query, of_key, of_value, None, None, None, None
-        of_later, *of_points = before.backward(gradient, query, point_key, point_value, *outcome, ctx.scaling)
-        of_query = torch.cat((of_query[:, : ctx.scale], of_query[:, ctx.scale :] + of_later), dim=1)
+        own = OwnWindows(query, ctx.scale)
+        blocks = map(own.blocks, (gradient, query, key, value, *outcome))
+        of_query, of_key, of_value = own.restored(*_backward(*blocks, own.bias, ctx.scaling))
+        of_points = torch.zeros_like(point_key), torch.zeros_like(point_value)
+        for rows, seen, bias in windows_before(query, ctx.scale):
+            points = point_key[:, :seen], point_value[:, :seen]
+            of_rows = [each[:, rows] for each in (gradient, query, *outcome)]
+            share, *shares = _backward(*of_rows[:2], *points, *of_rows[2:], bias, ctx.scaling)
+            of_query[:, rows] += share
+            for total, part in zip(of_points, shares, strict=True):
+                total[:, :seen] += part
         return of_query, of_key, of_value, *of_points, None, None
 
 
-class Blocks:
-    """Blocks of own windows as rows of a batch."""
-
-    is_causal = False
+class OwnWindows:
+    """Each query's own window up to it: blocks of windows as rows of a batch, with a bias that keeps them apart."""
 
     def __init__(self, query: torch.Tensor, scale: int):
         self.batch, self.size = len(query), scale * max(SMALL_BLOCK // scale, 1)
         place = torch.arange(self.size, device=query.device)
         window = place.div(scale, rounding_mode="floor")
         keep = (window == window.unsqueeze(-1)) & (place <= place.unsqueeze(-1))
-        self.bias = additive_mask(keep, query)[None, None]
+        self.bias = additive_mask(keep, query)
 
-    def queries(self, states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, heads, ...)` as `(batch * blocks, heads, tokens per block, ...)`."""
-        return states.unflatten(1, (-1, self.size)).flatten(0, 1).transpose(1, 2)
+    def blocks(self, states: torch.Tensor) -> torch.Tensor:
+        """`(batch, tokens, heads, ...)` as `(batch * blocks, tokens per block, heads, ...)`."""
+        return states.unflatten(1, (-1, self.size)).flatten(0, 1)
 
-    def restored(self, states: torch.Tensor) -> torch.Tensor:
-        return states.transpose(1, 2).unflatten(0, (self.batch, -1)).flatten(1, 2)
-
-    keys, collected = queries, restored
-
-    def attend(self, query, key, value, scaling) -> tuple[torch.Tensor, torch.Tensor]:
-        """The output, `(batch, tokens, heads, head_dim)`, and log-sum-exps, `(batch, tokens, heads, 1)`."""
-        output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-            self.queries(query),
-            self.keys(key),
-            self.keys(value),
-            0.0,
-            self.is_causal,
-            attn_mask=self.bias,
-            scale=scaling,
-        )
-        return self.restored(output), self.restored(lse.unsqueeze(-1))
-
-    def backward(self, gradient, query, key, value, output, lse, scaling) -> list[torch.Tensor]:
-        """Shares of the gradients of queries, keys and values."""
-        shares = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
-            self.queries(gradient),
-            self.queries(query),
-            self.keys(key),
-            self.keys(value),
-            self.queries(output),
-            self.queries(lse).squeeze(-1),
-            0.0,
-            self.is_causal,
-            attn_mask=self.bias,
-            scale=scaling,
-        )
-        return [of(share) for of, share in zip((self.restored, self.collected, self.collected), shares, strict=True)]
+    def restored(self, *states: torch.Tensor) -> list[torch.Tensor]:
+        return [each.unflatten(0, (self.batch, -1)).flatten(1, 2) for each in states]
 
 
-class Windows(Blocks):
-    """Queries but those of the first window, by their places in a window; points but the last, for each place."""
+def windows_before(query: torch.Tensor, scale: int) -> Iterator[tuple[slice, int, torch.Tensor]]:
+    """
+    The windows before each query's: some hundred queries, how many points any of them sees, and a bias that hides
+    those that are not before a query's window, `(queries, points)`. Those of the first window see none.
+    """
+    tokens, size = query.shape[1], scale * max(BLOCK // scale, 1)
+    if tokens <= scale:
+        return
+    # The points of a block's own windows come last, and look the same in each block.
+    own = torch.arange(size // scale - 1, device=query.device)
+    window = torch.arange(size, device=query.device).div(scale, rounding_mode="floor")
+    hidden = additive_mask(own < window.unsqueeze(-1), query)
+    bias = nn.functional.pad(hidden, (tokens // scale, 0))
+    for start in range(scale, tokens, size):
+        stop = min(start + size, tokens)
+        before, seen = start // scale, (stop - 1) // scale
+        first = tokens // scale - before
+        yield slice(start, stop), seen, bias[: stop - start, first : first + seen]
 
-    is_causal, bias = True, None
 
-    def __init__(self, query: torch.Tensor, scale: int):
-        self.batch, self.scale = len(query), scale
+def _attend(query, key, value, bias, scaling) -> tuple[torch.Tensor, torch.Tensor]:
+    """The output, `(batch, tokens, heads, head_dim)`, and log-sum-exps, `(batch, tokens, heads, 1)`."""
+    output, lse = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        *(states.transpose(1, 2) for states in (query, key, value)), attn_mask=bias[None, None], scale=scaling
+    )
+    return output.transpose(1, 2), lse.unsqueeze(-1).transpose(1, 2)
 
-    def queries(self, states: torch.Tensor) -> torch.Tensor:
-        """`(batch, tokens, heads, ...)` as `(batch * scale, heads, windows - 1, ...)`."""
-        places = states.unflatten(1, (-1, self.scale))[:, 1:].transpose(1, 2)
-        return places.flatten(0, 1).transpose(1, 2)
 
-    def restored(self, states: torch.Tensor) -> torch.Tensor:
-        return states.transpose(1, 2).unflatten(0, (self.batch, -1)).transpose(1, 2).flatten(1, 2)
-
-    def keys(self, points: torch.Tensor) -> torch.Tensor:
-        """`(batch, windows, heads, head_dim)` as `(batch * scale, heads, windows - 1, head_dim)`."""
-        return points[:, :-1].unsqueeze(1).expand(-1, self.scale, -1, -1, -1).flatten(0, 1).transpose(1, 2)
-
-    def collected(self, states: torch.Tensor) -> torch.Tensor:
-        """The sum over the places, for the points."""
-        of_points = states.transpose(1, 2).unflatten(0, (self.batch, -1)).sum(dim=1)
-        return nn.functional.pad(of_points, (0, 0, 0, 0, 0, 1))
+def _backward(gradient, query, key, value, output, lse, bias, scaling) -> list[torch.Tensor]:
+    """Shares of the gradients of queries, keys and values, of the shapes of `_attend`."""
+    states = [each.transpose(1, 2) for each in (gradient, query, key, value, output)]
+    shares = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(
+        *states, lse.squeeze(-1).transpose(1, 2), 0.0, False, attn_mask=bias[None, None], scale=scaling
+    )
+    return [share.transpose(1, 2) for share in shares]
 
 
 __all__ = ["causal_downsampled_attention", "few_queries"]

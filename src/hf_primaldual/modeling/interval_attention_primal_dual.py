@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from .causal_windows_primal_dual import causal_downsampled_attention, few_queries
+from .decoding_primal_dual import Memory, OneQuery
 from .head_groups_primal_dual import HeadGroups, take
 from .intervals_primal_dual import Intervals, fold_over_intervals
 from .kernels_primal_dual import additive_mask, eager_attention_forward
@@ -29,6 +30,7 @@ class IntervalAttention:
         sampling, seed: how a window becomes a point, as for [`downsample`].
         is_causal (`bool`): whether no query sees what comes after it.
         with_maps (`bool`): whether maps are formed.
+        memory (`Memory`, *optional*): of a cache, for causal queries that come one at a time.
     """
 
     module: nn.Module
@@ -40,6 +42,7 @@ class IntervalAttention:
     seed: int = 0
     is_causal: bool = True
     with_maps: bool = False
+    memory: Memory | None = None
 
     def __call__(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, seen: Intervals | None
@@ -49,7 +52,8 @@ class IntervalAttention:
             query (`torch.Tensor` of shape `(batch, queries, heads, head_dim)`).
             key, value (`torch.Tensor` of shape `(batch, keys, heads, head_dim)`): or fewer heads, each for a group of
                 neighbouring query heads.
-            seen (`Intervals`, *optional*): by default each query sees its own key, in the same place, and all before.
+            seen (`Intervals`, *optional*): by default each query sees its own key, in the same place, and all before;
+                one query is the last.
 
         Returns:
             The output of shape `(batch, queries, heads, head_dim)`; and the maps of shape
@@ -59,6 +63,13 @@ class IntervalAttention:
         Raises:
             ValueError: for windows of intervals that are neither causal nor packed documents.
         """
+        if self.memory is not None and query.shape[1] == 1 and not (self.with_maps or self.dropout):
+            groups = HeadGroups(self.scales or [1] * query.shape[2])
+            attend = OneQuery(self.memory, self.scaling, self.sampling, self.seed)
+            if attend.reaches(seen, key.shape[1], groups.amounts):
+                return attend(query, key, value, groups, [self._fold_of(heads) for heads in groups.heads]), None
+        if seen is None and query.shape[1] < key.shape[1]:
+            seen = Intervals.of_last(key)
         if self.scales is None:
             return self._over_keys(query, key, value, seen)
         key, value = in_query_heads(query, key, value)

@@ -21,22 +21,31 @@ class Intervals(NamedTuple):
     first: torch.Tensor
     last: torch.Tensor
 
+    @classmethod
+    def of_last(cls, key: torch.Tensor) -> "Intervals":
+        """Of one query that sees all keys, `(batch, keys, ...)`."""
+        first = torch.zeros(1, 1, dtype=torch.long, device=key.device)
+        return cls(first, first + (key.shape[1] - 1))
+
     def keep(self, keys: int) -> torch.Tensor:
         """True where a query sees a key, `(batch or 1, queries, keys)`."""
         place = torch.arange(keys, device=self.first.device)
         return (place >= self.first.unsqueeze(-1)) & (place <= self.last.unsqueeze(-1))
 
 
-def power_of(count: torch.Tensor, scaling: float) -> torch.Tensor:
+def power_of(count: int | torch.Tensor, scaling: float) -> float | torch.Tensor:
     """
     The power of the variance that a causal query divides by. It grows with the number of keys, from 0 where there is
     one and no variance, to `scaling` (our choice: the paper has no causal attention).
     """
-    return scaling * ((count - 1) / RAMP).clamp(0, 1)
+    share = (count - 1) / RAMP
+    return scaling * (share.clamp(0, 1) if isinstance(share, torch.Tensor) else min(share, 1))
 
 
 def to_the_minus(variance: torch.Tensor, power: torch.Tensor | float) -> torch.Tensor:
     """`variance ** -power`, which torch takes four times as long for on a CPU."""
+    if isinstance(power, float) and power == 1:
+        return variance.reciprocal()
     exponent = variance.log() * -power
     return exponent.exp()
 
@@ -140,13 +149,14 @@ def running_statistics(
         shift = torch.cat((first, mean[:, :-1].unsqueeze(2)), dim=1)
         squares_before = before * nn.functional.pad(variance[:, :-1], (0, 0) * len(axes) + (1, 0)).unsqueeze(2)
     count = (before + torch.arange(1, size + 1, device=key.device).view(size, *axes)).to(chunks.dtype)
-    # In place, since nothing of it is on autograd's tape: on a CPU memory is what this costs.
+    # In place, since nothing of it is on autograd's tape: on a CPU new memory is what this costs.
     centred = chunks - shift
-    total = centred.cumsum(dim=2)
-    squares = centred.square_().cumsum(dim=2)
-    mean = total / count
-    squares.addcmul_(total, mean, value=-1)
-    variance = squares.add_(sums_before(squares[:, :, -1:]) if points is None else squares_before).div_(count)
+    mean = centred.cumsum(dim=2).div_(count)
+    squares = centred.square_().cumsum_(dim=2)
+    if points is None:
+        of_chunk = squares[:, :, -1:] - mean[:, :, -1:].square() * count[:, :, -1:]
+        squares_before = sums_before(of_chunk)
+    variance = squares.add_(squares_before).div_(count).addcmul_(mean, mean, value=-1)
     return tuple(states.flatten(1, 2)[:, : key.shape[1]] for states in (mean.add_(shift), variance))
 
 
@@ -183,8 +193,8 @@ class CausalFold(torch.autograd.Function):
     def forward(query, key, points, beta, scaling, eps, size):
         mean, variance = running_statistics(key, points, size)
         variance.add_(eps)
-        _, power = _powers(key, scaling, size if points is not None else None)
-        folded = torch.addcmul(query.to(mean.dtype), mean, -beta).mul_(to_the_minus(variance, power))
+        window = size if points is not None else 1
+        folded = _divided(torch.addcmul(query.to(mean.dtype), mean, -beta), variance, scaling, window)
         return within_range(folded, query.dtype), mean, variance
 
     @staticmethod
@@ -197,45 +207,50 @@ class CausalFold(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, gradient, *_):
         key, points, beta, folded, mean, variance = ctx.saved_tensors
-        size = CHUNK if points is None else ctx.size
-        count, power = _powers(key, ctx.scaling, size if points is not None else None)
+        size, window = (CHUNK, 1) if points is None else (ctx.size, ctx.size)
+        count, power = _powers(key, ctx.scaling, window)
         # A kernel may have left the axes in another order, in which all that follows would be slower.
-        gradient = gradient.to(mean.dtype).contiguous()
-        of_query = gradient * to_the_minus(variance, power)
-        weight = (gradient * folded / variance).sum_to_size(key.shape) * (2 * power / count)
+        of_query = gradient.to(mean.dtype, memory_format=torch.contiguous_format, copy=True)
+        weight = (of_query * folded).div_(variance).sum_to_size(key.shape).mul_(2 * power / count)
+        of_query = _divided(of_query, variance, ctx.scaling, window)
         centre = mean[:, -1:]
-        constant = weight * (mean - centre) - (of_query * (beta / count)).sum_to_size(key.shape)
-        later = [sums_of_later(each, size) for each in (constant, weight)]
+        constant = weight * (mean - centre)
+        constant.addcmul_(of_query.sum_to_size(key.shape), -beta / count)
+        chunks = [in_chunks(each, size) for each in (constant, weight)]
+        totals = [each.sum(dim=2, keepdim=True) for each in chunks]
+        after = [sums_before(each.flip(1)).flip(1) for each in totals]
         of_points = None
         if points is None:
-            later = [own + after for own, after in later]
+            totals = [own + later for own, later in zip(totals, after, strict=True)]
         else:
-            of_point, weight = (after.squeeze(2) for _, after in later)
-            of_points = (of_point - (points - centre) * weight).to(points.dtype)
-            later = [own for own, _ in later]
-        of_key, weight = (each.flatten(1, 2)[:, : key.shape[1]] for each in later)
-        of_key = of_key - (key - centre) * weight
+            of_point, of_later = (each.squeeze(2) for each in after)
+            of_points = of_point.addcmul(points - centre, of_later, value=-1).to(points.dtype)
+        # The sums over a token's own place and those after it in its chunk, and maybe after that.
+        sums = [each.cumsum(dim=2).neg_().add_(each).add_(total) for each, total in zip(chunks, totals, strict=True)]
+        of_key, weight = (each.flatten(1, 2)[:, : key.shape[1]] for each in sums)
+        of_key.addcmul_(key - centre, weight, value=-1)
         of_beta = -(of_query * mean).sum_to_size(beta.shape) if ctx.needs_input_grad[3] else None
         return of_query.to(folded.dtype), of_key.to(key.dtype), of_points, of_beta, None, None, None
 
 
-def _powers(key: torch.Tensor, scaling: float, size: int | None) -> tuple[torch.Tensor, torch.Tensor]:
-    """How many keys, or points and keys, each query of a causal sequence sees, and the power: `(tokens, 1, ...)`."""
+def _powers(key: torch.Tensor, scaling: float, window: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """
+    How many keys each query of a causal sequence sees, each whole window before its own counted once, and the power:
+    `(tokens, 1, ...)`.
+    """
     place = torch.arange(key.shape[1], device=key.device)
-    seen = place if size is None else place.div(size, rounding_mode="floor") + place % size
+    seen = place.div(window, rounding_mode="floor") + place % window
     count = (seen + 1).to(_wide(key.dtype)).view(-1, *[1] * (key.ndim - 2))
     return count, power_of(count, scaling)
 
 
-def sums_of_later(states: torch.Tensor, size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """
-    For each token the sum of its own states and those after it in its chunk, `(batch, chunks, size, ...)`, and that of
-    the chunks after it, `(batch, chunks, 1, ...)`.
-    """
-    chunks = in_chunks(states, size)
-    totals = chunks.sum(dim=2, keepdim=True)
-    after = sums_before(totals.flip(1)).flip(1)
-    return chunks - chunks.cumsum(dim=2) + totals, after
+def _divided(states: torch.Tensor, variance: torch.Tensor, scaling: float, window: int) -> torch.Tensor:
+    """Divides what belongs to causal queries, in place. Beyond the ramp a power of one needs no logarithm."""
+    _, power = _powers(variance, scaling, window)
+    ramp = RAMP * window if scaling == 1 else len(power)
+    states[:, :ramp].mul_(to_the_minus(variance[:, :ramp], power[:ramp]))
+    states[:, ramp:].div_(variance[:, ramp:])
+    return states
 
 
 def as_states(number: float | torch.Tensor, states: torch.Tensor) -> torch.Tensor:

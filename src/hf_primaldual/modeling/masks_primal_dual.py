@@ -196,7 +196,7 @@ def seen_keys(
 
     Returns:
         A `torch.BoolTensor` of shape `(batch, keys)` for queries that all see the same keys, `Intervals` for those
-        that do not, or `None` for all keys, in causal attention for all up to a query's own.
+        that do not, or `None` for all keys, in causal attention for all up to a query's own, one query being the last.
 
     Raises:
         ValueError: for a mask of another shape, that differs between heads, is a bias, or shows a query keys that are
@@ -205,10 +205,8 @@ def seen_keys(
     """
     queries, keys = query.shape[2], key.shape[2]
     if attention_mask is None:
-        if not is_causal or queries == keys:
+        if not is_causal or queries in (1, keys):
             return None
-        if queries == 1:
-            return Intervals(*torch.tensor([[0], [keys - 1]], device=key.device).unsqueeze(1))
         raise ValueError(
             f"`attention_mask` must be given for {queries} causal queries with {keys} keys in a cache, of which "
             "nobody says which ones they see."
