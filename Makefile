@@ -41,6 +41,7 @@ tables: $(TIMESTAMP) data
 		$(BIN)/python scripts/run_time_series_classification.py scripts/configs/$$set.yaml $(TABLE) || exit 1; done
 	for set in $(TEXTS); do \
 		$(BIN)/python scripts/run_sequence_classification.py scripts/configs/$$set.yaml $(TABLE) || exit 1; done
+	$(BIN)/python scripts/run_language_modeling.py scripts/configs/newsgroups_language.yaml $(TABLE)
 	$(BIN)/python scripts/run_image_classification.py scripts/configs/fashion_mnist.yaml $(TABLE)
 
 SERIES := japanese_vowels basic_motions gun_point italy_power_demand arrow_head
