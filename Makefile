@@ -6,7 +6,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables archive convert-demo test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables archive convert-demo gpu test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -41,6 +41,7 @@ tables: $(TIMESTAMP) data
 		$(BIN)/python scripts/run_time_series_classification.py scripts/configs/$$set.yaml $(TABLE) || exit 1; done
 	for set in $(TEXTS); do \
 		$(BIN)/python scripts/run_sequence_classification.py scripts/configs/$$set.yaml $(TABLE) || exit 1; done
+	$(BIN)/python scripts/run_language_modeling.py scripts/configs/newsgroups_language.yaml $(TABLE)
 	$(BIN)/python scripts/run_image_classification.py scripts/configs/fashion_mnist.yaml $(TABLE)
 
 SERIES := japanese_vowels basic_motions gun_point italy_power_demand arrow_head
@@ -86,6 +87,9 @@ bench: $(TIMESTAMP)
 bench-all: $(TIMESTAMP)
 	$(BIN)/python scripts/benchmarks/attention.py --tokens 1024 4096 16384 --rounds 11 --output $(BENCH_ALL) \
 		--attentions bn sh bn+sh sh:256 linear linear-bn linear-sh linear-bn+sh sparse:local sparse
+	$(BIN)/python scripts/benchmarks/attention.py --causal --tokens 1024 4096 16384 --rounds 15 --output $(BENCH_ALL) \
+		--attentions bn sh bn+sh linear linear-bn+sh
+	$(BIN)/python scripts/benchmarks/decoding.py --tokens 4096 16384 --rounds 60 --output $(BENCH_ALL)
 	$(BIN)/python scripts/benchmarks/attention.py --tokens 197 --width 192 --heads 3 --batch 8 --inference --rounds 80 \
 		--attentions bn bn+sh --output $(BENCH_ALL)
 	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 1024 4096 16384 --rounds 3 \
@@ -115,6 +119,12 @@ archive: .peers/aeon/.installed
 ## Checkpoints of all committed cards, trained anew, in folders that are ready to be published: hours on one core.
 checkpoints: $(TIMESTAMP) data
 	$(BIN)/python scripts/build_checkpoints.py
+
+## What a GPU is asked, in stages that each write their results: right (tests on it), fast (layers timed).
+gpu: $(TIMESTAMP)
+	$(BIN)/python -m tests.gpu --stage $(STAGE) --output outputs/gpu
+
+STAGE := right fast
 
 ## Other programs that read and write the Hub's protocol, against the test Hub; needs node and npm.
 test-hub: $(TIMESTAMP) .peers/.installed

@@ -12,7 +12,7 @@ from typing import Any
 
 from hf_primaldual.hub.card import write_card
 from hf_primaldual.hub.markdown import comparison_rows, markdown_table, percent, replace_between
-from hf_primaldual.hub.results import load_results, save_results, write_atomically
+from hf_primaldual.hub.results import LANGUAGE, load_results, save_results, write_atomically
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results" / "training"
@@ -31,9 +31,13 @@ def render(results: Mapping[str, Any]) -> str:
     """The section of one task: what was trained on, a row for each attention, and the command."""
     data, hardware = results["dataset"], results["hardware"]
     chance = f"; the largest class alone {percent(data['majority_share'])} %" if "majority_share" in data else ""
+    if results["task"] == LANGUAGE:
+        of = f"in blocks of {data['length'][0]} of {data['vocabulary']} tokens; accuracies are of the next token"
+    else:
+        of = f"{data['classes']} classes"
     about = (
         f"{data['source']}: {data['train']:,} to train on, {data['validation']:,} for validation, {data['test']:,} to "
-        f"test, {data['classes']} classes{chance}; {results['summary'][results['baseline']]['seeds']} seeds. "
+        f"test, {of}{chance}; {results['summary'][results['baseline']]['seeds']} seeds. "
         f"{hardware['processor']}, {hardware['threads']} thread(s), torch {results['versions']['torch']}. "
         f"[Card](../model_cards/{results['model_name']}/README.md) of the released `{results['attention']}`."
     )
@@ -55,8 +59,9 @@ def marked(cell: str, paired: Mapping[str, Any] | None) -> str:
 
 
 def summary() -> str:
-    """The table of the README: test accuracy of every attention on every task."""
+    """The table of the README: test accuracy of every attention on every task of classification."""
     tables = [load_results(path) for path in sorted(RESULTS.glob("*.json"))]
+    tables = [results for results in tables if results["task"] != LANGUAGE]
     names = list(dict.fromkeys(name for results in tables for name in results["summary"]))
     rows = []
     for results in tables:

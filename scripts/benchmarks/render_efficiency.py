@@ -7,6 +7,7 @@ Renders the committed results of the benchmarks into the tables of the README an
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from hf_primaldual.hub.results import write_atomically
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "docs/efficiency.md", "docs/hub.md", "docs/your-own-series.md")
+DOCUMENTS = ("README.md", "docs/attentions.md", "docs/efficiency.md", "docs/hub.md", "docs/your-own-series.md")
 # What the tables call the names of the results.
 LABELS = {
     "sh:256": "`sh`, 256 points",
@@ -28,12 +29,13 @@ LABELS = {
 RATIOS = ["training step", "inference", "FLOPs", "peak memory"]
 
 
-def results_of(name: str, folder: Path = RESULTS) -> dict[str, Any]:
-    """The committed file of a measurement on a CPU, the one that the tables show."""
+def results_of(name: str, folder: Path = RESULTS, on_gpu: bool = False) -> dict[str, Any]:
+    """The committed file of a measurement, the one that the tables show."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{name}-*.json"))]
-    found = [results for results in found if results["hardware"]["accelerator"] is None]
+    found = [results for results in found if (results["hardware"]["accelerator"] is not None) == on_gpu]
     if len(found) != 1:
-        raise FileNotFoundError(f"{folder.name} must hold one file {name}-*.json of a CPU, got {len(found)}.")
+        kind = "GPU" if on_gpu else "CPU"
+        raise FileNotFoundError(f"{folder.name} must hold one file {name}-*.json of a {kind}, got {len(found)}.")
     return found[0]
 
 
@@ -41,12 +43,13 @@ def table(results: dict[str, Any], header: list[str], rows: list[list[str]], abo
     """A table below a line on what its figures were measured on and with."""
     hardware, versions = results["hardware"], results["versions"]
     threads = f"{hardware['threads']} thread{'' if hardware['threads'] == 1 else 's'}"
+    machine = hardware["accelerator"] or f"{hardware['processor']}, {threads}"
     libraries = f"torch {versions['torch']}, transformers {versions['transformers']}"
-    return f"({about}{hardware['processor']}, {threads}, {libraries}; ours)\n\n{markdown_table(header, rows)}"
+    return f"({about}{machine}, {libraries}; ours)\n\n{markdown_table(header, rows)}"
 
 
-def layers() -> str:
-    results = results_of("attention-training-128x8")
+def layers(name: str = "attention-training-128x8", on_gpu: bool = False) -> str:
+    results = results_of(name, on_gpu=on_gpu)
     found = {(row["attention"], row["tokens"]): row for row in results["rows"]}
     lengths = sorted({tokens for _, tokens in found})
     rows = [["`softmax` on sdpa, ms", *(f"{found['softmax', tokens]['ms']['median']:.1f}" for tokens in lengths)]]
@@ -129,6 +132,20 @@ def estimator() -> str:
     return table(results, ["`bn+sh`", "seeds", "by defaults, %", "by its recipe, %", "seconds to fit"], rows)
 
 
+def first_queries() -> str:
+    """Means over the seeds of each way of the first queries."""
+    results = results_of("first-queries")
+    rows = []
+    for name, found in pd.DataFrame(results["rows"]).groupby("attention", sort=False):
+        loss = found["validation_loss"]
+        perplexity = f"{found['validation_perplexity'].mean():.3f}"
+        spread = f"{loss.mean():.4f} ± {loss.std():.4f}"
+        rows.append([name, str(len(found)), spread, perplexity, f"{found['largest_gradient_norm'].max():.1f}"])
+    about = f"{results['settings']['max_steps']} steps; "
+    header = ["attention", "seeds", "validation loss, nats a byte", "perplexity", "largest gradient"]
+    return table(results, header, rows, about)
+
+
 def hub() -> str:
     results = results_of("hub")
     found = {(row["model"], row["transfer"]): row for row in results["rows"]}
@@ -150,6 +167,11 @@ def hub() -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "layers": layers,
+    "causal layers": partial(layers, "causal-training-128x8"),
+    "decoding": partial(layers, "decoding-128x8"),
+    "layers on a GPU": partial(layers, "attention-training-512x8", on_gpu=True),
+    "layers on a GPU, inference": partial(layers, "attention-inference-512x8", on_gpu=True),
+    "first queries": first_queries,
     "text models": text_models,
     "vision models": vision_models,
     "integration": integration,

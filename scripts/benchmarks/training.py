@@ -32,7 +32,7 @@ from hf_primaldual.training.task import Task
 from hf_primaldual.training.trainer import build_trainer
 
 ROOT = Path(__file__).parents[2]
-SOURCES = {"text": TEXT_SOURCES, "image": IMAGE_SOURCES}
+SOURCES = {"text": TEXT_SOURCES, "language": TEXT_SOURCES, "image": IMAGE_SOURCES}
 # Steps that are not counted: memory is being allocated, and DDP sorts its buckets.
 WARMUP = 5
 # Processes, threads of each, and the share of the global batch that they train on together.

@@ -70,6 +70,7 @@ AUTOS = {
     "time-series-classification": (SEQUENCES, "AutoFeatureExtractor", np.ones((9, 12))),
     "text-classification": (SEQUENCES, "AutoTokenizer", "a text"),
     "document-matching": (SEQUENCES, "AutoTokenizer", None),
+    "text-generation": ("AutoModelForCausalLM", "AutoTokenizer", None),
     "image-classification": ("AutoModelForImageClassification", "AutoImageProcessor", Image.new("RGB", (35, 28))),
 }
 

@@ -9,6 +9,7 @@ from transformers import ByT5Tokenizer, ViTImageProcessor
 
 from hf_primaldual import (
     PrimalDualTextConfig,
+    PrimalDualTextForCausalLM,
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTimeSeriesConfig,
@@ -34,6 +35,9 @@ def checkpoint(task: str):
     if task == "image-classification":
         config = PrimalDualViTConfig(image_size=[28, 35], patch_size=7, num_labels=9, num_hidden_layers=1)
         return PrimalDualViTForImageClassification(config), ViTImageProcessor(size={"height": 28, "width": 35})
+    if task == "text-generation":
+        config = PrimalDualTextConfig(max_position_embeddings=LONGEST, is_decoder=True, num_hidden_layers=1)
+        return PrimalDualTextForCausalLM(config), ByT5Tokenizer()
     matching = task == "document-matching"
     model = PrimalDualTextForDocumentMatching if matching else PrimalDualTextForSequenceClassification
     return model(PrimalDualTextConfig(max_position_embeddings=LONGEST, num_labels=9)), ByT5Tokenizer()

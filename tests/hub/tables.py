@@ -11,6 +11,7 @@ DATASETS = {
     "text-classification": {"length": [40, 1024]},
     "image-classification": {"channels": 1, "image_size": [28, 35]},
     "document-matching": {"length": [100, 4000]},
+    "text-generation": {"vocabulary": 384, "length": [256, 256]},
 }
 # What a table may do without.
 OPTIONAL = [("plots",), ("dataset", "subset"), ("dataset", "hub_id")]
@@ -19,7 +20,8 @@ OPTIONAL = [("plots",), ("dataset", "subset"), ("dataset", "hub_id")]
 def table(task: str = "time-series-classification") -> dict:
     """The results of `TABLE`, as of data of another task."""
     results = json.loads(TABLE.read_text())
-    of_all = {key: value for key, value in results["dataset"].items() if key not in ("channels", "length")}
+    others = ("channels", "length", *["classes"] * (task == "text-generation"))
+    of_all = {key: value for key, value in results["dataset"].items() if key not in others}
     return {**results, "task": task, "dataset": of_all | copy.deepcopy(DATASETS[task])}
 
 

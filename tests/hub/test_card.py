@@ -43,6 +43,11 @@ WORDS = {
     "text-classification": ["370 texts", "40 to 1024 tokens.", "More than 1024 tokens"],
     "image-classification": ["370 images", "1 channel, 28 x 35 pixels.", "learned for 28 x 35"],
     "document-matching": ["370 pairs of documents", "100 to 4000 tokens.", "see the whole document"],
+    "text-generation": [
+        "decoder for text generation",
+        "370 blocks of text",
+        "384 tokens in the vocabulary;\nblocks of 256 tokens.",
+    ],
 }
 
 
@@ -51,7 +56,8 @@ def test_the_card_speaks_of_its_kind_of_data(task):
     text = render_card(table(task))
     assert all(words in text for words in WORDS[task])
     # A task that the Hub knows is a pipeline, any other a tag.
-    data, known = ModelCard(text).data, task in ("text-classification", "image-classification")
+    data = ModelCard(text).data
+    known = task in ("text-classification", "image-classification", "text-generation")
     assert data.pipeline_tag == (task if known else None)
     assert data.tags == ["primal-dual-attention", *([] if known else [task]), "attention-bn-sh"]
     # What may be left out leaves no trace.
@@ -62,6 +68,25 @@ def test_the_card_speaks_of_its_kind_of_data(task):
     for word in ("Learning curves", "![", "official", "datasets:"):
         assert word in text
         assert word not in render_card(results)
+
+
+def test_the_card_of_a_language_model_has_its_perplexity():
+    results = table("text-generation")
+    for run, loss in zip(results["runs"], (1.0, 2.0, *[0.5] * 6), strict=True):
+        run["test_loss"] = loss
+    text = render_card(results)
+    # Mean and deviation of e and e squared, and of twice the root of e.
+    assert "| `softmax` | 5.054 ± 3.303 | 1.264 ± 0.000 |" in text
+    assert "| `sh` | 1.649 ± 0.000 |" in text
+    assert "best mean validation\nloss" in text
+    assert "Not causal" not in text
+    found = [result for result in ModelCard(text).data.eval_results if result.metric_type == "perplexity"]
+    assert [(result.metric_value, result.dataset_split) for result in found] == [(1.64872, "test")]
+    assert comparison_rows(results)[0]["test perplexity"] == "5.054 ± 3.303"
+    del results["plots"]
+    for run in results["runs"]:
+        run["test_loss"] = None
+    assert "| `softmax` | not measured |" in render_card(results)
 
 
 NEITHER = "neither beats `softmax` here nor loses to it: it is"

@@ -83,6 +83,15 @@ def test_equal_accuracies_are_settled_by_the_loss():
         validate_results(changed(results, ("summary", "sh", "validation_loss_mean"), 0.13))
 
 
+def test_a_language_model_is_chosen_by_its_loss():
+    results = changed(table("text-generation"), BEST, 0.99)
+    validate_results(results)
+    with pytest.raises(ValueError, match="'sh' is better on validation"):
+        validate_results(changed(results, ("summary", "sh", "validation_loss_mean"), 0.13))
+    with pytest.raises(ValueError, match=r"not the one with the best validation loss, 0\.2"):
+        validate_results(changed(results, ("runs", 5, "validation_loss"), 0.2))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

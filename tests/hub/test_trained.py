@@ -7,9 +7,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    ByT5Tokenizer,
+    DataCollatorForLanguageModeling,
+    Trainer,
+    TrainingArguments,
+)
 
 from hf_primaldual import (
+    PrimalDualTextConfig,
+    PrimalDualTextForCausalLM,
     PrimalDualTimeSeriesConfig,
     PrimalDualTimeSeriesFeatureExtractor,
     PrimalDualTimeSeriesForSequenceClassification,
@@ -115,6 +124,29 @@ def test_the_best_of_several_seeds_is_compared_with_its_baseline(train, motions,
     card = render_card(results)
     assert "Not measured." in card
     assert "2 pairs of seeds" in card or "on each of 2 seeds" in card
+
+
+def test_a_language_model_of_ones_own_trainer_has_its_perplexity(tmp_path):
+    tokenizer = ByT5Tokenizer()
+    rows = [tokenizer("the quick brown fox jumps over the dog" * 2)["input_ids"][: 20 + n] for n in range(12)]
+    config = PrimalDualTextConfig(attention="bn", is_decoder=True, max_position_embeddings=64, num_hidden_layers=1)
+    args = TrainingArguments(str(tmp_path / "run"), max_steps=1, use_cpu=True, disable_tqdm=True)
+    args.per_device_eval_batch_size = 5
+    # Its batches are filled up, with labels of -100.
+    collate = DataCollatorForLanguageModeling(tokenizer, mlm=False)
+    data = [{"input_ids": row} for row in rows]
+    trainer = Trainer(PrimalDualTextForCausalLM(config), args, collate, data, data, processing_class=tokenizer)
+    trainer.train()
+    folder = checkpoint_from_trainer(tmp_path / "model", trainer, "foxes", test_dataset=data[:7], license="mit")
+    results = json.loads((folder / "results.json").read_text())
+    assert (results["task"], results["dataset"]["vocabulary"]) == ("text-generation", 384)
+    # The mean over tokens, and not over batches of unequal lengths.
+    model, losses = trainer.model.eval(), []
+    for row in rows[:7]:
+        ids = torch.tensor([row])
+        losses += [model(input_ids=ids, labels=ids).loss.item()] * (len(row) - 1)
+    assert results["runs"][0]["test_loss"] == pytest.approx(np.mean(losses), abs=1e-5)
+    check(folder)
 
 
 def test_what_was_not_measured_is_said_to_be(train):

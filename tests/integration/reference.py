@@ -52,7 +52,14 @@ def register_naive(scales=None, **how) -> str:
     transformers' own masks for sdpa.
     """
 
-    def naive_attention(module, query, key, value, attention_mask, scaling=None, is_causal=None, **kwargs):
+    def naive_attention(module, query, key, value, attention_mask, **kwargs):
+        # Loops are no work for a GPU.
+        with torch.device("cpu"):
+            mask = None if attention_mask is None else attention_mask.cpu()
+            output = on_processor(module, query.cpu(), key.cpu(), value.cpu(), mask, **kwargs)
+        return output.to(query.device), None
+
+    def on_processor(module, query, key, value, attention_mask, scaling=None, is_causal=None, **kwargs):
         usual = query.shape[-1] ** -0.5
         if scaling == 1 and not hasattr(module, "q_norm"):
             # The layer has scaled its queries.
@@ -81,7 +88,7 @@ def register_naive(scales=None, **how) -> str:
                 else:
                     heads.append(row_attention(*states, keep[row, 0, 0], scale, over=over, **how))
             rows.append(torch.stack(heads, dim=1))
-        return torch.stack(rows), None
+        return torch.stack(rows)
 
     AttentionInterface.register("naive", naive_attention)
     AttentionMaskInterface.register("naive", sdpa_mask)

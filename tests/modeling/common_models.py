@@ -15,6 +15,7 @@ import numpy as np
 from transformers.models.auto import modeling_auto
 
 from hf_primaldual import (
+    PrimalDualTextForCausalLM,
     PrimalDualTextForDocumentMatching,
     PrimalDualTextForSequenceClassification,
     PrimalDualTextModel,
@@ -85,6 +86,14 @@ NO_VOCABULARY = {"test_resize_embeddings": False}
 KINDS = {
     "text": Kind(TEXT, texts.small_config, texts.text_batch, 20, presets=tuple(PRESET_CASES)),
     "bert": Kind(TEXT, texts.small_config, texts.text_batch, 21, fields=BERT),
+    "language": Kind(
+        (PrimalDualTextForCausalLM,),
+        texts.small_config,
+        texts.text_batch,
+        20,
+        presets=("softmax", "bn", "sh", "bn+sh", "linear-bn+sh"),
+        fields={"is_decoder": True},
+    ),
     "matching": Kind(
         (PrimalDualTextForDocumentMatching,),
         texts.small_config,
@@ -113,12 +122,14 @@ modeling_auto.MODEL_MAPPING_NAMES |= {kind: KINDS[kind].classes[0].__name__ for 
 modeling_auto.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES |= {
     kind: KINDS[kind].classes[-1].__name__ for kind in ("text", "matching", "series")
 }
+modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES["language of ours"] = KINDS["language"].classes[0].__name__
 modeling_auto.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING_NAMES["vit of ours"] = KINDS["vit"].classes[-1].__name__
 
 # By the test: the kinds that cannot pass it, and why.
 CANNOT = {
     "test_model_get_set_embeddings": (("series", "vit"), "what embeds their inputs is a projection, no `Embedding`"),
     "test_load_with_mismatched_shapes": (("series",), "it makes the vocabulary smaller, and there is none"),
+    "test_generation_tester_mixin_inheritance": (("language",), "the tests of `generate` are not in the archive"),
     "test_batching_equivalence": (("matching",), "hidden states have two rows for each pair of documents"),
 }
 CANNOT |= dict.fromkeys(
@@ -133,6 +144,7 @@ CANNOT_WITH_MAPS_PER_HEAD = {
     "test_attention_outputs": "it asks for one tensor of maps a layer, here a tuple with one a head",
     "test_retain_grad_hidden_states_attentions": "as above; tests/modeling/test_maps.py asks for each head's gradient",
 }
+CAUSAL_LINEAR_HAS_NO_MAPS = ("test_model_outputs_equivalence", "test_capture_outputs_decorator")
 # They load a model from nothing, which `from_pretrained` of this package refuses, and then look at what it holds.
 FROM_NOTHING = ("test_can_init_all_missing_weights", "test_model_weights_reload_no_missing_tied_weights")
 
@@ -173,6 +185,8 @@ class CommonTests(test_modeling_common.ModelTesterMixin):
         test = self._testMethodName
         if test in CANNOT_WITH_MAPS_PER_HEAD and uses("downsampled", self.preset):
             self.skipTest(CANNOT_WITH_MAPS_PER_HEAD[test])
+        if test in CAUSAL_LINEAR_HAS_NO_MAPS and self.kind == "language" and uses("linear", self.preset):
+            self.skipTest("causal linear attention has no maps, which it asks for")
         if test in FROM_NOTHING:
             self.enterContext(
                 mock.patch.object(PrimalDualPreTrainedModel, "_must_be_in_a_checkpoint", return_value=False)

@@ -83,6 +83,24 @@ def test_steps_with_a_cache_padding_and_packing_give_what_a_text_gets_alone(pres
     torch.testing.assert_close(logits, torch.cat((whole, alone), dim=1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@presets
+@torch.no_grad()
+def test_padding_and_maps_in_any_precision(preset, dtype):
+    model, ids = language_model(preset).to(dtype), torch.randint(1, TOKENS, (3, 19))
+    mask = torch.ones_like(ids)
+    mask[1, :4], mask[2, 15:] = 0, 0
+    expected = model(ids, mask).logits
+    assert expected.dtype == dtype
+    if "linear" in preset:
+        with pytest.raises(ValueError, match="has no maps"):
+            model(ids, mask, output_attentions=True)
+        return
+    output = model(ids, mask, output_attentions=True)
+    tolerance = 1e-4 if dtype == torch.float32 else 0.1
+    torch.testing.assert_close(output.logits[mask.bool()], expected[mask.bool()], rtol=tolerance, atol=tolerance)
+
+
 @pytest.mark.parametrize("preset", ["bn", "sh", "bn+sh"])
 @torch.no_grad()
 def test_what_is_remembered_of_a_cache_goes_where_the_cache_was_changed(preset):

@@ -22,7 +22,7 @@ def test_the_released_run_and_the_tests_of_the_committed_results_follow_from_the
     for name, comparison in compare(runs, attentions, baseline).items():
         assert comparison == pytest.approx(results["comparisons"][name])
     again = [{**run, "released": None} for run in runs]
-    assert release(again, attentions)["attention"] == results["attention"]
+    assert release(again, attentions, results["task"])["attention"] == results["attention"]
     assert again == runs
 
 
@@ -34,10 +34,14 @@ def run(attention, seed, validation, test, loss=0.1):
 def test_equal_attentions_are_told_apart_by_the_loss_and_then_by_their_order():
     # The same mean of other fractions.
     runs = [run("bn", 0, 0.95, 0.9), run("bn", 1, 0.95, 0.8), run("sh", 0, 0.97, 0.7), run("sh", 1, 0.93, 0.6, loss=0)]
-    assert release(runs, ["bn", "sh"])["attention"] == "sh"
+    assert release(runs, ["bn", "sh"], "text-classification")["attention"] == "sh"
     runs[3]["validation_loss"] = 0.1
-    assert release(runs, ["bn", "sh"])["attention"] == "bn"
-    assert release(runs, ["sh", "bn"])["attention"] == "sh"
+    assert release(runs, ["bn", "sh"], "text-classification")["attention"] == "bn"
+    assert release(runs, ["sh", "bn"], "text-classification")["attention"] == "sh"
+    # Of a language model the loss alone counts, of attentions and of their runs.
+    runs[1]["validation_loss"] = 0
+    best = release(runs, ["sh", "bn"], "text-generation")
+    assert (best["attention"], best["seed"]) == ("bn", 1)
 
 
 def test_without_variance_there_is_no_test():

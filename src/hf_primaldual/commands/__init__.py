@@ -18,6 +18,7 @@ PROGRAM = "hf-primaldual"
 COMMANDS = {
     "train-series": ("train", "train_series", "Train classifiers of time series, your own or of the UEA archive."),
     "train-text": ("train", "train_text", "Train classifiers of texts, your own or of Long Range Arena."),
+    "train-language": ("train", "train_language", "Train language models of texts, by tokens or bytes."),
     "train-images": ("train", "train_images", "Train classifiers of images, your own or of the Hub."),
     "convert": ("convert", "main", "Put an attention into a ViT, DeiT, BERT or RoBERTa with its weights."),
     "measure": ("measure", "main", "Measure operations, memory and time of models."),
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     argv = sys.argv[1:] if argv is None else argv
     name, *rest = argv or ["--help"]
     if name in ("-h", "--help"):
-        listed = "\n".join(f"  {name:<14}{does}" for name, (*_, does) in COMMANDS.items())
+        listed = "\n".join(f"  {name:<16}{does}" for name, (*_, does) in COMMANDS.items())
         print(f"usage: {PROGRAM} COMMAND [--help] [--debug] ...\n\n{listed}\n\n{_OPTIONS}")
     elif name == "--version":
         print(__version__)

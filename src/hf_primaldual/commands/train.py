@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from ..training.comparison import run_comparison
 from ..training.images import ImageDataArguments, ImageModelArguments, ImageTrainingArguments, image_task
+from ..training.language import LanguageDataArguments, LanguageTrainingArguments, language_task
 from ..training.settings import parse_arguments
 from ..training.task import Task
 from ..training.texts import TextDataArguments, TextModelArguments, TextTrainingArguments, text_task
@@ -27,6 +28,7 @@ class Kind(NamedTuple):
 KINDS = {
     "time-series": Kind((SeriesDataArguments, SeriesModelArguments, SeriesTrainingArguments), series_task),
     "text": Kind((TextDataArguments, TextModelArguments, TextTrainingArguments), text_task),
+    "language": Kind((LanguageDataArguments, TextModelArguments, LanguageTrainingArguments), language_task),
     "image": Kind((ImageDataArguments, ImageModelArguments, ImageTrainingArguments), image_task),
 }
 
@@ -43,4 +45,4 @@ def train(
     return run_comparison(task, *arguments[1:], argv, prog)
 
 
-train_series, train_text, train_images = (partial(train, kind) for kind in KINDS)
+train_series, train_text, train_language, train_images = (partial(train, kind) for kind in KINDS)

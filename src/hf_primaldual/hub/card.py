@@ -4,6 +4,7 @@ Model cards, rendered from the results file of a run, but for what a person writ
 """
 
 import json
+import math
 import os
 import re
 import statistics
@@ -18,8 +19,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..modeling.presets_primal_dual import choices_of
-from .markdown import percent
-from .results import SIGNIFICANCE_LEVEL, TASKS, load_results, names_of, validate_results, write_atomically
+from .markdown import percent, perplexity
+from .results import LANGUAGE, SIGNIFICANCE_LEVEL, TASKS, load_results, names_of, validate_results, write_atomically
 
 OWN_WORDS = re.compile(r"<!-- own words: (?P<section>.*?) -->\n(?P<words>.*?)<!-- end of own words -->", re.DOTALL)
 # Metadata that the results alone give: of an older card they may be out of date.
@@ -34,10 +35,11 @@ _EXAMPLES = {
     "text-classification": ("text", "texts"),
     "image-classification": ("image", "images"),
     "document-matching": ("document", "pairs of documents"),
+    LANGUAGE: ("text", "blocks of text"),
 }
 _NONE = "not measured"
 # The Hub's own tasks, which a card names by `pipeline_tag`; any other is a tag.
-_PIPELINES = ("text-classification", "image-classification")
+_PIPELINES = ("text-classification", "image-classification", LANGUAGE)
 
 
 def render_card(results: Mapping[str, Any], *cards: str) -> str:
@@ -166,6 +168,9 @@ def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
     if summary["seeds"] > 1 and summary["test_accuracy_mean"] is not None:
         mean = ("accuracy", f"Test accuracy, mean over {summary['seeds']} seeds", summary["test_accuracy_mean"])
         figures.insert(0, mean)
+    if results["task"] == LANGUAGE and released["test_loss"] is not None:
+        of_weights = f"Test perplexity, these weights, seed {released['seed']}"
+        figures.append(("perplexity", of_weights, math.exp(released["test_loss"])))
     for point in results["efficiency"]:
         cost, at = point[attention], f"batch {point['batch']}, {point['tokens']} tokens"
         figures += [
@@ -180,7 +185,7 @@ def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
             task_type=results["task"],
             dataset_type=dataset.get("hub_id", dataset["name"].lower()),
             dataset_name=dataset["name"],
-            dataset_split="test" if kind == "accuracy" else None,
+            dataset_split="test" if kind in ("accuracy", "perplexity") else None,
             metric_type=kind,
             metric_name=f"{name} (ours)",
             # 0.995 and not 0.9949999999999999.
@@ -208,6 +213,8 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
         "tested": sum(one["p_value"] is not None for one in comparisons.values()),
         "released": _released(results),
         "f1": _mean_f1(results["runs"]),
+        "is_language": results["task"] == LANGUAGE,
+        "perplexity": lambda name, split: perplexity(results, name, split) or _NONE,
         "verdict": lambda name: _verdict(comparisons[name], name, results["baseline"]),
         "plus_minus": _plus_minus,
         "counted": _counted,

@@ -1,14 +1,28 @@
 """Tables of results and of Markdown, and text between two comments: what every page with figures is written by."""
 
+import math
 import re
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from .results import LANGUAGE
 
 
 def percent(mean: float, deviation: float | None = None, sign: str = "", digits: int = 2) -> str:
     """A share, or a mean of shares and its deviation over seeds, in percent."""
     shown = f"{100 * mean:{sign}.{digits}f}"
     return shown if deviation is None else f"{shown} ± {100 * deviation:.{digits}f}"
+
+
+def perplexity(results: Mapping[str, Any], name: str, split: str = "test") -> str:
+    """Of a language model: e to the loss, its mean over the seeds and the deviation; "" where there is no such set."""
+    losses = [run[f"{split}_loss"] for run in results["runs"] if run["attention"] == name]
+    if None in losses:
+        return ""
+    values = [math.exp(loss) for loss in losses]
+    deviation = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else " (one seed)"
+    return f"{statistics.fmean(values):.3f}{deviation}"
 
 
 def comparison_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
@@ -18,6 +32,7 @@ def comparison_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
         summary, paired = results["summary"][name], results["comparisons"].get(name)
         row = {
             "attention": f"`{name}`",
+            **({"test perplexity": perplexity(results, name)} if results["task"] == LANGUAGE else {}),
             "test accuracy, %": percent(summary["test_accuracy_mean"], summary["test_accuracy_std"]),
             **dict.fromkeys(("difference, points", "p, adjusted", "more than noise"), ""),
             **dict.fromkeys(("FLOPs", "time"), "1"),

@@ -18,12 +18,15 @@ SCHEMA_VERSION = 2
 SIGNIFICANCE_LEVEL = 0.05
 # What `dataset` holds besides, by task.
 _OF_TASK = {
-    "time-series-classification": ("channels",),
-    "text-classification": (),
-    "image-classification": ("channels", "image_size"),
-    "document-matching": (),
+    "time-series-classification": ("classes", "channels"),
+    "text-classification": ("classes",),
+    "image-classification": ("classes", "channels", "image_size"),
+    "document-matching": ("classes",),
+    "text-generation": ("vocabulary",),
 }
 TASKS = tuple(_OF_TASK)
+LANGUAGE = "text-generation"
+"""A language model's task. Its accuracy is that of the next token; its loss, in nats a token, is what chooses."""
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
@@ -46,7 +49,9 @@ class Dataset(_Object):
     train: int | None
     validation: int | None
     test: int | None
-    classes: int
+    classes: int = None
+    # How many tokens a language model chooses from.
+    vocabulary: int = None
     channels: int = None
     # The shortest and the longest example, in time steps or tokens; height and width, in pixels.
     length: Pair = None
@@ -174,7 +179,8 @@ class Results(_Object):
     # None where none was trained.
     baseline: str | None
     attentions: Annotated[list[str], Field(min_length=1)]
-    # The released one: none has a better mean validation accuracy, nor an equal one with a lower mean loss.
+    # The released one: none has a better mean validation accuracy, nor an equal one with a lower mean loss; of a
+    # language model, none has a lower mean loss.
     attention: str
     license: str
     dataset: Dataset
@@ -253,10 +259,15 @@ def write_atomically(path: str | os.PathLike, text: str) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def validation_rank(summary: Mapping[str, Any]) -> tuple[float, float]:
-    """What attentions are chosen by, the greater the better: mean validation accuracy, then the lower mean loss."""
+def validation_rank(summary: Mapping[str, Any], task: str) -> tuple[float, ...]:
+    """
+    What attentions are chosen by, the greater the better: mean validation accuracy, then the lower mean loss; of
+    language models the loss alone.
+    """
     if summary["validation_accuracy_mean"] is None:
         return -math.inf, 0.0
+    if task == LANGUAGE:
+        return (-summary["validation_loss_mean"],)
     # Rounded, for the same mean of other fractions to be a tie.
     return round(summary["validation_accuracy_mean"], 12), -summary["validation_loss_mean"]
 
@@ -317,9 +328,11 @@ def _disagreements(results: Mapping[str, Any]) -> Iterator[str]:
     if len(rivals) > 1 and any(run["validation_accuracy"] is None for run in rivals):
         yield "of several 'runs' the one with the best validation accuracy is released, which must not be null"
         return
-    best = max((run["validation_accuracy"] for run in runs if run["attention"] == attention), default=None)
-    if best is not None and released[0]["validation_accuracy"] < best:
-        yield f"the released run is not the one with the best validation accuracy, {best}"
-    ahead = max(attentions, key=lambda name: validation_rank(summary[name]))
-    if validation_rank(summary[ahead]) > validation_rank(summary[attention]):
+    task = results["task"]
+    metric, sign = ("loss", -1) if task == LANGUAGE else ("accuracy", 1)
+    own = [run[f"validation_{metric}"] for run in (*released, *runs) if run["attention"] == attention]
+    if None not in own and sign * own[0] < (best := max(sign * value for value in own)):
+        yield f"the released run is not the one with the best validation {metric}, {sign * best}"
+    ahead = max(attentions, key=lambda name: validation_rank(summary[name], task))
+    if validation_rank(summary[ahead], task) > validation_rank(summary[attention], task):
         yield f"'attention' is {attention!r}, but {ahead!r} is better on validation"

@@ -1,5 +1,6 @@
 """Accuracy, loss and F1 of what a Trainer predicts, as results have them."""
 
+import numpy as np
 import torch
 from sklearn.metrics import accuracy_score, f1_score
 from transformers import EvalPrediction
@@ -34,3 +35,21 @@ def compute_accuracy_and_loss(
     else:
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, labels.float())
     return {**compute_accuracy(prediction), "loss": loss.item()}
+
+
+def token_losses_and_hits(logits: torch.Tensor | tuple[torch.Tensor, ...], labels: torch.Tensor) -> torch.Tensor:
+    """
+    Trainer's `preprocess_logits_for_metrics` of a language model, whose logits (batch, tokens, vocabulary) are too
+    many to be kept: for each token but the first its cross-entropy in nats, given those before it, and whether it was
+    the likeliest; (batch, tokens - 1, 2).
+    """
+    logits, targets = (logits[0] if isinstance(logits, tuple) else logits)[:, :-1].float(), labels[:, 1:]
+    losses = torch.nn.functional.cross_entropy(logits.transpose(1, 2), targets, reduction="none")
+    return torch.stack((losses, logits.argmax(-1) == targets), dim=-1)
+
+
+def compute_token_accuracy_and_loss(prediction: EvalPrediction) -> dict[str, float]:
+    """`accuracy` and `loss` over all tokens that have a label, of what `token_losses_and_hits` gives."""
+    counted = prediction.predictions[prediction.label_ids[:, 1:] != -100]
+    loss, accuracy = counted.mean(axis=0, dtype=np.float64)
+    return {"accuracy": float(accuracy), "loss": float(loss)}

@@ -12,15 +12,16 @@ def of_attention(runs: list[dict[str, Any]], attention: str) -> list[dict[str, A
     return sorted((run for run in runs if run["attention"] == attention), key=lambda run: run["seed"])
 
 
-def release(runs: list[dict[str, Any]], attentions: list[str]) -> dict[str, Any]:
+def release(runs: list[dict[str, Any]], attentions: list[str], task: str) -> dict[str, Any]:
     """
     Marks the run whose weights are kept and returns it: the best run on validation, by accuracy, then by loss, of the
     attention that is the best on validation, by mean accuracy over seeds, then by mean loss; of equal ones, the first.
+    Of language models the loss alone counts.
     """
-    best, *others = sorted(attentions, key=lambda name: validation_rank(summarize(runs, name)), reverse=True)
+    best, *others = sorted(attentions, key=lambda name: validation_rank(summarize(runs, name), task), reverse=True)
     chosen, *rivals = of_attention(runs, best)
     if others or rivals:
-        chosen = max((chosen, *rivals), key=lambda run: (run["validation_accuracy"], -run["validation_loss"]))
+        chosen = max((chosen, *rivals), key=lambda run: validation_rank(summarize([run], best), task))
     for run in runs:
         run["released"] = run is chosen
     return chosen

@@ -19,8 +19,8 @@ from ..measure import efficiency_point, environment
 from .checkpoint import save_checkpoint
 from .checks import without_places
 from .curves import CURVES, plot_learning_curves
-from .results import SCHEMA_VERSION, validate_results
-from .scores import compute_accuracy_and_loss
+from .results import LANGUAGE, SCHEMA_VERSION, validate_results
+from .scores import compute_accuracy_and_loss, compute_token_accuracy_and_loss, token_losses_and_hits
 from .summary import compare, release, summarize
 
 _KINDS = {
@@ -28,6 +28,7 @@ _KINDS = {
     "PrimalDualTextForSequenceClassification": "text-classification",
     "PrimalDualTextForDocumentMatching": "document-matching",
     "PrimalDualViTForImageClassification": "image-classification",
+    "PrimalDualTextForCausalLM": LANGUAGE,
 }
 # What the card tells of a model and of its training.
 _OF_MODEL = (
@@ -85,7 +86,8 @@ def results_from_trainer(
         raise ValueError("`validation_dataset` must be given where the best of several trainers is released.")
     attentions = list(dict.fromkeys(run["attention"] for run in candidates))
     base_name = runs[0]["attention"] if theirs else None
-    best = release(candidates, attentions)
+    task = _KINDS[type(_model(own[0])).__name__]
+    best = release(candidates, attentions, task)
     chosen = own[candidates.index(best)]
     data = {"name": dataset} if isinstance(dataset, str) else dict(dataset)
     sets = {"train": chosen.train_dataset, "validation": _validation(chosen, validation_dataset), "test": test_dataset}
@@ -95,12 +97,12 @@ def results_from_trainer(
         "command": _command() if command is None else command,
         "date": datetime.date.today().isoformat(),
         "model_name": re.sub(r"[^A-Za-z0-9._-]+", "-", slug) if name is None else name,
-        "task": _KINDS[type(_model(chosen)).__name__],
+        "task": task,
         "attention": best["attention"],
         "attentions": attentions,
         "baseline": base_name,
         "license": license,
-        "dataset": {**_dataset(_model(chosen).config, sets), **without_places(data)},
+        "dataset": {**_dataset(task, _model(chosen).config, sets), **without_places(data)},
         "settings": {
             "attentions": list(models),
             **_settings(chosen),
@@ -222,9 +224,10 @@ def _run(trainer: Trainer, validation_dataset: Any, test_dataset: Any) -> dict[s
     }
 
 
-def _dataset(config: PreTrainedConfig, sets: Mapping[str, Any]) -> dict[str, Any]:
+def _dataset(task: str, config: PreTrainedConfig, sets: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of the data without being told."""
-    known = {"source": "", "sha256": {}, "licence": None, "classes": config.num_labels}
+    known = {"source": "", "sha256": {}, "licence": None}
+    known |= {"vocabulary": config.vocab_size} if task == LANGUAGE else {"classes": config.num_labels}
     known |= {name: len(split) if hasattr(split, "__len__") else None for name, split in sets.items()}
     if hasattr(config, "num_channels"):
         known["channels"] = config.num_channels
@@ -250,6 +253,8 @@ def _scores(trainer: Trainer, split: str, dataset: Any) -> dict[str, float | Non
     """Accuracy, loss and, of several labels, F1 on a set; None where there is none."""
     if dataset is None:
         return {f"{split}_accuracy": None, f"{split}_loss": None}
+    if _KINDS[type(_model(trainer)).__name__] == LANGUAGE:
+        return _token_scores(trainer, split, dataset)
     predicted = trainer.predict(dataset, metric_key_prefix=split)
     logits, labels = predicted.predictions, predicted.label_ids
     logits = logits[0] if isinstance(logits, tuple) else logits
@@ -263,6 +268,18 @@ def _scores(trainer: Trainer, split: str, dataset: Any) -> dict[str, float | Non
         scores = compute_accuracy_and_loss(EvalPrediction(logits, labels))
     else:
         scores = {"accuracy": float(np.mean(logits == labels)), "loss": predicted.metrics.get(f"{split}_loss")}
+    return {f"{split}_{name}": score for name, score in scores.items()}
+
+
+def _token_scores(trainer: Trainer, split: str, dataset: Any) -> dict[str, float]:
+    """As `_scores`, of a language model, whose logits are not kept."""
+    given = trainer.preprocess_logits_for_metrics, trainer.compute_metrics
+    trainer.preprocess_logits_for_metrics, trainer.compute_metrics = token_losses_and_hits, None
+    try:
+        predicted = trainer.predict(dataset, metric_key_prefix=split)
+    finally:
+        trainer.preprocess_logits_for_metrics, trainer.compute_metrics = given
+    scores = compute_token_accuracy_and_loss(EvalPrediction(predicted.predictions, predicted.label_ids))
     return {f"{split}_{name}": score for name, score in scores.items()}
 
 

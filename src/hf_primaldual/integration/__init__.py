@@ -17,9 +17,10 @@ is imported; elsewhere transformers refuses to load it. What is asked for when l
 goes before. An adapter (PEFT) holds nothing of its base's configuration: save the base with its attention first, and
 train the adapter on the base loaded from there. Who doesn't is warned.
 
-A row padded on the left gives what it gives alone. A layer that is causal or attends to other tokens than its own, a
-mask that is more than padding, an argument that is not known, tokens in places that are not known, and a model whose
-layers do not dispatch are refused with a `ValueError`. The tested families are listed in docs/families.md.
+A row padded on the left gives what it gives alone. In a decoder, a layer with a window and packed documents a query is
+fitted on its own keys (docs/attentions.md, section 6). A layer that attends to other tokens than its own, a mask that
+shows a query keys that are no interval, an argument that is not known, tokens in places that are not known, and a
+model whose layers do not dispatch are refused with a `ValueError`. The tested families are listed in docs/families.md.
 """
 
 from .apply import apply

@@ -74,7 +74,7 @@ class CausalLinearAttention:
         if documents is None:
             raise ValueError("Causal linear attention has sums of all keys of a row, or of a document, up to a query.")
         output = self._over_rows(*map(documents.unpack, (query, key, value)))
-        return documents.pack(output, others=value)
+        return documents.pack(output.to(value.dtype), others=value)
 
     def _over_rows(self, query, key, value):
         if self.scales is None:

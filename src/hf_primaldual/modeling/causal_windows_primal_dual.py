@@ -20,6 +20,7 @@ from .intervals_primal_dual import (
     within_range,
 )
 from .kernels_primal_dual import additive_mask, eager_attention_forward
+from .memory_primal_dual import recomputed_in_backward
 from .padding_primal_dual import can_look, shift_rows
 
 # Queries that are attended from at once where no kernel knows the pattern, and where one does.
@@ -148,8 +149,7 @@ def _folded_by_mask(query, keys, keep, fold) -> torch.Tensor:
 
 def _in_blocks(query, key, value, point_key, point_value, scale, scaling, dropout) -> torch.Tensor:
     """By torch's sdpa, some hundred queries at a time with the points and keys that any of them sees."""
-    size = scale * max(BLOCK // scale, 1)
-    outputs = []
+    size, outputs = scale * max(BLOCK // scale, 1), []
     for start in range(0, query.shape[1], size):
         stop = min(start + size, query.shape[1])
         windows = torch.arange(stop // scale, device=query.device)
@@ -162,15 +162,20 @@ def _in_blocks(query, key, value, point_key, point_value, scale, scaling, dropou
             ),
             dim=-1,
         )
-        states = (
-            query[:, start:stop],
-            torch.cat((point_key[:, : stop // scale], key[:, start:stop]), dim=1),
-            torch.cat((point_value[:, : stop // scale], value[:, start:stop]), dim=1),
-        )
-        output = nn.functional.scaled_dot_product_attention(
-            *(each.transpose(1, 2) for each in states), attn_mask=keep, dropout_p=dropout, scale=scaling
-        )
-        outputs.append(output.transpose(1, 2))
+
+        def attend(query, key, value, point_key, point_value, rows=slice(start, stop), keep=keep):
+            seen = slice(keep.shape[1] - keep.shape[0])
+            states = (
+                query[:, rows],
+                torch.cat((point_key[:, seen], key[:, rows]), dim=1),
+                torch.cat((point_value[:, seen], value[:, rows]), dim=1),
+            )
+            return nn.functional.scaled_dot_product_attention(
+                *(each.transpose(1, 2) for each in states), attn_mask=keep, dropout_p=dropout, scale=scaling
+            ).transpose(1, 2)
+
+        # Kept, the points of all blocks would be as many as there are pairs of queries and points.
+        outputs.append(recomputed_in_backward(attend, query, key, value, point_key, point_value))
     return torch.cat(outputs, dim=1)
 
 

@@ -87,7 +87,8 @@ class IntervalAttention:
             starts = documents.starts_of_rows(len(query))
             if starts is None:
                 raise ValueError("`output_attentions` must be false for packed documents: each has maps of its own.")
-            seen = Intervals(starts, seen.last)
+            # What is padded in front sees itself.
+            seen = Intervals(torch.minimum(starts, seen.last), seen.last)
         return self._over_windows(query, key, value, seen)
 
     def _over_keys(self, query, key, value, seen):

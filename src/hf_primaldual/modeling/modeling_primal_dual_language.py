@@ -55,6 +55,7 @@ class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
+        shift_labels: torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """
@@ -67,6 +68,8 @@ class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
                 0 for all.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): the labels of all batches of a step, by which the
                 loss is divided, as Trainer gives them.
+            shift_labels (`torch.LongTensor` of shape `(batch, tokens)`, *optional*): in place of `labels`, for each
+                token the one that follows it, as who parts a sequence among devices gives them.
 
         Returns:
             `CausalLMOutputWithPast` with `logits` of shape `(batch, tokens, vocab_size)`.
@@ -85,8 +88,9 @@ class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
-        if labels is not None:
-            loss = self.loss_function(logits, labels, self.config.vocab_size, num_items_in_batch=num_items_in_batch)
+        if labels is not None or shift_labels is not None:
+            counted = {"num_items_in_batch": num_items_in_batch, "shift_labels": shift_labels}
+            loss = self.loss_function(logits, labels, self.config.vocab_size, **counted)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

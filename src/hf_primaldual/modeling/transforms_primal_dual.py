@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
     """A region without autocast, on devices that know none (meta) too."""
-    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
+    # Dynamo of torch 2.11 can't trace the question.
+    is_known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device.type)
+    if is_known and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return nullcontext()
 

@@ -97,7 +97,8 @@ def run_comparison(
         if not args.should_save:
             return output
         runs.sort(key=lambda run: model_args.names.index(run["attention"]))
-        best = release(runs, model_args.attention)
+        best = release(runs, model_args.attention, task.kind)
+        classes = {"classes": len(task.class_names)} if task.class_names else {}
         results = {
             "schema": SCHEMA_VERSION,
             "command": command,
@@ -108,7 +109,7 @@ def run_comparison(
             "attentions": model_args.attention,
             "baseline": model_args.baseline,
             "license": args.model_license,
-            "dataset": without_places({**task.source, **task.sizes, "classes": len(task.class_names)}),
+            "dataset": without_places({**task.source, **task.sizes, **classes}),
             "settings": without_places(settings),
             "runs": [{key: value for key, value in run.items() if key != "history"} for run in runs],
             "summary": {name: summarize(runs, name) for name in configs},

@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 import torch
 from datasets import DatasetDict
 from torch.utils.data import Sampler
-from transformers import PreTrainedConfig, PreTrainedModel
+from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel
 
 from hf_primaldual.data.splits import class_names, column_of
+from hf_primaldual.hub.scores import compute_accuracy_and_loss
 
 from .arguments import AttentionArguments
 
@@ -25,7 +26,7 @@ Collate = Callable[[list[Mapping[str, Any]]], dict[str, torch.Tensor]]
 @dataclass(kw_only=True)
 class Task:
     """
-    A classification task, ready to be trained on. A kind of task names its model class.
+    A task, ready to be trained on: of classification, but for [`LanguageTask`]. A kind of task names its model class.
 
     Args:
         splits (`DatasetDict`):
@@ -58,6 +59,9 @@ class Task:
 
     model_class: ClassVar[type[PreTrainedModel]]
 
+    reduce_logits: ClassVar[Callable | None] = None
+    """Trainer's `preprocess_logits_for_metrics`, where logits are too many to be kept."""
+
     splits: DatasetDict
     source: dict[str, Any]
     processor: Any
@@ -73,7 +77,7 @@ class Task:
 
     @property
     def class_names(self) -> list[str]:
-        """In the order of their indices."""
+        """In the order of their indices; none where there are no classes."""
         return class_names(self.splits["test"].features["labels"])
 
     @property
@@ -89,12 +93,18 @@ class Task:
 
     def config(self, attention: str, **changes: Any) -> PreTrainedConfig:
         """The configuration of the model that learns this task with `attention`; `changes` go over the settings."""
+        labels = {}
+        if names := self.class_names:
+            labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
         return self.model_class.config_class(
-            id2label=dict(enumerate(self.class_names)),
-            label2id={name: index for index, name in enumerate(self.class_names)},
+            **labels,
             **self.data_fields,
             **self.model_args.config_fields(attention, **changes),
         )
+
+    def compute_metrics(self, prediction: EvalPrediction) -> dict[str, float]:
+        """Trainer's `compute_metrics`, with `accuracy` and `loss`."""
+        return compute_accuracy_and_loss(prediction, self.class_weight)
 
     def measured(self, config: PreTrainedConfig, tokens: int) -> PreTrainedConfig:
         """A copy of the configuration for inputs of `tokens` tokens, without dropout of the attention maps."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from datasets import ClassLabel, DatasetDict, Features, List, Value, load_dataset
@@ -49,6 +49,9 @@ _GO_WITH = {
 @dataclass
 class TextDataArguments(SourceArguments):
     """Which sequences are trained on."""
+
+    with_labels: ClassVar[bool] = True
+    """Whether texts must have classes, or are texts alone."""
 
     task: str | None = HfArg(
         default=None,
@@ -143,7 +146,10 @@ def load_source(args: TextDataArguments, sources: Mapping[str, Loader] | None = 
         where = {name: f"the {name} set" for name in source.splits} | source.files
         problems = empty_texts(source.splits, source.columns, where) if args.task is None else []
         columns = [source.label_column] if isinstance(source.label_column, str) else source.label_column
-        if has_label_sets(source.splits["train"], columns, args.label_separator):
+        if not args.with_labels:
+            refuse(problems)
+            source.splits = source.splits.select_columns(list(source.columns))
+        elif has_label_sets(source.splits["train"], columns, args.label_separator):
             source.splits = with_label_sets(source.splits, columns, args.label_separator, where, problems)
         else:
             source.splits = with_classes(source.splits, columns[0], where, problems)
@@ -286,7 +292,7 @@ def _text_columns(args: TextDataArguments) -> tuple[str, ...]:
 def _from_columns(
     args: TextDataArguments, splits: DatasetDict, described: dict[str, Any], files: dict[str, str]
 ) -> TextSource:
-    texts, labels = _text_columns(args), args.label_column
+    texts, labels = _text_columns(args), args.label_column if args.with_labels else []
     if labels is None:
         labels = next(([name] for name in LABEL_NAMES if name in splits["train"].column_names), ["label"])
     if len({*texts, *labels}) < len(texts) + len(labels):

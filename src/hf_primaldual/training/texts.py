@@ -111,7 +111,7 @@ def text_task(
         described["sha256"] = {name: digest(split) for name, split in splits.items()}
     described["majority_share"] = majority_share(splits)
 
-    tokenizer = _tokenizer(source, data_args)
+    tokenizer = tokenizer_of(source, data_args)
     limit = data_args.max_tokens or source.max_tokens
     splits = _with_tokens(splits, source, tokenizer, limit, data_args)
     lengths = _lengths(splits)
@@ -186,7 +186,8 @@ def _collate(pad_token_id: int, classes: int, examples: list[dict[str, Any]]) ->
     return batch
 
 
-def _tokenizer(source: TextSource, args: TextDataArguments) -> PreTrainedTokenizerBase:
+def tokenizer_of(source: TextSource, args: TextDataArguments) -> PreTrainedTokenizerBase:
+    """The tokenizer that the arguments name, by default of bytes; of tokens that are there already, their own."""
     if source.tokenizer is None:
         return ByT5Tokenizer() if args.tokenizer is None else AutoTokenizer.from_pretrained(args.tokenizer)
     if args.tokenizer is not None:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_model, save_model
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import Sampler
 from transformers import EvalPrediction, PreTrainedConfig, Trainer, TrainerCallback
@@ -23,7 +23,6 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_primaldual.data.splits import column_of
 from hf_primaldual.data.windows import vote
-from hf_primaldual.hub.scores import compute_accuracy_and_loss
 
 from .arguments import ComparisonArguments
 from .task import EXAMPLE_ID, Task
@@ -55,7 +54,8 @@ def build_trainer(
         train_sampler=task.train_sampler,
         compute_loss_func=task.compute_loss,
         processing_class=task.processor,
-        compute_metrics=partial(compute_accuracy_and_loss, class_weight=task.class_weight),
+        compute_metrics=task.compute_metrics,
+        preprocess_logits_for_metrics=task.reduce_logits,
     )
     trainer.pop_callback(PrinterCallback if args.disable_tqdm else ProgressCallback)
     if not args.disable_tqdm:
@@ -192,7 +192,7 @@ class ComparisonTrainer(Trainer):
         """Trainer's; a checkpoint holds the averaged weights too."""
         super().save_model(output_dir, _internal_call)
         if _internal_call and self.average is not None and self.args.should_save:
-            save_file(self.average.state_dict(), Path(output_dir) / _AVERAGE_FILE)
+            save_model(self.average, str(Path(output_dir) / _AVERAGE_FILE))
 
     def _load_from_checkpoint(self, resume_from_checkpoint, model=None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -204,7 +204,7 @@ class ComparisonTrainer(Trainer):
 
     def _load_average(self, checkpoint: str) -> None:
         if self.average is not None:
-            self.average.load_state_dict(load_file(Path(checkpoint) / _AVERAGE_FILE))
+            load_model(self.average, Path(checkpoint) / _AVERAGE_FILE)
 
     def begin_average(self) -> None:
         """Starts averaging from the weights that the model has."""
