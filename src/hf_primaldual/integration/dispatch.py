@@ -4,6 +4,7 @@ import functools
 import inspect
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 from torch import nn
@@ -97,6 +98,15 @@ def check_reads_config(model: PreTrainedModel) -> None:
             )
 
 
+def number_layers(model: PreTrainedModel) -> None:
+    """Tells each layer that dispatches its place among those of its configuration, by which settings may differ."""
+    places = Counter()
+    for layer in model.modules():
+        if dispatches(type(layer)) and hasattr(layer, "config"):
+            layer.primal_dual_layer = places[id(layer.config)]
+            places[id(layer.config)] += 1
+
+
 def has_dispatch(module: nn.Module) -> bool:
     """Whether any layer in it looks its attention function up."""
     return any(dispatches(type(layer)) for layer in module.modules())
@@ -184,5 +194,6 @@ __all__ = [
     "dispatches",
     "has_dispatch",
     "is_cross_attention",
+    "number_layers",
     "parts_of",
 ]
