@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification, PrimalDualTextModel
 from tests.modeling.texts import TOKENS, WIDTH, small_model, text_batch
@@ -77,5 +78,5 @@ def test_layers_with_factors_of_their_own_are_those_of_a_model_with_one_list(is_
     assert loaded.config.head_scales == scales
     assert torch.equal(loaded(**batch).logits, expected)
     for wrong, error in ((scales[:1], "each of the 2 layers"), ([[1, 2], [1, 2]], "head_scales.0.. must hold one")):
-        with pytest.raises(ValueError, match=error):
+        with pytest.raises(StrictDataclassError, match=error):
             small_model(attention="bn+sh", head_scales=wrong)
