@@ -141,3 +141,29 @@ def test_a_model_of_several_parts_is_calibrated_by_parts():
     batch = {**family.inputs(), **FAMILY["BERT"].inputs()}
     with pytest.raises(ValueError, match="has several parts that attend"):
         calibrate(model, [batch], embedding=lambda output, batch: output.image_embeds, factors=FACTORS)
+
+
+@pytest.mark.parametrize("attention", ["sh", "bn+sh"])
+def test_one_call_applies_what_it_finds(attention):
+    batches = [{"input_ids": batch_of("BERT")["input_ids"].repeat(1, 2)}]
+    found = calibrate(built("BERT"), batches, 0.5)
+    model = apply(built("BERT"), attention, budget=0.5, calibration=batches, bn_beta=0.5)
+    assert model.config.primal_dual == {"bn_beta": 0.5, "head_scales": found.head_scales}
+
+
+@pytest.mark.parametrize(
+    ("attention", "options", "error"),
+    [
+        ("sh", {"budget": 0.5}, "go together"),
+        ("bn", {"budget": 0.5, "calibration": []}, "`budget` chooses `head_scales` of 'sh' and 'bn.sh', got"),
+        ("sh", {"budget": 0.5, "calibration": [], "head_scales": [1] * 4}, "are given"),
+        ("sh", {"budget": 0.5, "calibration": ["a text"]}, "holds texts, but no tokenizer lies with"),
+        ("sh", {"budget": 0.5, "calibration": []}, "must hold some batches"),
+    ],
+)
+def test_one_call_refuses_what_does_not_go_together(attention, options, error):
+    model = built("BERT")
+    with pytest.raises(ValueError, match=error):
+        apply(model, attention, **options)
+    assert model.config.primal_dual is None
+    assert model.config._attn_implementation == "sdpa"

@@ -15,7 +15,7 @@ from os import PathLike
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import AttentionInterface, AutoImageProcessor, AutoTokenizer, PreTrainedModel
 
 from .apply import apply
 from .attention import attention_function
@@ -129,6 +129,31 @@ def calibrate(
     chosen = torch.searchsorted(torch.tensor(factors), scales)[..., None, None].expand(-1, -1, 1, first.shape[-1])
     alone = first.gather(2, chosen).square().mean(dim=-1).sqrt().squeeze(-1)
     return Calibration(scales.tolist(), float((1 / scales).mean()), change, alone.tolist())
+
+
+def as_batches(examples: Iterable, name_or_path: str, size: int = 8) -> list[Mapping[str, torch.Tensor]]:
+    """
+    Examples as a model takes them: batches are left as they are; texts go through the tokenizer, and images through
+    the image processor, that lie with the checkpoint.
+
+    Raises:
+        ValueError: where a checkpoint has none.
+    """
+    examples = list(examples)
+    if not examples or isinstance(examples[0], Mapping):
+        return examples
+    is_text = isinstance(examples[0], str)
+    loader, kind = (AutoTokenizer, "tokenizer") if is_text else (AutoImageProcessor, "image processor")
+    try:
+        processor = loader.from_pretrained(name_or_path)
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"`calibration` holds {'texts' if is_text else 'images'}, but no {kind} lies with {name_or_path!r}; give "
+            "batches as the model takes them, dictionaries of tensors."
+        ) from error
+    how = {"padding": True, "truncation": True} if is_text else {}
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    return [dict(processor(part, return_tensors="pt", **how)) for part in parts]
 
 
 def _mean(output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
@@ -275,4 +300,4 @@ def choose(
     return float(now.square().mean().sqrt())
 
 
-__all__ = ["EMBEDDINGS", "FACTORS", "Calibration", "calibrate"]
+__all__ = ["EMBEDDINGS", "FACTORS", "Calibration", "as_batches", "calibrate"]
