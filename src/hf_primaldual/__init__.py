@@ -2,6 +2,7 @@
 
 from .integration.annealing import AnnealToTarget
 from .integration.apply import apply
+from .integration.calibration import calibrate
 from .integration.conversion import convert
 from .modeling.attention_primal_dual import PrimalDualAttention
 from .modeling.configuration_primal_dual import PrimalDualConfig
@@ -60,5 +61,6 @@ __all__ = [
     "PrimalDualViTModel",
     "TimeSeriesClassificationPipeline",
     "apply",
+    "calibrate",
     "convert",
 ]

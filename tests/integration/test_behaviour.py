@@ -128,3 +128,26 @@ def test_dropout_of_the_maps_acts_in_training_only():
     for layer in model.encoder.layer:
         layer.attention.self.train()
     assert not torch.equal(model(**inputs).last_hidden_state, model(**inputs).last_hidden_state)
+
+
+def test_each_layer_may_have_factors_of_its_own(tmp_path):
+    scales, inputs = [[3, 1, 2, 1], [1, 4, 1, 2]], BERT.inputs(padded=True)
+    model = apply(BERT.build(), "sh", head_scales=scales)
+    layers = [layer.attention.self for layer in model.encoder.layer]
+    seen = []
+    for place, layer in enumerate(layers):
+        layer.register_forward_hook(lambda _, args, output, place=place: seen.append((place, args[0], output[0])))
+    output = model(**inputs).last_hidden_state
+    for place, hidden_states, expected in seen:
+        # The layer alone, in a model where all layers have its factors.
+        same = apply(BERT.build(), "sh", head_scales=scales[place])
+        layer = same.encoder.layer[place].attention.self
+        actual = layer(hidden_states, attention_mask=inputs["attention_mask"].bool())[0]
+        torch.testing.assert_close(actual, expected)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert loaded.config.primal_dual["head_scales"] == scales
+    assert torch.equal(loaded(**inputs).last_hidden_state, output)
+    for wrong, error in (([scales[0]], "lists for 1 layers"), ([[1] * 3] * 2, "one entry for each of the 4 heads")):
+        with pytest.raises(ValueError, match=error):
+            apply(BERT.build(), "sh", head_scales=wrong)(**inputs)

@@ -233,7 +233,7 @@ def _shapes(config: PreTrainedConfig) -> dict[str, list[tuple[int, ...]]]:
 
 def _numbers(config: PreTrainedConfig) -> dict[str, list[torch.Tensor]]:
     """Inputs of whole numbers by their names."""
-    generator, grids = torch.Generator().manual_seed(1), torch.tensor(GRIDS)
+    generator, grids = torch.Generator(torch.get_default_device()).manual_seed(1), torch.tensor(GRIDS)
     books = _field(config, "num_codebooks", default=1)
     shapes = dict.fromkeys(((2, TOKENS), (2, TOKENS, books + 1), (2, TOKENS, books), (2 * books, TOKENS)))
     codes = [torch.randint(5, 50, shape, generator=generator) for shape in shapes]
@@ -262,7 +262,10 @@ def _numbers(config: PreTrainedConfig) -> dict[str, list[torch.Tensor]]:
 
 def inputs_of(model: PreTrainedModel) -> Iterator[dict[str, torch.Tensor]]:
     """What a model may take, the fullest first."""
-    takes, generator = inspect.signature(type(model).forward).parameters, torch.Generator().manual_seed(1)
+    takes, generator = (
+        inspect.signature(type(model).forward).parameters,
+        torch.Generator(torch.get_default_device()).manual_seed(1),
+    )
     needed = [
         name for name, one in takes.items() if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD
     ]

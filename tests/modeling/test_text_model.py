@@ -1,6 +1,8 @@
 """The text model and its classifier: what they compute, and what they refuse."""
 
+import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassError
 
 from hf_primaldual import PrimalDualTextConfig, PrimalDualTextForSequenceClassification, PrimalDualTextModel
 from tests.modeling.texts import TOKENS, WIDTH, small_model, text_batch
@@ -59,3 +61,22 @@ def test_a_prefix_token_is_added_when_loading(tmp_path):
     assert model.model.embeddings.prefix.weight.abs().max() < 2
     attentions = model(**text_batch(), output_attentions=True).attentions[0]
     assert [maps.shape[-1] for maps in attentions] == [21, 21, 11, 11]
+
+
+@pytest.mark.parametrize("is_decoder", [False, True], ids=["encoder", "decoder"])
+def test_layers_with_factors_of_their_own_are_those_of_a_model_with_one_list(is_decoder, tmp_path):
+    scales, batch = [[4, 1, 2, 1], [1, 3, 1, 2]], text_batch()
+    model = small_model(attention="bn+sh", head_scales=scales, is_decoder=is_decoder)
+    expected = model(**batch).logits
+    for place, own in enumerate(scales):
+        same = small_model(attention="bn+sh", head_scales=own, is_decoder=is_decoder)
+        same.load_state_dict(model.state_dict())
+        same.model.layers[1 - place] = model.model.layers[1 - place]
+        torch.testing.assert_close(same(**batch).logits, expected)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path)
+    assert loaded.config.head_scales == scales
+    assert torch.equal(loaded(**batch).logits, expected)
+    for wrong, error in ((scales[:1], "each of the 2 layers"), ([[1, 2], [1, 2]], "head_scales.0.. must hold one")):
+        with pytest.raises(StrictDataclassError, match=error):
+            small_model(attention="bn+sh", head_scales=wrong)

@@ -2,6 +2,7 @@
 
 import copy
 import warnings
+from collections.abc import Iterable
 
 from transformers import PreTrainedModel
 
@@ -10,7 +11,14 @@ from .dispatch import all_slide, check_dispatch, check_layers, check_reads_confi
 from .settings import ATTENTIONS, check_reads_settings, check_settings, parts, with_parts
 
 
-def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTrainedModel:
+def apply(
+    model: PreTrainedModel,
+    attention: str = "bn+sh",
+    *,
+    budget: float | None = None,
+    calibration: Iterable | None = None,
+    **settings,
+) -> PreTrainedModel:
     """
     Replaces the softmax attention of a model, and of its parts, by one of the paper's. Nothing is trained: the weights
     stay, and `apply(model, "softmax")` brings the model back.
@@ -23,9 +31,13 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
             has a configuration of its own, such as `model.vision_model`.
         attention (`str`, *optional*, defaults to `"bn+sh"`): `"bn"` (Definition 1), `"sh"` (Definition 2), `"bn+sh"`,
             or `"softmax"`.
+        budget (`float`, *optional*): chooses `head_scales` by [`calibrate`]: what attention may cost, as a share of
+            what it costs now.
+        calibration (`Iterable`): with a budget, some dozens of examples without labels: texts, images, or batches as
+            the model takes them.
         settings: fields of [`PrimalDualConfig`] that need no weights: `bn_beta`, `bn_scaling`, `bn_eps`,
-            `head_scales`, `head_points`, `sampling`, `sampling_seed`, and where they are not known of the family
-            `num_prefix_tokens` and `grid_size`. Those not given have their defaults.
+            `head_scales` (or such a list for each layer), `head_points`, `sampling`, `sampling_seed`, and where they
+            are not known of the family `num_prefix_tokens` and `grid_size`. Those not given have their defaults.
 
     Returns:
         The model.
@@ -69,10 +81,29 @@ def apply(model: PreTrainedModel, attention: str = "bn+sh", **settings) -> PreTr
                 "as it is, so that 'bn+sh' is 'bn' here.",
                 stacklevel=2,
             )
+    if budget is not None or calibration is not None:
+        settings["head_scales"] = _calibrated(model, attention, budget, calibration, settings)
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):
         config.primal_dual = copy.deepcopy(settings) or None
     return model
+
+
+def _calibrated(model, attention: str, budget, calibration, settings: dict) -> list[list[int]]:
+    """Factors of each head of each layer."""
+    from .calibration import as_batches, calibrate
+
+    if budget is None or calibration is None:
+        raise ValueError(
+            "`budget` and `calibration` go together: what attention may cost, and examples to measure it by."
+        )
+    if "sh" not in attention or "head_scales" in settings or "head_points" in settings:
+        raise ValueError(
+            f"`budget` chooses `head_scales` of 'sh' and 'bn+sh', got `attention={attention!r}`"
+            + (" and factors or points that are given." if "sh" in attention else ".")
+        )
+    places = {name: settings[name] for name in ("num_prefix_tokens", "grid_size") if name in settings}
+    return calibrate(model, as_batches(calibration, model.name_or_path), budget, **places).head_scales
 
 
 def _softmax(model: PreTrainedModel) -> str | dict:

@@ -201,7 +201,7 @@ def primal_dual_attention(
     if memory is not None:
         memory.keep(key)
     _, heads, _, head_dim = query.shape
-    settings = layer_settings(module.config, heads, head_dim)
+    settings = layer_settings(module.config, heads, head_dim, getattr(module, "primal_dual_layer", None))
     seen = _seen(attention_mask, query, key, is_causal, kwargs)
     if isinstance(seen, Intervals) and not is_causal and can_look(seen.last):
         # A layer that does not say so.

@@ -4,6 +4,7 @@ import functools
 import inspect
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 from torch import nn
@@ -101,6 +102,15 @@ def check_reads_config(model: PreTrainedModel) -> None:
                 f"`model`: {name} ({type(layer).__name__}) has a copy of the model's configuration, so that its "
                 "attention can't be switched; pass `attn_implementation` where the model is built or loaded."
             )
+
+
+def number_layers(model: PreTrainedModel) -> None:
+    """Tells each layer that dispatches its place among those of its configuration, by which settings may differ."""
+    places = Counter()
+    for layer in model.modules():
+        if dispatches(type(layer)) and hasattr(layer, "config"):
+            layer.primal_dual_layer = places[id(layer.config)]
+            places[id(layer.config)] += 1
 
 
 def has_dispatch(module: nn.Module) -> bool:
@@ -230,5 +240,6 @@ __all__ = [
     "dispatches",
     "has_dispatch",
     "is_cross_attention",
+    "number_layers",
     "parts_of",
 ]

@@ -19,7 +19,7 @@ from transformers.configuration_utils import PreTrainedConfig
 from transformers.modeling_utils import PreTrainedModel
 
 from .caches import watch_caches
-from .dispatch import check_dispatch, check_not_from_table, check_reads_config
+from .dispatch import check_dispatch, check_not_from_table, check_reads_config, number_layers
 from .layouts import watch_inputs
 from .settings import ATTENTIONS, attentions, inherit_settings, warn_of_idle_settings
 
@@ -95,11 +95,17 @@ def _checking(post_init):
                 "configuration's class, or call `hf_primaldual.apply(model, ...)`."
             )
         check_dispatch(self, name)
-        watch_inputs(self)
-        watch_caches(self)
+        _prepare(self)
         return post_init(self, *args, **kwargs)
 
     return wrapped
+
+
+def _prepare(model: PreTrainedModel) -> None:
+    """What an attention function is not told by its model: the grid of its input, the cache, and the layer's place."""
+    watch_inputs(model)
+    watch_caches(model)
+    number_layers(model)
 
 
 def _warning(get_correct_attn_implementation):
@@ -113,8 +119,7 @@ def _warning(get_correct_attn_implementation):
             check_dispatch(self, requested_attention)
             if requested_attention in ATTENTIONS:
                 check_reads_config(self)
-            watch_inputs(self)
-            watch_caches(self)
+            _prepare(self)
         return get_correct_attn_implementation(self, requested_attention, is_init_check)
 
     return wrapped

@@ -70,7 +70,10 @@ def check_settings(settings: Any, attention: str = "bn+sh", heads: int | None = 
     """
     if heads is None and isinstance(settings, dict):
         lists = (settings.get(name) for name in ("head_scales", "head_points"))
-        heads = next((len(value) for value in lists if isinstance(value, list | tuple) and value), None)
+        lists = [value for value in lists if isinstance(value, list | tuple) and value]
+        # Of the first layer, where layers differ.
+        lists = [value[0] if isinstance(value[0], list | tuple) else value for value in lists]
+        heads = next((len(value) for value in lists), None)
     _resolve(_frozen(settings), attention, heads or 1, 1)
 
 
@@ -84,17 +87,18 @@ class LayerSettings(NamedTuple):
     fold: tuple[float, bool | float, float]
 
 
-def layer_settings(config: PreTrainedConfig, heads: int, head_dim: int) -> LayerSettings:
+def layer_settings(config: PreTrainedConfig, heads: int, head_dim: int, layer: int | None = None) -> LayerSettings:
     """
     The settings of a layer of another model.
 
     Args:
         config (`PreTrainedConfig`): that of the model, or of its part.
+        layer (`int`, *optional*): the layer's place in it, by which settings may differ.
 
     Raises:
         ValueError: as [`check_settings`] does, and for settings of another number of heads.
     """
-    return _resolve(_frozen(config.primal_dual), "bn+sh", heads, head_dim)
+    return _resolve(_frozen(config.primal_dual), "bn+sh", heads, head_dim, layer)
 
 
 def given(config: PreTrainedConfig, name: str) -> Any:
@@ -113,12 +117,14 @@ def _frozen(value: Any) -> Any:
 
 # A compiled graph takes the answer as it is: the settings that it follows from are among the graph's guards.
 @torch.compiler.assume_constant_result
-def _resolve(settings: tuple | None, attention: str, heads: int, head_dim: int) -> LayerSettings:
-    return _cached(settings, attention, heads, head_dim)
+def _resolve(
+    settings: tuple | None, attention: str, heads: int, head_dim: int, layer: int | None = None
+) -> LayerSettings:
+    return _cached(settings, attention, heads, head_dim, layer)
 
 
 @functools.lru_cache(maxsize=256, typed=True)
-def _cached(settings: tuple | None, attention: str, heads: int, head_dim: int) -> LayerSettings:
+def _cached(settings: tuple | None, attention: str, heads: int, head_dim: int, layer: int | None) -> LayerSettings:
     if settings is not None and not (isinstance(settings, tuple) and all(isinstance(e, tuple) for e in settings)):
         shown = list(settings) if isinstance(settings, tuple) else settings
         raise ValueError(f"`primal_dual` must be a dictionary of settings, got {shown!r}.")
@@ -139,7 +145,8 @@ def _cached(settings: tuple | None, attention: str, heads: int, head_dim: int) -
         config = PrimalDualConfig(
             attention=attention, hidden_size=heads * head_dim, num_attention_heads=heads, **named
         )
-    except StrictDataclassError as error:
+        config = config if layer is None else config.of_layer(layer)
+    except (StrictDataclassError, ValueError) as error:
         raise ValueError(f"`primal_dual`: {error.__cause__ or error}") from error
     scales = config.resolved_head_scales()
     return LayerSettings(

@@ -136,8 +136,9 @@ class PrimalDualAttention(nn.Module):
         self.o_proj = nn.Linear(width, width)
 
     def _moved_config(self) -> PrimalDualConfig:
-        """The configuration at the place that a conversion has reached."""
-        return self.config if self._progress is None else at_progress(self.config, self._progress)
+        """The configuration of this layer, at the place that a conversion has reached."""
+        config = self.config.of_layer(self.layer_idx)
+        return config if self._progress is None else at_progress(config, self._progress)
 
     def _build_training_set(self, config: PrimalDualConfig) -> None:
         self.training_set = TRAINING_SETS[config.choices.training_set](config)

@@ -31,6 +31,8 @@ class PrimalDualCausalAttention(PrimalDualAttention):
     def __init__(self, config: PrimalDualConfig, layer_idx: int | None = None):
         super().__init__(config, layer_idx)
         self.is_causal = True
+        is_downsampled = config.choices.training_set == "downsampled"
+        self.scales = config.of_layer(layer_idx).resolved_head_scales() if is_downsampled else None
 
     def forward(
         self,
@@ -64,14 +66,13 @@ class PrimalDualCausalAttention(PrimalDualAttention):
             key, value = (each.transpose(1, 2) for each in states)  # (batch, keys, heads, head_dim)
             if memory is not None:
                 memory.keep(states[0])
-        scales = self.config.resolved_head_scales() if self.config.choices.training_set == "downsampled" else None
         sampling = self.config.sampling, self.config.sampling_seed
         with_maps = kwargs.get("output_attentions", self.config.output_attentions)
         if self.config.choices.kernel == "linear":
             if with_maps:
                 raise ValueError("`output_attentions` must be false for causal linear attention, which has no maps.")
             phi = feature_map(self.config.feature_map)
-            attend = CausalLinearAttention(phi, self.config.feature_map, self._fold(), scales, *sampling)
+            attend = CausalLinearAttention(phi, self.config.feature_map, self._fold(), self.scales, *sampling)
             output = attend(query, key, value, seen).to(hidden_states.dtype)
             return self.o_proj(output.flatten(2)), None
         attend = IntervalAttention(
@@ -79,7 +80,7 @@ class PrimalDualCausalAttention(PrimalDualAttention):
             self.scaling,
             self.attention_dropout if self.training else 0.0,
             self._fold(),
-            scales,
+            self.scales,
             *sampling,
             with_maps=with_maps or self.config._attn_implementation == "eager",
             memory=memory,

@@ -99,10 +99,10 @@ class PrimalDualConfig(PreTrainedConfig):
             Width of the tokens, a multiple of `num_attention_heads`.
         num_attention_heads (`int`, *optional*, defaults to 8):
             Number of heads.
-        head_scales (`list[int]`, *optional*):
-            Factor by which each head's keys and values are downsampled, for the presets with `sh`. By default it
-            doubles after every two heads, `[1, 1, 2, 2, 4, 4, 8, 8]` for 8. A factor longer than the sequence leaves
-            one point.
+        head_scales (`list[int]` or `list[list[int]]`, *optional*):
+            Factor by which each head's keys and values are downsampled, for the presets with `sh`; or such a list for
+            each layer. By default it doubles after every two heads, `[1, 1, 2, 2, 4, 4, 8, 8]` for 8. A factor longer
+            than the sequence leaves one point.
         head_points (`int` or `list[int]`, *optional*):
             Instead of `head_scales`: the number of keys that each head sees, whatever the length; a head with at least
             as many points as there are tokens sees them all. The cost then grows linearly with the length.
@@ -166,7 +166,7 @@ class PrimalDualConfig(PreTrainedConfig):
     training_set: str | None = None
     hidden_size: int = 64
     num_attention_heads: int = 8
-    head_scales: list[int] | tuple[int, ...] | None = None
+    head_scales: list[int] | tuple[int, ...] | list[list[int]] | tuple[tuple[int, ...], ...] | None = None
     head_points: int | list[int] | tuple[int, ...] | None = None
     sampling: str = "average"
     sampling_seed: int = 0
@@ -241,13 +241,46 @@ class PrimalDualConfig(PreTrainedConfig):
         # transformers' own validation asks for it before ours refuses a number of heads below one.
         return self.hidden_size // max(self.num_attention_heads, 1)
 
-    def resolved_head_scales(self) -> list[int] | None:
-        """One factor per head, or `None` where the heads have a number of points instead."""
+    def resolved_head_scales(self) -> list[int] | list[list[int]] | None:
+        """One factor per head, for each layer where they differ; `None` where heads have numbers of points instead."""
         if self.head_points is not None:
             return None
         if self.head_scales is None:
             return doubling_scales(self.num_attention_heads)
-        return _check_per_head("head_scales", self.head_scales, self.num_attention_heads)
+        if not self._differs_by_layer:
+            return _check_per_head("head_scales", self.head_scales, self.num_attention_heads)
+        layers = getattr(self, "num_hidden_layers", None)
+        if layers not in (None, len(self.head_scales)):
+            raise ValueError(
+                f"`head_scales` must hold one list for each of the {layers} layers, or one for all, got "
+                f"{len(self.head_scales)} lists."
+            )
+        return [
+            _check_per_head(f"head_scales[{place}]", scales, self.num_attention_heads)
+            for place, scales in enumerate(self.head_scales)
+        ]
+
+    @property
+    def _differs_by_layer(self) -> bool:
+        return self.head_scales is not None and any(isinstance(each, list | tuple) for each in self.head_scales)
+
+    def of_layer(self, layer_idx: int | None) -> "PrimalDualConfig":
+        """
+        The configuration with the factors of one layer, where layers differ.
+
+        Raises:
+            ValueError: for a layer that is none of them.
+        """
+        if not self._differs_by_layer:
+            return self
+        if layer_idx is None or not 0 <= layer_idx < len(self.head_scales):
+            raise ValueError(
+                f"`head_scales` holds lists for {len(self.head_scales)} layers, of which a layer with `layer_idx` "
+                f"{layer_idx} has none."
+            )
+        own = copy.copy(self)
+        own.head_scales = list(self.head_scales[layer_idx])
+        return own
 
     def resolved_head_points(self) -> list[int] | None:
         """One number of points per head, or `None` where the heads have a factor instead."""
