@@ -55,7 +55,6 @@ class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
-        shift_labels: torch.Tensor | None = None,
         **kwargs,
     ) -> CausalLMOutputWithPast:
         """
@@ -68,12 +67,14 @@ class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
                 0 for all.
             num_items_in_batch (`int` or `torch.Tensor`, *optional*): the labels of all batches of a step, by which the
                 loss is divided, as Trainer gives them.
-            shift_labels (`torch.LongTensor` of shape `(batch, tokens)`, *optional*): in place of `labels`, for each
-                token the one that follows it, as who parts a sequence among devices gives them.
+            kwargs: also `shift_labels`, in place of `labels` for each token the one that follows it, as who parts a
+                sequence among devices gives them.
 
         Returns:
             `CausalLMOutputWithPast` with `logits` of shape `(batch, tokens, vocab_size)`.
         """
+        # No argument of its own: Trainer would take it for a second label of each example.
+        shift_labels = kwargs.pop("shift_labels", None)
         outputs = self.model(
             input_ids,
             attention_mask,
