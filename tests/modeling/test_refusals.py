@@ -237,3 +237,15 @@ def test_checkpoints_that_do_not_fit(tmp_path):
     ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
     with pytest.raises(ValueError, match=r"lacks .* weights of .*model\.embeddings\.cls_token.*`hf_primaldual\.conv"):
         PrimalDualViTForImageClassification.from_pretrained(tmp_path / "vit")
+
+
+def test_an_attribute_that_nobody_could_load_is_not_saved(tmp_path):
+    model = texts.small_model()
+    # As other programs write into it, and as a name is misspelt.
+    model.config.license_of_the_weights, model.config.rms_norm_eps = "mine", 1e-6
+    with pytest.raises(TypeError, match=r"`rms_norm_eps`.*norm_eps"):
+        model.save_pretrained(tmp_path / "saved")
+    assert not (tmp_path / "saved").exists()
+    del model.config.rms_norm_eps
+    model.save_pretrained(tmp_path / "saved")
+    assert type(model).from_pretrained(tmp_path / "saved").config.license_of_the_weights == "mine"

@@ -317,6 +317,13 @@ class PrimalDualConfig(PreTrainedConfig):
         config.name_attention()
         return (config, unused) if return_unused else config
 
+    def check_names(self) -> None:
+        """
+        Raises:
+            TypeError: for an attribute that is nearly a field, with which `from_dict` would refuse what is saved.
+        """
+        refuse_near_misses(type(self), self.to_dict(), self._knows, self._names())
+
     @contextmanager
     def _naming_the_version(self) -> Iterator[None]:
         """Adds to an error what a checkpoint of a newer package needs."""

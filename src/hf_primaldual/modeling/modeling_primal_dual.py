@@ -100,6 +100,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
             ValueError: for a transform whose class, or what it imports, is in no file that could be copied; or when
                 the configuration's attention was changed after the model was built from it, so that what is loaded
                 would be another. Nothing is written.
+            TypeError: for an attribute of the configuration that is nearly a field, so that nobody could load it.
         """
         now = self.config.attention_fields()
         built = next(module._built_from for module in self.modules() if isinstance(module, PrimalDualAttention))
@@ -109,6 +110,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
                 f"{built[changed[0]]!r}, which has no effect on it; set it back, or build a model from the changed "
                 "configuration and load these weights into it."
             )
+        self.config.check_names()
         extensions = _extension_files(name for name in self.config.choices.transforms if name in EXTENSIONS)
         _name_as_unsharded(type(self))
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
