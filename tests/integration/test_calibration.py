@@ -1,5 +1,7 @@
 """What pooling a head's keys does to a model's embeddings, and the factors that are chosen by it."""
 
+import itertools
+
 import pytest
 import torch
 from transformers import AttentionInterface, CLIPConfig, CLIPModel
@@ -28,9 +30,8 @@ def test_effects_are_the_derivatives_of_the_embeddings(name, padded, embedding):
     original = embed(model(**batch), batch).detach()
     apply(model, "sh")
     scales = torch.tensor([[1, 1, 1, 1], [1, 2, 1, 1]])
-    effects, moved, per_key = measure(model, [batch], [original], embed, scales, FACTORS, 3, seed=0)
+    effects, moved = measure(model, [batch], [original], embed, scales, FACTORS, 3, seed=0)
     assert effects.shape == (2, HEADS, len(FACTORS), 3 * len(original))
-    assert per_key == 1
     drawn = torch.randn(3, *original.shape, generator=torch.Generator().manual_seed(0)).to(original)
     drawn = drawn / original.norm(dim=-1, keepdim=True)
     apply(model, "sh", head_scales=scales.tolist())
@@ -69,7 +70,7 @@ def test_a_head_that_sees_all_keys_alike_is_pooled_first():
         model.encoder.layer[1].attention.self.query.weight[head] = 0
         model.encoder.layer[1].attention.self.query.bias[head] = 0
     before = model(**batch).last_hidden_state
-    found = calibrate(model, [batch], budget=1 - 0.75 / 8, factors=FACTORS)
+    found = calibrate(model, [batch], budget=1 - 0.75 / 8, factors=FACTORS, num_prefix_tokens=0)
     assert found.head_scales == [[1, 1, 1, 1], [1, 4, 1, 1]]
     assert found.cost == pytest.approx(1 - 0.75 / 8)
     assert found.change < 1e-12
@@ -86,7 +87,8 @@ def test_it_meets_the_budget_is_drawn_and_is_the_same_again(tmp_path):
     found = calibrate(model, batches, budget=0.4, embedding="first")
     assert found == calibrate(model, batches, budget=0.4, embedding="first")
     scales = torch.tensor(found.head_scales)
-    assert (1 / scales).mean() == pytest.approx(found.cost)
+    # On a grid both sides are pooled.
+    assert (1 / scales**2).mean() == pytest.approx(found.cost)
     assert 0.3 < found.cost <= 0.4
     assert len(str(found).splitlines()) == 1 + len(scales)
     found.plot(tmp_path / "factors.png")
@@ -100,25 +102,44 @@ def test_heads_that_share_a_key_share_a_factor():
     assert torch.equal(scales[:, ::2], scales[:, 1::2])
 
 
+def chosen_of(effects, moved, budget, factors=(1, 2)):
+    """What one layer's heads are given, and the predicted change."""
+    chosen = torch.zeros(1, effects.shape[1], dtype=torch.long)
+    change = choose(effects, moved, chosen, 1 / torch.tensor(factors), budget, per_key=1)
+    return torch.tensor(factors)[chosen].tolist(), change
+
+
 def test_heads_are_taken_together():
-    # Each of two heads moves the embedding by 1, in opposite directions; the third by 0.6.
+    # Each of two heads moves the embedding by 1, and the third by 0.6; what was done before counts.
     effects = torch.zeros(1, 3, 2, 2)
     effects[0, 0, 1, 0], effects[0, 1, 1, 0], effects[0, 2, 1, 1] = 1.0, -1.0, 0.6
-    scales = torch.ones(1, 3, dtype=torch.long)
-    change = choose(effects, torch.zeros(2), scales, [1, 2], 2.5 / 3, per_key=1)
-    assert scales.tolist() == [[1, 1, 2]]
-    assert change == pytest.approx(0.6 / 2**0.5)
-    # What was done before counts: the first head takes back what has moved.
-    scales = torch.ones(1, 3, dtype=torch.long)
-    assert choose(effects, torch.tensor([-1.0, 0]), scales, [1, 2], 2.5 / 3, per_key=1) == 0
-    assert scales.tolist() == [[2, 1, 1]]
+    assert chosen_of(effects, torch.zeros(2), 2.5 / 3) == ([[1, 1, 2]], pytest.approx(0.6 / 2**0.5))
+    assert chosen_of(effects, torch.tensor([-1.0, 0]), 2.5 / 3) == ([[2, 1, 1]], 0)
+    # Two that cancel each other are better than one of them and the third.
+    effects[0, 2, 1, 1] = 1.2
+    assert chosen_of(effects, torch.zeros(2), 2 / 3) == ([[2, 2, 1]], 0)
+
+
+def test_the_choice_is_the_best_of_all_where_heads_do_not_meet():
+    effects = torch.zeros(1, 5, 3, 5)
+    effects[0, :, 1], effects[0, :, 2] = torch.diag(torch.tensor([1.0, 2, 3, 4, 5])), torch.diag(torch.tensor([4.5, 4.6, 4.7, 4.2, 5.5]))
+    factors, budget = (1, 2, 8), 0.55
+    found, change = chosen_of(effects, torch.zeros(5), budget, factors)
+    every = [
+        (sum(float(effects[0, head, place].sum()) ** 2 for head, place in enumerate(places)), places)
+        for places in itertools.product(range(3), repeat=5)
+        if sum(1 / factors[place] for place in places) / 5 <= budget + 1e-9
+    ]
+    least, places = min(every)
+    assert found == [[factors[place] for place in places]]
+    assert change == pytest.approx((least / 5) ** 0.5)
 
 
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
         ({"inputs": []}, "`inputs` must hold some batches"),
-        ({"budget": 0.01}, "`budget` must be from 0.0625"),
+        ({"budget": 0.01}, "`budget` must be from 0.125"),
         ({"budget": 1.2}, "`budget` must be from"),
         ({"factors": [1, 64]}, "`inputs` must have as many tokens as the largest of `factors`, 64, got 11"),
         ({"embedding": "last"}, "`embedding` must be one of mean, first, all"),
@@ -128,7 +149,7 @@ def test_what_it_cannot_be_asked(changes, error):
     arguments = {
         "inputs": [batch_of("BERT")],
         "budget": 0.7,
-        "factors": [1, 2, 16] if "budget" in changes else FACTORS,
+        "factors": [1, 2, 8] if "budget" in changes else FACTORS,
     }
     with pytest.raises(ValueError, match=error):
         calibrate(built("BERT"), **{**arguments, **changes})
@@ -148,7 +169,8 @@ def test_one_call_applies_what_it_finds(attention):
     batches = [{"input_ids": batch_of("BERT")["input_ids"].repeat(1, 2)}]
     found = calibrate(built("BERT"), batches, 0.5)
     model = apply(built("BERT"), attention, budget=0.5, calibration=batches, bn_beta=0.5)
-    assert model.config.primal_dual == {"bn_beta": 0.5, "head_scales": found.head_scales}
+    assert found.settings["num_prefix_tokens"] == 1
+    assert model.config.primal_dual == {"bn_beta": 0.5, **found.settings}
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,13 @@ class PresetCase(NamedTuple):
     settings: dict[str, dict]
 
 
+ALL_LEARNED = {"bn_beta_learnable": True, "bn_beta": 0.7, "bn_scaling_learnable": True, "bn_scaling": 0.6}
 BN = {
     "default": {},
     "beta0": {"bn_beta": 0.0},
     "learned": {"bn_beta_learnable": True, "bn_beta": 0.7},
     "learned-recentre": {"bn_beta_learnable": True, "bn_beta": 0.7, "bn_scaling": False},
+    "learned-power": {"bn_scaling_learnable": True, "bn_scaling": 0.6},
     "no-qkv-bias": {"qkv_bias": False},
 }
 
@@ -57,6 +59,7 @@ BN_SH = {
     "scattered-learned": {"head_scales": [4, 1, 2, 1], "bn_beta_learnable": True, "bn_beta": 0.7},
     "random": {"head_scales": [4, 1, 3, 2], "sampling": "random"},
     "conv": {"head_scales": [2, 1, 3, 2], "sampling": "conv"},
+    "all-learned": {"head_scales": [4, 1, 2, 1], **ALL_LEARNED},
     "points-listed-learned": {"head_points": [7, 2000, 3, 10], "bn_beta_learnable": True},
     "points63": {"head_points": 63},
 }
@@ -65,7 +68,7 @@ LINEAR = {"default": {}, "relu": {"feature_map": "relu"}, "sigmoid": {"feature_m
 LINEAR_BN = {
     "default": {},
     "half-sigmoid": {"bn_beta": 0.5, "feature_map": "sigmoid"},
-    "learned": {"bn_beta_learnable": True, "bn_beta": 0.7},
+    "learned": ALL_LEARNED,
     "conv1d-first": {"transforms": ["conv1d", "bn"]},
 }
 LINEAR_SH = {
@@ -115,7 +118,7 @@ SPARSE_SH = {
 SPARSE_BN_SH = {
     "default": {},
     "scattered-learned": _sparse("local", "strided", window=12, stride=9, head_scales=[4, 1, 2, 1])
-    | {"bn_beta_learnable": True, "bn_beta": 0.7},
+    | ALL_LEARNED,
     "stride": _sparse("fixed", head_scales=[5, 3, 5, 10], sampling="stride"),
 }
 
@@ -221,8 +224,12 @@ def reference_choices(config, choices: tuple, leaves: dict[str, torch.Tensor], g
 def _transform(config, leaves, grid_size, place: int, name: str) -> tuple[str, tuple]:
     """A link of the chain as `naive.attention_layer` takes it: each filter without the axis of its input channels."""
     if name == "bn":
-        betas = leaves.get(f"transforms.{place}.beta", [config.bn_beta] * config.num_attention_heads)
-        return "bn", (betas, config.bn_scaling, config.bn_eps)
+        of_heads = {"beta": config.bn_beta, "scaling": config.bn_scaling}
+        betas, scalings = (
+            leaves.get(f"transforms.{place}.{name}", [value] * config.num_attention_heads)
+            for name, value in of_heads.items()
+        )
+        return "bn", (betas, scalings, config.bn_eps)
     filters = leaves[f"transforms.{place}.weight"].squeeze(1)
     if name == "conv2d" and config.conv2d_reading == "grid":
         return "grid", (filters, grid_size, config.num_prefix_tokens)

@@ -80,3 +80,15 @@ def test_layers_with_factors_of_their_own_are_those_of_a_model_with_one_list(is_
     for wrong, error in ((scales[:1], "each of the 2 layers"), ([[1, 2], [1, 2]], "head_scales.0.. must hold one")):
         with pytest.raises(StrictDataclassError, match=error):
             small_model(attention="bn+sh", head_scales=wrong)
+
+
+def test_the_first_token_of_a_text_may_be_kept_apart():
+    model, batch = small_model(attention="sh", num_prefix_tokens=1), text_batch()
+    attentions = model(**batch, output_attentions=True).attentions[0]
+    assert [maps.shape[-1] for maps in attentions] == [20, 20, 11, 11]
+    # It is the text's own, wherever its padding is.
+    expected = model(**batch).logits
+    assert not torch.allclose(small_model(attention="sh")(**batch).logits, expected)
+    places = batch["attention_mask"].argsort(dim=1, stable=True)
+    left = {name: batch[name].gather(1, places) for name in ("input_ids", "attention_mask")}
+    torch.testing.assert_close(model(**left).logits, expected)

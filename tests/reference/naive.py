@@ -217,8 +217,8 @@ def sees(parts, window, stride, size, places, keys):
 def transform(name, arguments, q, k, valid, kept, head, rows):
     """One transform T of a head's queries and keys; `arguments` are those of the formula, for all heads."""
     if name == "bn":
-        betas, scaling, eps = arguments
-        return batch_normalize(q, k, kept, betas[head], scaling, eps)
+        betas, scalings, eps = arguments
+        return batch_normalize(q, k, kept, betas[head], scalings[head], eps)
     if name == "conv1d":
         (filters,) = arguments
         return convolve_sequence(q, valid, filters[rows]), convolve_sequence(k, kept, filters[rows])

@@ -82,28 +82,13 @@ def apply(
                 stacklevel=2,
             )
     if budget is not None or calibration is not None:
-        settings["head_scales"] = _calibrated(model, attention, budget, calibration, settings)
+        from .calibration import within_budget
+
+        settings |= within_budget(model, attention, budget, calibration, settings)
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):
         config.primal_dual = copy.deepcopy(settings) or None
     return model
-
-
-def _calibrated(model, attention: str, budget, calibration, settings: dict) -> list[list[int]]:
-    """Factors of each head of each layer."""
-    from .calibration import as_batches, calibrate
-
-    if budget is None or calibration is None:
-        raise ValueError(
-            "`budget` and `calibration` go together: what attention may cost, and examples to measure it by."
-        )
-    if "sh" not in attention or "head_scales" in settings or "head_points" in settings:
-        raise ValueError(
-            f"`budget` chooses `head_scales` of 'sh' and 'bn+sh', got `attention={attention!r}`"
-            + (" and factors or points that are given." if "sh" in attention else ".")
-        )
-    places = {name: settings[name] for name in ("num_prefix_tokens", "grid_size") if name in settings}
-    return calibrate(model, as_batches(calibration, model.name_or_path), budget, **places).head_scales
 
 
 def _softmax(model: PreTrainedModel) -> str | dict:

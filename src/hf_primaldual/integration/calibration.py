@@ -4,10 +4,12 @@ Which heads of a checkpoint can be fitted on fewer points, measured on inputs wi
 Pooling the keys of a head by a factor changes the head's output by delta, and to first order the model's embedding by
 J delta, J being what all that follows makes of it. For a random direction v of the embedding one backward gives v.J
 for all heads; the mean of (v.J delta)^2 over directions is |J delta|^2, and sums of v.J delta over heads are what
-pooling them together does (our choice of a criterion).
+pooling them together does (our choice of a criterion). Products of two heads' effects are the noisier part of it, and
+count half.
 """
 
 import copy
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,9 +21,12 @@ from transformers import AttentionInterface, AutoImageProcessor, AutoTokenizer, 
 
 from .apply import apply
 from .attention import attention_function
+from .layouts import token_layout
 
-FACTORS = (1, 2, 4, 8, 16)
+# On a sequence, and on a grid, where a factor pools both sides.
+FACTORS = {1: (1, 2, 4, 8, 16, 32, 64), 2: (1, 2, 3, 4, 6, 8)}
 _NAME = "primal_dual_sh"
+_BELIEF = 0.5
 
 
 @dataclass
@@ -30,16 +35,22 @@ class Calibration:
     What [`calibrate`] has found.
 
     Args:
-        head_scales (`list[list[int]]`): the factor of each head of each layer, for `apply` and `convert`.
-        cost (`float`): the mean of 1 / factor: what is left of attention's products of queries, keys and values.
+        settings (`dict`): what `apply` and `convert` take: `head_scales`, the factor of each head of each layer, and
+            `num_prefix_tokens`, where the model's first tokens are kept apart.
+        cost (`float`): the share of the keys that heads see, of 1 / factor, or 1 / factor^2 on a grid: what is left of
+            attention's products of queries, keys and values.
         change (`float`): the predicted change of the embedding, as a share of its length.
         changes (`list[list[float]]`): what each head alone adds to it.
     """
 
-    head_scales: list[list[int]]
+    settings: dict[str, Any]
     cost: float
     change: float
     changes: list[list[float]]
+
+    @property
+    def head_scales(self) -> list[list[int]]:
+        return self.settings["head_scales"]
 
     def __str__(self) -> str:
         width = max(len(str(factor)) for layer in self.head_scales for factor in layer)
@@ -60,8 +71,8 @@ class Calibration:
             panel.set(xlabel="head", ylabel="layer", title=label)
             bar = figure.colorbar(image, ax=panel)
             if label == "factor":
-                powers = range(int(values.max()) + 1)
-                bar.set_ticks(list(powers), labels=[str(2**power) for power in powers])
+                chosen = sorted({factor for layer in self.head_scales for factor in layer})
+                bar.set_ticks(torch.tensor(chosen).log2().tolist(), labels=[str(factor) for factor in chosen])
         figure.savefig(path, dpi=150)
 
 
@@ -70,7 +81,7 @@ def calibrate(
     inputs: Iterable[Mapping[str, torch.Tensor]],
     budget: float = 0.7,
     *,
-    factors: Sequence[int] = FACTORS,
+    factors: Sequence[int] | None = None,
     embedding: str | Callable[[Any, Mapping[str, torch.Tensor]], torch.Tensor] = "mean",
     directions: int = 8,
     rounds: int = 4,
@@ -81,14 +92,19 @@ def calibrate(
     Chooses the factors of Attention-SH for each head of each layer, so that attention costs `budget` of what it costs
     now and the model's embeddings change as little as can be. Nothing is trained, and the model stays as it is.
 
-    In `rounds` the cost falls to the budget by equal steps. Each measures around what was chosen before, and takes the
-    heads that change the embeddings least for the cost that they save, all heads together.
+    In `rounds` the cost falls to the budget by equal steps, and a last one stays there. Each measures around what was
+    chosen before, takes the heads that change the embeddings least for the cost that they save, and then exchanges
+    factors of two keys' heads as long as that helps.
+
+    Many heads of a text encoder look at its first token (CLS) where they have nothing to look for: it is kept apart,
+    unless `num_prefix_tokens=0` is given.
 
     Args:
         model (`PreTrainedModel`): with softmax attention that dispatches.
         inputs (`Iterable` of `dict`): some dozens of examples in batches, as the model takes them.
-        budget (`float`): the mean of 1 / factor over all heads.
-        factors (`Sequence[int]`): that a head may have.
+        budget (`float`): the share of the keys that is left, over all heads.
+        factors (`Sequence[int]`, *optional*): that a head may have; by default those of [`FACTORS`] that leave each
+            input two points, or two on each side.
         embedding (`str` or `Callable`): what must not change: the `"mean"` of the last states over real tokens, the
             `"first"` of them, or `"all"`; a classifier's logits if it has some. Or a function of the model's output
             and a batch, which returns a `torch.Tensor` of shape `(batch, ...)`.
@@ -103,32 +119,72 @@ def calibrate(
         ValueError: without inputs, for inputs shorter than the largest factor, for a budget that no factors meet, for
             a model of several parts that attend, and as [`apply`] does.
     """
-    batches, factors = list(inputs), sorted({1, *factors})
+    batches = list(inputs)
     if not batches:
         raise ValueError("`inputs` must hold some batches of examples to calibrate with, got none.")
-    if not 1 / factors[-1] <= budget <= 1:
-        raise ValueError(
-            f"`budget` must be from {1 / factors[-1]:.3g}, what the largest of `factors`, {factors[-1]}, costs on all "
-            f"heads, to 1, got {budget}."
-        )
     embed = EMBEDDINGS.get(embedding, embedding)
     if not callable(embed):
         raise ValueError(f"`embedding` must be one of {', '.join(EMBEDDINGS)}, or a function, got {embedding!r}.")
+    if _has_first_token(model):
+        settings = {"num_prefix_tokens": 1, **settings}
     # With the same weights: what is changed below is none of the user's model.
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    model = apply(copy.deepcopy(model, shared).eval(), "softmax")
-    with torch.no_grad():
+    model = apply(copy.deepcopy(model, shared).eval(), "sh", **settings)
+    with recording(Recorder(None, (1,))) as recorder, torch.no_grad():
         originals = [embed(model(**batch), batch) for batch in batches]
-    apply(model, "sh", **settings)
-    scales = first = None
-    for step in torch.linspace(1, budget, rounds + 1)[1:].tolist():
-        effects, moved, per_key = measure(model, batches, originals, embed, scales, factors, directions, seed)
-        if scales is None:
-            scales, first = torch.ones(effects.shape[:2], dtype=torch.long), effects
-        change = choose(effects, moved, scales, factors, step, per_key)
-    chosen = torch.searchsorted(torch.tensor(factors), scales)[..., None, None].expand(-1, -1, 1, first.shape[-1])
-    alone = first.gather(2, chosen).square().mean(dim=-1).sqrt().squeeze(-1)
-    return Calibration(scales.tolist(), float((1 / scales).mean()), change, alone.tolist())
+    factors = sorted({1, *(factors or (each for each in FACTORS[recorder.sides] if 2 * each <= recorder.shortest))})
+    shares = 1 / torch.tensor(factors) ** recorder.sides
+    if factors[-1] > recorder.shortest:
+        raise ValueError(
+            f"`inputs` must have as many tokens{' on a side' * (recorder.sides - 1)} as the largest of `factors`, "
+            f"{factors[-1]}, got {recorder.shortest}; take longer examples, or smaller factors."
+        )
+    if not shares[-1] <= budget <= 1:
+        raise ValueError(
+            f"`budget` must be from {shares[-1]:.3g}, what the largest of `factors`, {factors[-1]}, costs on all "
+            f"heads, to 1, got {budget}."
+        )
+    chosen = first = None
+    for step in (*torch.linspace(1, budget, rounds + 1)[1:].tolist(), budget):
+        scales = None if chosen is None else torch.tensor(factors)[chosen]
+        effects, moved = measure(model, batches, originals, embed, scales, factors, directions, seed)
+        if chosen is None:
+            chosen, first = torch.zeros(effects.shape[:2], dtype=torch.long), effects
+        change = choose(effects, moved, chosen, shares, step, recorder.per_key)
+    alone = first.square().mean(dim=-1).sqrt().gather(2, chosen.unsqueeze(2)).squeeze(2)
+    found = {"head_scales": torch.tensor(factors)[chosen].tolist()}
+    if "num_prefix_tokens" in settings:
+        found["num_prefix_tokens"] = settings["num_prefix_tokens"]
+    return Calibration(found, float(shares[chosen].mean()), change, alone.tolist())
+
+
+def _has_first_token(model: PreTrainedModel) -> bool:
+    """Whether a model is an encoder of texts, each of whose tokens sees the first."""
+    is_causal = any(getattr(module, "is_causal", False) for module in model.modules())
+    return model.main_input_name == "input_ids" and not is_causal
+
+
+def within_budget(
+    model: PreTrainedModel, attention: str, budget: float | None, calibration: Iterable | None, settings: Mapping
+) -> dict[str, Any]:
+    """
+    The settings that [`calibrate`] finds, for one call that converts as well.
+
+    Raises:
+        ValueError: for a budget without calibration inputs or the reverse, an attention that has no factors, or ones
+            that are given.
+    """
+    if budget is None or calibration is None:
+        raise ValueError(
+            "`budget` and `calibration` go together: what attention may cost, and examples to measure it by."
+        )
+    if "sh" not in attention or "head_scales" in settings or "head_points" in settings:
+        raise ValueError(
+            f"`budget` chooses `head_scales` of 'sh' and 'bn+sh', got `attention={attention!r}`"
+            + (" and factors or points that are given." if "sh" in attention else ".")
+        )
+    places = {name: settings[name] for name in ("num_prefix_tokens", "grid_size") if name in settings}
+    return calibrate(model, as_batches(calibration, model.name_or_path), budget, **places).settings
 
 
 def as_batches(examples: Iterable, name_or_path: str, size: int = 8) -> list[Mapping[str, torch.Tensor]]:
@@ -197,7 +253,8 @@ class Recorder:
 
     def __init__(self, scales: torch.Tensor | None, factors: Sequence[int]):
         self.function, self.scales, self.factors = attention_function(_NAME), scales, factors
-        self.config, self.per_key = None, 1
+        # How many heads share a key; whether tokens lie on a line or a grid, and its shortest side.
+        self.config, self.per_key, self.sides, self.shortest = None, 1, 1, math.inf
         # The layer's place, its output, and changes of shape (factors, batch, tokens, heads, head_dim).
         self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
@@ -205,12 +262,9 @@ class Recorder:
         config, layer, heads = module.config, module.primal_dual_layer, query.shape[1]
         if self.config not in (None, config):
             raise ValueError("`model` has several parts that attend; calibrate each part by itself.")
-        if key.shape[2] < self.factors[-1]:
-            raise ValueError(
-                f"`inputs` must have as many tokens as the largest of `factors`, {self.factors[-1]}, got "
-                f"{key.shape[2]}; take longer examples, or smaller factors."
-            )
-        self.config, self.per_key = config, heads // key.shape[1]
+        _, grid = token_layout(config, key.shape[2], kwargs.get("primal_dual_grid"))
+        self.config, self.per_key, self.sides = config, heads // key.shape[1], 1 if grid is None else 2
+        self.shortest = min(self.shortest, key.shape[2] if grid is None else min(grid[-2:]))
         settings = config.primal_dual or {}
 
         def attend(scales):
@@ -246,7 +300,7 @@ def measure(
     factors: Sequence[int],
     directions: int,
     seed: int,
-) -> tuple[torch.Tensor, torch.Tensor, int]:
+) -> tuple[torch.Tensor, torch.Tensor]:
     """
     Returns:
         In random directions of the embeddings, as shares of their lengths: what each factor on each head adds, of
@@ -267,37 +321,58 @@ def measure(
             # A layer may be called more than once.
             of_layers = effects[0].new_zeros(max(layers) + 1, *effects[0].shape)
             found.append(of_layers.index_add(0, torch.tensor(layers), torch.stack(effects)))
-    return torch.cat(found, dim=-1), torch.cat([each.flatten() for each in moved]), recorder.per_key
+    return torch.cat(found, dim=-1), torch.cat([each.flatten() for each in moved])
 
 
 def choose(
     effects: torch.Tensor,
     moved: torch.Tensor,
-    scales: torch.Tensor,
-    factors: Sequence[int],
+    chosen: torch.Tensor,
+    shares: torch.Tensor,
     budget: float,
     per_key: int,
 ) -> float:
     """
-    Raises factors in `scales`, `(layers, heads)`, until the mean of 1 / factor is the budget: each time those of the
-    heads of one key which change the embeddings least for the cost that they save.
+    Changes which factors are `chosen`, `(layers, heads)`, until their `shares` of the keys are the budget on average:
+    each time for the heads of one key, those that change the embeddings least for what they save; then for two keys at
+    once, as long as the embeddings change less for no more cost.
 
     Returns:
         The predicted change of the embeddings, a share of their lengths.
     """
     effects = effects.unflatten(1, (-1, per_key)).sum(dim=2)  # (layers, keys, factors, examples * directions)
-    shares, now = 1 / torch.tensor(factors), moved
-    # What the choices of this round have added, by key.
-    added = torch.zeros_like(effects[:, :, 0])
-    while float((1 / scales).mean()) > budget + 1e-9:
-        then = now + effects - added.unsqueeze(2)
-        harm = then.square().mean(dim=-1) - now.square().mean()
-        saved = (1 / scales[:, ::per_key]).unsqueeze(-1) - shares
-        price = torch.where(saved > 0, harm / saved, torch.inf)
-        layer, key, factor = (int(place) for place in torch.unravel_index(price.argmin(), price.shape))
-        now, added[layer, key] = then[layer, key, factor], effects[layer, key, factor]
-        scales[layer, key * per_key : (key + 1) * per_key] = factors[factor]
-    return float(now.square().mean().sqrt())
+    count = len(shares)
+    # All that a key may be given, in one row; the products of two keys' effects are believed by half.
+    rows = effects.double().flatten(0, -2)
+    keys = torch.arange(len(rows) // count)
+    of_key, costs = keys.repeat_interleave(count), shares.double().repeat(len(keys))
+    products = rows @ rows.T / rows.shape[1]
+    products = torch.where(of_key[:, None] == of_key, products, _BELIEF * products)
+    before = _BELIEF * (rows @ moved.double()) / rows.shape[1]
+    now = keys * count + chosen[:, ::per_key].flatten()
+    while True:
+        current = now[of_key]
+        # What each row would change instead of the current one of its key, and any two of them.
+        together = before + products[:, now].sum(dim=1)
+        own = products.diagonal()
+        shift = products[torch.arange(len(rows)), current]
+        harm = 2 * (together - together[current]) - 2 * shift + own + own[current]
+        cost = costs - costs[current]
+        excess = float(costs[now].mean()) - budget
+        if excess > 1e-9:
+            best = [int(torch.where(cost < 0, harm / -cost, torch.inf).argmin())]
+        else:
+            both = products - products[:, current] - products[current] + products[current][:, current]
+            pairs = harm + harm[:, None] + 2 * both
+            allowed = (of_key != of_key[:, None]) & ((cost + cost[:, None]) / len(keys) + excess <= 1e-9)
+            pairs = torch.where(allowed, pairs, torch.inf)
+            if not pairs.min() < -1e-9:
+                break
+            best = [int(place) for place in torch.unravel_index(pairs.argmin(), pairs.shape)]
+        for row in best:
+            now[of_key[row]] = row
+    chosen.copy_((now % count).view(len(chosen), -1).repeat_interleave(per_key, dim=1))
+    return float((moved.double() + rows[now].sum(dim=0)).square().mean().sqrt())
 
 
-__all__ = ["EMBEDDINGS", "FACTORS", "Calibration", "as_batches", "calibrate"]
+__all__ = ["EMBEDDINGS", "FACTORS", "Calibration", "as_batches", "calibrate", "within_budget"]

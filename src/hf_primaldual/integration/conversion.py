@@ -1,7 +1,7 @@
 """Softmax checkpoints of transformers as models of this package, with all of their weights."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 from ..modeling.modeling_primal_dual import PrimalDualPreTrainedModel
 from ..modeling.modeling_primal_dual_text import PrimalDualTextForSequenceClassification, PrimalDualTextModel
 from ..modeling.modeling_primal_dual_vit import PrimalDualViTForImageClassification, PrimalDualViTModel
+from .calibration import within_budget
 
 # Fields that both configurations have, under our name.
 COMMON_FIELDS = (
@@ -84,6 +85,8 @@ def _bert_fields(config: PreTrainedConfig) -> dict:
         "norm_position": "post",
         "embedding_norm": True,
         "pooling": "cls",
+        # Many heads look at CLS where they have nothing to look for.
+        "num_prefix_tokens": 1,
     }
 
 
@@ -105,7 +108,13 @@ ARCHITECTURES = {
 
 
 def convert(
-    model_or_name: PreTrainedModel | str | Path, attention: str = "bn+sh", *, identity: bool = True, **fields
+    model_or_name: PreTrainedModel | str | Path,
+    attention: str = "bn+sh",
+    *,
+    identity: bool = True,
+    budget: float | None = None,
+    calibration: Iterable | None = None,
+    **fields,
 ) -> PrimalDualPreTrainedModel:
     """
     A ViT, DeiT, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights (but those
@@ -121,6 +130,10 @@ def convert(
         model_or_name (`PreTrainedModel`, `str` or `Path`): the model, or its folder or name on the Hub.
         attention (`str`): the preset to arrive at.
         identity (`bool`): whether to start from the original's outputs.
+        budget (`float`, *optional*): chooses `head_scales` by [`calibrate`]: what attention may cost, as a share of
+            what it costs now.
+        calibration (`Iterable`): with a budget, some dozens of examples without labels: texts, images, or batches as
+            the model takes them.
         fields: other fields of [`PrimalDualViTConfig`] or [`PrimalDualTextConfig`], such as `head_scales`; with
             `num_labels` an encoder gets a new classifier. For a name on the Hub also `revision`, `token`, `cache_dir`
             and what else `from_pretrained` takes to find it.
@@ -143,6 +156,8 @@ def convert(
     architecture = ARCHITECTURES[original.model_type]
     architecture.model.config_class.check_keywords(fields)
     model = load(model_or_name, original, **hub) if is_name else model_or_name
+    if budget is not None or calibration is not None:
+        fields |= within_budget(model, attention, budget, calibration, fields)
     weights = {rename(name, architecture.names): weight for name, weight in model.state_dict().items()}
     is_classifier = wants_classifier(model, fields)
     labels = {} if "num_labels" in fields else {"id2label": model.config.id2label, "label2id": model.config.label2id}

@@ -211,7 +211,7 @@ class PrimalDualAttention(nn.Module):
                 f"`hidden_states` must have shape (batch, tokens, {self.config.hidden_size}) with at least one token, "
                 f"got {tuple(shape)}."
             )
-        prefix = self.config.num_prefix_tokens
+        prefix = self.config.num_added_tokens
         if attention_mask is not None and not mask_is_checked:
             attention_mask = check_mask(attention_mask, hidden_states)
             row_starts = starts_of(attention_mask, prefix)

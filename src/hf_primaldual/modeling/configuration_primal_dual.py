@@ -139,6 +139,9 @@ class PrimalDualConfig(PreTrainedConfig):
         bn_scaling (`bool` or `float`, *optional*, defaults to `True`):
             Divides by the keys' standard deviation. With `False` Attention-BN only recentres. A number from 0 to 1 is
             the power of the deviation that is divided by, for what lies between the two.
+        bn_scaling_learnable (`bool`, *optional*, defaults to `False`):
+            Learns that power, one for each head, starting from `bn_scaling`. With beta and power learned from 0
+            Attention-BN starts as what it is added to.
         bn_eps (`float`, *optional*, defaults to 1e-5):
             Added to the keys' variance.
         attention_probs_dropout_prob (`float`, *optional*, defaults to 0.0):
@@ -181,6 +184,7 @@ class PrimalDualConfig(PreTrainedConfig):
     bn_beta: float | int = 1.0
     bn_beta_learnable: bool = False
     bn_scaling: bool | float | int = True
+    bn_scaling_learnable: bool = False
     bn_eps: float = 1e-5
     attention_probs_dropout_prob: float | int = 0.0
     qkv_bias: bool = True
@@ -234,6 +238,11 @@ class PrimalDualConfig(PreTrainedConfig):
             preset.transforms if self.transforms is None else tuple(self.transforms),
             preset.training_set if self.training_set is None else self.training_set,
         )
+
+    @property
+    def num_added_tokens(self) -> int:
+        """How many of the `num_prefix_tokens` a model puts in front itself, before the padding of a row too."""
+        return self.num_prefix_tokens
 
     @property
     def head_dim(self) -> int:

@@ -281,16 +281,21 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
     _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("mean", "cls", "last")}
 
     def __post_init__(self, **kwargs):
-        self.num_prefix_tokens = int(self.prepend_cls)
+        self.num_prefix_tokens = max(self.num_prefix_tokens, int(self.prepend_cls))
         # Of several classifiers of one configuration transformers picks by these names, and cannot go through None.
         self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
 
     def __setattr__(self, name, value):
+        before = vars(self).get(name)
         super().__setattr__(name, value)
         # A configuration's fields may be set one by one, by `from_pretrained` too.
-        if name == "prepend_cls" and "num_prefix_tokens" in vars(self):
-            self.num_prefix_tokens = int(value)
+        if name == "prepend_cls" and before is not None:
+            self.num_prefix_tokens += int(value) - int(before)
+
+    @property
+    def num_added_tokens(self) -> int:
+        return int(self.prepend_cls)
 
     def validate_decoder(self):
         """Part of `@strict`'s validation."""
@@ -304,11 +309,13 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
             )
         of_encoders = {
             "annealed": self.annealed,
+            "bn_scaling_learnable": self.bn_scaling_learnable,
             "grid_size": self.grid_size is not None,
             "head_points": self.head_points is not None,
             "norm_type": self.norm_type == "batch",
             "pooling": self.pooling == "cls",
             "prepend_cls": self.prepend_cls,
+            "num_prefix_tokens": self.num_prefix_tokens > 0,
             "sampling": self.sampling == "conv",
         }
         if wrong := [name for name, is_wrong in of_encoders.items() if is_wrong]:

@@ -105,32 +105,33 @@ class KeyBatchNorm(nn.Module):
         super().__init__()
         self.head_dim = config.head_dim
         self.eps = config.bn_eps
-        self.initial_beta = float(config.bn_beta)
-        self.scaling = config.bn_scaling
-        # One beta per head, or the paper's constant.
-        self.beta = (
-            nn.Parameter(torch.full((config.num_attention_heads,), self.initial_beta))
-            if config.bn_beta_learnable
-            else self.initial_beta
-        )
+        self.initial = {"beta": float(config.bn_beta), "scaling": float(config.bn_scaling)}
+        # Beta and the power of the deviation: one for each head, or the paper's constants.
+        self.beta = self._of_heads(config, config.bn_beta, config.bn_beta_learnable)
+        self.scaling = self._of_heads(config, config.bn_scaling, config.bn_scaling_learnable)
+
+    @staticmethod
+    def _of_heads(config: "PrimalDualConfig", value: float | bool, is_learned: bool):
+        return nn.Parameter(torch.full((config.num_attention_heads,), float(value))) if is_learned else value
 
     def reset_parameters(self):
-        if isinstance(self.beta, nn.Parameter):
-            init.constant_(self.beta, self.initial_beta)
+        for name, parameter in self.named_parameters():
+            init.constant_(parameter, self.initial[name])
 
     def retune(self, config: "PrimalDualConfig") -> None:
-        """Takes a constant beta and the scaling from a configuration that has moved; a learned beta stays."""
-        self.scaling = config.bn_scaling
-        if not isinstance(self.beta, nn.Parameter):
-            self.beta = float(config.bn_beta)
+        """Takes constants from a configuration that has moved; what is learned stays."""
+        for name, value in (("beta", float(config.bn_beta)), ("scaling", config.bn_scaling)):
+            if not isinstance(getattr(self, name), nn.Parameter):
+                setattr(self, name, value)
 
     def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """T of queries and keys; arguments as for [`Transform`]."""
-        beta = self.beta
-        if isinstance(beta, nn.Parameter):
-            beta = take(beta, heads).repeat_interleave(self.head_dim)
+        beta, scaling = (
+            take(value, heads).repeat_interleave(self.head_dim) if isinstance(value, nn.Parameter) else value
+            for value in (self.beta, self.scaling)
+        )
         normalize = fold_batch_norm if self.folds else batch_norm
-        return normalize(query, key, key_mask, beta, self.scaling, self.eps)
+        return normalize(query, key, key_mask, beta, scaling, self.eps)
 
 
 def batch_norm(
@@ -138,7 +139,7 @@ def batch_norm(
     key: torch.Tensor,
     mask: torch.Tensor | None,
     beta: float | torch.Tensor,
-    scaling: bool | float,
+    scaling: bool | float | torch.Tensor,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
@@ -149,15 +150,16 @@ def batch_norm(
         key (`torch.Tensor` of shape `(batch, keys, channels)`): likewise.
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
         beta (`float`, or `torch.Tensor` of shape `(channels,)`): the weight of the mean.
-        scaling (`bool` or `float`): whether to divide by the deviation, or the power of it that is divided by.
+        scaling (`bool`, `float`, or `torch.Tensor` of shape `(channels,)`): whether to divide by the deviation, or the
+            power of it that is divided by.
         eps (`float`): added to the variance.
 
     Returns:
         Both in the shapes and dtypes that they came in.
     """
-    mean, variance, _ = token_statistics(key, mask, with_variance=bool(scaling))
+    mean, variance, _ = token_statistics(key, mask, with_variance=_scales(scaling))
     centre = beta * mean
-    factor = 1 if variance is None else (variance + eps) ** (-float(scaling) / 2)
+    factor = 1 if variance is None else _divisor(variance, scaling, eps)
     scaled = _without_padding((key - centre) * factor, mask).to(key.dtype)
     return ((query - centre) * factor).to(query.dtype), scaled
 
@@ -167,7 +169,7 @@ def fold_batch_norm(
     key: torch.Tensor,
     mask: torch.Tensor | None,
     beta: float | torch.Tensor,
-    scaling: bool | float,
+    scaling: bool | float | torch.Tensor,
     eps: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
@@ -178,16 +180,16 @@ def fold_batch_norm(
     they are centred, `c = mu`: where a head has few keys and `1 / s` is huge, rounding errors common to all keys would
     grow by it. Each side is divided by `s` once: `1 / s^2` reaches 1e5, with which float16 overflows.
     """
-    if not scaling and isinstance(beta, float) and beta == 0:
+    if not _scales(scaling) and isinstance(beta, float) and beta == 0:
         return query, key
-    if not scaling:
+    if not _scales(scaling):
         mean, _, _ = token_statistics(key, mask, with_variance=False)
         return (query - beta * mean).to(query.dtype), key
     is_long = are_long(query)
     kept = []
     with kept_scaled(key.shape, kept) if is_long else nullcontext():
         mean, variance, centred = token_statistics(key, mask)
-        factor = of_queries = (variance + eps) ** (-float(scaling) / 2)
+        factor = of_queries = _divisor(variance, scaling, eps)
         if is_long:
             # Only the product of both sides matters. What a constant moves from one side to the other has no gradient,
             # so that the queries need not be kept for that of the factor: it comes through the keys alone.
@@ -198,6 +200,16 @@ def fold_batch_norm(
         key = _without_padding(centred * factor, mask).to(key.dtype)
     kept += (key.detach(), factor.detach())
     return query, key
+
+
+def _scales(scaling: bool | float | torch.Tensor) -> bool:
+    return isinstance(scaling, torch.Tensor) or bool(scaling)
+
+
+def _divisor(variance: torch.Tensor, scaling: bool | float | torch.Tensor, eps: float) -> torch.Tensor:
+    """What is multiplied by, `(batch, 1, channels)`: a power of the deviation, downwards."""
+    power = scaling if isinstance(scaling, torch.Tensor) else float(scaling)
+    return (variance + eps) ** (-power / 2)
 
 
 class Filters(nn.Module):
