@@ -18,7 +18,7 @@ from typing import Any
 
 import paths  # noqa: F401
 import torch
-from conversion_arms import ConversionArguments, parity, prepare_texts, probe, time_steps, train_arm
+from conversion_arms import ConversionArguments, calibrated_fields, parity, prepare_texts, probe, time_steps, train_arm
 from sources.minilm import MINILM_SHA256, minilm_folder
 from sources.newsgroups import describe_newsgroups, load_newsgroups
 from tables import percent
@@ -28,6 +28,7 @@ from transformers.utils.logging import disable_progress_bar
 from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.hub.summary import compare, summarize
 from hf_primaldual.measure import environment
+from hf_primaldual.modeling.configuration_primal_dual import doubling_scales
 from hf_primaldual.training.runs import command_line
 from hf_primaldual.training.settings import parse_arguments
 
@@ -37,6 +38,11 @@ ARM_NAMES = {
     "converted": "`{attention}` at once, fine-tuned",
     "annealed": "`{attention}` annealed, fine-tuned",
     "recentred": "`{attention}` without the scaling, annealed, fine-tuned",
+    "calibrated": "`sh`, calibrated at the same cost, fine-tuned",
+    "calibrated bn": "`bn+sh`, calibrated, beta and power learned from 0, fine-tuned",
+    "distilled": "`sh`, calibrated, half of the steps distilled, fine-tuned",
+    "classifier": "`softmax`, frozen, classifier trained as above",
+    "bn": "`bn`, frozen, beta and power of 72 heads learned from 0 beside the classifier",
 }
 
 
@@ -104,11 +110,16 @@ def measure_accuracy(model: str | Path, args: ConversionArguments, script: Scrip
         name: finished.get(f"before {name}", probe, model, data, fields, name in ("softmax", args.attention))
         for name, fields in frozen.items()
     }
+    scales = args.head_scales or doubling_scales(12)
+    budget = sum(1 / scale for scale in scales) / len(scales)
+    calibrated = finished.get("calibrated fields", calibrated_fields, model, data, budget)
     runs, chosen, folder = [], {}, Path(script.output_dir) / "trainer"
     for seed in args.seeds:
         for arm in args.arms:
             rates = [chosen[arm]] if arm in chosen else args.learning_rates
-            found = finished.get(f"{arm} {seed} {rates}", train_arm, arm, model, data, args, seed, rates, folder)
+            found = finished.get(
+                f"{arm} {seed} {rates}", train_arm, arm, model, data, args, seed, rates, folder, calibrated
+            )
             chosen[arm] = next(run["learning_rate"] for run in found if run["test_accuracy"] is not None)
             runs += found
     return {

@@ -1,6 +1,7 @@
 """A converted checkpoint fine-tuned on texts: directly, and by way of softmax; compared with softmax, seed by seed."""
 
 import copy
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,18 @@ from transformers import (
     set_seed,
 )
 
-from hf_primaldual import PRESETS, AnnealToTarget, PrimalDualTextForSequenceClassification, convert
+from hf_primaldual import PRESETS, AnnealToTarget, PrimalDualTextForSequenceClassification, calibrate, convert
 from hf_primaldual.hub.scores import compute_accuracy
 from hf_primaldual.measure import training_step
 
 # What a linear classifier of frozen features is regularized by, chosen on validation.
 INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
+
+LEARNED_BN = {"bn_beta": 0.0, "bn_beta_learnable": True, "bn_scaling": 0.0, "bn_scaling_learnable": True}
+# `classifier` and `bn` leave the encoder's weights as they are; `bn` learns betas and powers from 0.
+ARMS = (
+    "softmax", "converted", "annealed", "recentred", "calibrated", "calibrated bn", "distilled", "classifier", "bn",
+)  # fmt: skip
 
 
 @dataclass
@@ -46,8 +53,10 @@ class ConversionArguments:
     bn_scaling: bool = field(default=True, metadata={"help": "Divide by the keys' deviation; false only recentres."})
     arms: list[str] = field(
         default_factory=lambda: ["softmax", "converted", "annealed"],
-        metadata={"help": "Of softmax, converted, annealed, and recentred, which anneals without the scaling."},
+        metadata={"help": f"Of {', '.join(ARMS)}."},
     )
+    calibration_documents: int = field(default=64, metadata={"help": "Of the training set, in no other subset."})
+    distill_share: float = field(default=0.5, metadata={"help": "Share of the steps that `distilled` spends so."})
     anneal_share: float = field(default=0.5, metadata={"help": "Share of the steps after which annealing arrives."})
     train_documents: int = field(default=480, metadata={"help": "Documents trained on, drawn by class."})
     validation_documents: int = field(default=200, metadata={"help": "Documents of the training set to choose on."})
@@ -70,8 +79,8 @@ class ConversionArguments:
         if self.attention not in PRESETS or self.attention == "softmax":
             others = ", ".join(name for name in PRESETS if name != "softmax")
             raise ValueError(f"`attention` must be one of {others}, got {self.attention!r}.")
-        if unknown := {*self.arms} - {"softmax", "converted", "annealed", "recentred"}:
-            raise ValueError(f"`arms` must be of softmax, converted, annealed, recentred, got {sorted(unknown)}.")
+        if unknown := {*self.arms} - {*ARMS}:
+            raise ValueError(f"`arms` must be of {', '.join(ARMS)}, got {sorted(unknown)}.")
 
     def target(self) -> dict[str, Any]:
         """The fields of the attention to arrive at."""
@@ -80,13 +89,18 @@ class ConversionArguments:
             fields |= {"bn_beta": self.bn_beta, "bn_scaling": self.bn_scaling}
         return fields
 
-    def arm_fields(self, arm: str) -> dict[str, Any]:
+    def arm_fields(self, arm: str, calibrated: dict[str, Any]) -> dict[str, Any]:
         """What `convert` takes for an arm."""
         return {
             "softmax": {"attention": "softmax", "identity": False},
             "converted": {**self.target(), "identity": False},
             "annealed": {**self.target(), "identity": True},
             "recentred": {**self.target(), "bn_scaling": False, "identity": True},
+            "calibrated": {"attention": "sh", **calibrated, "identity": False},
+            "calibrated bn": {"attention": "bn+sh", **calibrated, **LEARNED_BN, "identity": False},
+            "distilled": {"attention": "sh", **calibrated, "identity": False},
+            "classifier": {"attention": "softmax", "identity": False},
+            "bn": {"attention": "bn", **LEARNED_BN, "identity": False},
         }[arm]
 
 
@@ -108,6 +122,9 @@ def prepare_texts(splits: DatasetDict, tokenizer: PreTrainedTokenizerBase, args:
     train = splits["train"].train_test_split(args.validation_documents, args.train_documents, **drawn)
     test = splits["test"].train_test_split(args.test_documents, **drawn)["test"]
     subset = DatasetDict(train=train["train"], validation=train["test"], test=test)
+    seen = {*train["train"]["text"], *train["test"]["text"]}
+    others = splits["train"].filter(lambda text: text not in seen, input_columns="text").shuffle(seed=args.subset_seed)
+    subset["calibration"] = others.select(range(args.calibration_documents))
 
     def tokenize(batch):
         return tokenizer(batch["text"], truncation=True, max_length=args.tokens)
@@ -129,15 +146,33 @@ def build_model(name: str | Path, data: PreparedTexts, fields: dict[str, Any]) -
     return model
 
 
+def calibrated_fields(name: str | Path, data: PreparedTexts, budget: float) -> dict[str, Any]:
+    """The factors at the cost of the preset's own, on the unlabelled documents."""
+    model = AutoModel.from_pretrained(name)
+    batches = [dict(batch) for batch in data.batches("calibration", 16)]
+    found = calibrate(model, batches, budget)
+    print(found)
+    return found.settings
+
+
 def make_trainer(
-    model: PreTrainedModel, data: PreparedTexts, args: ConversionArguments, folder: Path, seed: int, rate: float
+    model: PreTrainedModel,
+    data: PreparedTexts,
+    args: ConversionArguments,
+    folder: Path,
+    seed: int,
+    rate: float,
+    only_new: bool = False,
 ) -> Trainer:
     """transformers' own Trainer with AdamW and a linear schedule, where the classifier has a rate of its own."""
     # A classifier that starts at random has further to go than the encoder in the same steps.
-    groups = [
-        {"params": list(model.base_model.parameters())},
-        {"params": list(model.classifier.parameters()), "lr": args.classifier_factor * rate},
-    ]
+    new = [weight for name, weight in model.named_parameters() if re.search("classifier|transforms", name)]
+    old = [weight for name, weight in model.named_parameters() if not re.search("classifier|transforms", name)]
+    if only_new:
+        model.base_model.requires_grad_(False)
+        for weight in new:
+            weight.requires_grad_(True)
+    groups = [{"params": old}, {"params": new, "lr": args.classifier_factor * rate}]
     arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=args.epochs,
@@ -174,14 +209,16 @@ def train_arm(
     seed: int,
     rates: list[float],
     folder: Path,
+    calibrated: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Runs of an arm, one for each learning rate; the best on validation reads the test set, once."""
     runs, trainers = [], []
     for rate in rates:
         # Also the classifier is new, and equal for all arms of a seed.
         set_seed(seed)
-        fields = args.arm_fields(arm)
-        trainer = make_trainer(build_model(name, data, fields), data, args, folder, seed, rate)
+        fields = args.arm_fields(arm, calibrated)
+        only_new = arm in ("classifier", "bn")
+        trainer = make_trainer(build_model(name, data, fields), data, args, folder, seed, rate, only_new)
         if fields["identity"]:
             trainer.add_callback(AnnealToTarget(args.anneal_share))
         trained = trainer.train().metrics
