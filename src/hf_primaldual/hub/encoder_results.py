@@ -108,7 +108,7 @@ class EncoderResults(Document):
     original: Original
     # The factors of the heads of each layer; null where nothing is downsampled.
     head_scales: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None
-    # What is left of attention's products of queries, keys and values: `Calibration.cost`.
+    # What is left of attention's products of queries, keys and values. Of images a factor counts along both sides.
     cost: Annotated[float, Field(gt=0, le=1)]
     # The mean over real tokens, or the first one: of what was measured, and in the example of the card.
     embedding: Literal["mean", "first"]
@@ -123,6 +123,13 @@ class EncoderResults(Document):
     def _agrees(self):
         if self.head_scales is not None and len(set(map(len, self.head_scales))) > 1:
             raise ValueError(f"'head_scales' must have as many factors for each layer, not {self.head_scales}")
+        sides = 2 if self.task == "image-feature-extraction" else 1
+        left = [factor**-sides for layer in self.head_scales or [[1]] for factor in layer]
+        # Tokens in front and ragged windows are a little more.
+        if abs(self.cost - sum(left) / len(left)) > 0.02:
+            raise ValueError(
+                f"'cost' is {self.cost}, but 'head_scales' leave {sum(left) / len(left):.3f} of attention's products"
+            )
         if self.task == "feature-extraction" and "max_position_embeddings" not in self.settings:
             raise ValueError("'settings.max_position_embeddings', the longest text in tokens, is missing")
         for key in ("classes", "train"):
