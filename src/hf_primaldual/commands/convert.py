@@ -1,6 +1,6 @@
 """
-Converts a ViT, DeiT, BERT or RoBERTa with all its weights and saves a self-contained checkpoint, with its tokenizer
-or image processor where it has one.
+Converts a ViT, DeiT, DINOv2, BERT or RoBERTa with all its weights and saves a self-contained checkpoint, with its
+tokenizer or image processor where it has one.
 
     hf-primaldual convert google-bert/bert-base-uncased outputs/bert-bn-sh --attention bn+sh
     hf-primaldual convert FOLDER outputs/at-once --head_scales 1 1 2 2 --no-identity

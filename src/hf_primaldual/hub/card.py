@@ -19,14 +19,16 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from ..modeling.presets_primal_dual import choices_of
-from .markdown import percent, perplexity
+from . import encoder_card
+from .encoder_results import ENCODER_TASKS
+from .markdown import pace, percent, perplexity
 from .results import LANGUAGE, SIGNIFICANCE_LEVEL, TASKS, load_results, names_of, validate_results, write_atomically
 
 OWN_WORDS = re.compile(r"<!-- own words: (?P<section>.*?) -->\n(?P<words>.*?)<!-- end of own words -->", re.DOTALL)
 # Metadata that the results alone give: of an older card they may be out of date.
 _OF_RESULTS = {"base_model", "library_name", "license", "model-index", "pipeline_tag"}
 # Tags that a card has of its results, whatever they were.
-_OWN_TAGS = re.compile("|".join(("primal-dual-attention", r"attention-[\w.-]+", *TASKS)))
+_OWN_TAGS = re.compile("|".join(("primal-dual-attention", r"attention-[\w.-]+", *TASKS, *ENCODER_TASKS)))
 # Lists to which a person may add.
 _LISTS = ("datasets", "tags")
 # One example and several, in words.
@@ -36,10 +38,14 @@ _EXAMPLES = {
     "image-classification": ("image", "images"),
     "document-matching": ("document", "pairs of documents"),
     LANGUAGE: ("text", "blocks of text"),
+    "feature-extraction": ("text", "texts"),
+    "image-feature-extraction": ("image", "images"),
 }
 _NONE = "not measured"
 # The Hub's own tasks, which a card names by `pipeline_tag`; any other is a tag.
-_PIPELINES = ("text-classification", "image-classification", LANGUAGE)
+_PIPELINES = ("text-classification", "image-classification", LANGUAGE, *ENCODER_TASKS)
+# Measured on the test set; other figures are of any input.
+_OF_THE_TEST_SET = ("accuracy", "perplexity", encoder_card.COSINE)
 
 
 def render_card(results: Mapping[str, Any], *cards: str) -> str:
@@ -52,7 +58,9 @@ def render_card(results: Mapping[str, Any], *cards: str) -> str:
     """
     validate_results(results)
     metadata = _with_own(_metadata(results), [_split(card)[0] for card in cards])
-    text = _TEMPLATE.render(card_data=metadata.to_yaml(), **_view(results)).rstrip("\n") + "\n"
+    name = "encoder_card_template.md" if results["task"] in ENCODER_TASKS else "card_template.md"
+    template = _ENVIRONMENT.get_template(name)
+    text = template.render(card_data=metadata.to_yaml(), **_view(results)).rstrip("\n") + "\n"
     # What a part that is left out leaves behind.
     text = re.sub(r"\n{3,}", "\n\n", text)
 
@@ -154,13 +162,29 @@ def _metadata(results: Mapping[str, Any]) -> ModelCardData:
         pipeline_tag=task if task in _PIPELINES else None,
         tags=[tag for tag in tags if tag not in _PIPELINES],
         model_name=results["model_name"],
-        eval_results=_metrics(results) or None,
+        eval_results=[_metric(results, *figure) for figure in _figures(results)] or None,
     )
 
 
-def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
-    """What the released attention reached on the test set, and what it costs at each batch and length."""
-    attention, dataset, released = results["attention"], results["dataset"], _released(results)
+def _metric(results: Mapping[str, Any], kind: str, name: str, value: float) -> EvalResult:
+    dataset = results["dataset"]
+    return EvalResult(
+        task_type=results["task"],
+        dataset_type=dataset.get("hub_id", dataset["name"].lower()),
+        dataset_name=dataset["name"],
+        dataset_split="test" if kind in _OF_THE_TEST_SET else None,
+        metric_type=kind,
+        metric_name=f"{name} (ours)",
+        # 0.995 and not 0.9949999999999999.
+        metric_value=float(f"{value:.6g}") if isinstance(value, float) else value,
+    )
+
+
+def _figures(results: Mapping[str, Any]) -> list[tuple[str, str, float]]:
+    """Kind, name and value: what was reached on the test set, and what it costs at each batch and length."""
+    if results["task"] in ENCODER_TASKS:
+        return encoder_card.figures(results)
+    attention, released = results["attention"], _released(results)
     summary = results["summary"][attention]
     figures = []
     if released["test_accuracy"] is not None:
@@ -180,24 +204,12 @@ def _metrics(results: Mapping[str, Any]) -> list[EvalResult]:
             ("latency", f"Median inference time in ms, {at}", cost["inference_ms"]["median"]),
             ("latency", f"Median training step time in ms, {at}", cost["train_step_ms"]["median"]),
         ]
-    return [
-        EvalResult(
-            task_type=results["task"],
-            dataset_type=dataset.get("hub_id", dataset["name"].lower()),
-            dataset_name=dataset["name"],
-            dataset_split="test" if kind in ("accuracy", "perplexity") else None,
-            metric_type=kind,
-            metric_name=f"{name} (ours)",
-            # 0.995 and not 0.9949999999999999.
-            metric_value=float(f"{value:.6g}") if isinstance(value, float) else value,
-        )
-        for kind, name, value in figures
-    ]
+    return figures
 
 
 def _view(results: Mapping[str, Any]) -> dict[str, Any]:
     """What the template prints besides the results themselves."""
-    comparisons = results["comparisons"]
+    is_encoder = results["task"] in ENCODER_TASKS
     example, examples = _EXAMPLES[results["task"]]
     longest = results["dataset"].get("length", [None])[-1]
     return {
@@ -205,22 +217,32 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
         "trainer": None,
         **results,
         "address": results.get("repo_id", results["model_name"]),
-        "names": names_of(results),
-        "own_transforms": _own_transforms(names_of(results)),
+        "own_transforms": _own_transforms([results["attention"]] if is_encoder else names_of(results)),
         "example": example,
         "examples": examples,
+        "is_language": results["task"] == LANGUAGE,
+        "counted": _counted,
+        # The longest input that the model takes, in steps or tokens; images have none.
+        "length_limit": results["settings"].get("max_position_embeddings", longest),
+        **(encoder_card.view(results) if is_encoder else _comparison_view(results)),
+    }
+
+
+def _comparison_view(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a table of attentions that were trained."""
+    comparisons, attention, baseline = (results[key] for key in ("comparisons", "attention", "baseline"))
+    return {
+        "names": names_of(results),
         "level": SIGNIFICANCE_LEVEL,
         "tested": sum(one["p_value"] is not None for one in comparisons.values()),
         "released": _released(results),
         "f1": _mean_f1(results["runs"]),
-        "is_language": results["task"] == LANGUAGE,
         "perplexity": lambda name, split: perplexity(results, name, split) or _NONE,
-        "verdict": lambda name: _verdict(comparisons[name], name, results["baseline"]),
+        "verdict": lambda name: _verdict(comparisons[name], name, baseline),
         "plus_minus": _plus_minus,
-        "counted": _counted,
-        "pace": lambda point, key: _pace(point, results["attention"], results["baseline"], key),
-        # The longest input that the model takes, in steps or tokens; images have none.
-        "length_limit": results["settings"].get("max_position_embeddings", longest),
+        "pace": lambda point, key: pace(
+            point["ratios"][attention][key], *(point[name][f"{key}_ms"] for name in (attention, baseline))
+        ),
     }
 
 
@@ -264,20 +286,6 @@ def _verdict(comparison: Mapping[str, Any], attention: str, baseline: str) -> st
         return f"{neither}{', a difference that noise may explain' if mean else ''} {evidence}."
     verb = "beats" if mean > 0 else "loses to"
     return f"`{attention}` {verb} `{baseline}` here: it is {side} it, more than noise explains {evidence}."
-
-
-def _pace(point: Mapping[str, Any], attention: str, baseline: str, key: str) -> str:
-    """How fast an attention is beside its baseline; neither slower nor faster where their quartiles overlap."""
-    ratio, (ours, theirs) = (
-        point["ratios"][attention][key],
-        (point[name][f"{key}_ms"] for name in (attention, baseline)),
-    )
-    shown = f"{ratio:.2f}"
-    if float(shown) == 1:
-        return "as fast"
-    if ours["q1"] <= theirs["q3"] and theirs["q1"] <= ours["q3"]:
-        return f"neither slower nor faster beyond what timings vary by ({shown} times the time, quartiles overlap)"
-    return f"{'slower' if ratio > 1 else 'faster'} ({shown} times the time)"
 
 
 def _cell(value: Any) -> str:
@@ -333,9 +341,11 @@ def _scaled(count: float) -> str:
     return f"{count:.0f}"
 
 
-_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined)
+_ENVIRONMENT = jinja2.Environment(
+    undefined=jinja2.StrictUndefined,
+    loader=jinja2.FunctionLoader(lambda name: files(__package__).joinpath(name).read_text(encoding="utf-8")),
+)
 _ENVIRONMENT.filters |= {
     function.__name__.removeprefix("_"): function
     for function in (_cell, _duration, _p_value, _quartiles, _scaled, _share, _short)
 }
-_TEMPLATE = _ENVIRONMENT.from_string(files(__package__).joinpath("card_template.md").read_text(encoding="utf-8"))

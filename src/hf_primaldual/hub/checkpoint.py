@@ -15,7 +15,7 @@ import hf_primaldual
 
 from .card import write_card
 from .checks import check_arrived, check_replaceable
-from .record import RECORD, draw_inputs
+from .record import OUTPUTS, RECORD, draw_inputs
 from .results import save_results
 
 
@@ -99,9 +99,10 @@ def _write_record(folder: Path, model: PreTrainedModel) -> Path:
     inputs = {name: torch.from_numpy(array) for name, array in draw_inputs(_config(folder)).items()}
     training = model.training
     model.eval()
-    logits = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()}).logits
+    output = model(**{name: tensor.to(model.device) for name, tensor in inputs.items()})
     model.train(training)
-    tensors = {f"input.{name}": tensor for name, tensor in inputs.items()} | {"logits": logits.cpu().contiguous()}
+    name = next(name for name in OUTPUTS if name in output)
+    tensors = {f"input.{name}": tensor for name, tensor in inputs.items()} | {name: output[name].cpu().contiguous()}
     save_file(tensors, folder / RECORD)
     return folder / RECORD
 

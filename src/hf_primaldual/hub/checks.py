@@ -16,7 +16,8 @@ from safetensors import safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from .card import check_card
-from .record import RECORD, draw_inputs
+from .encoder_results import ENCODER_TASKS
+from .record import OUTPUTS, RECORD, draw_inputs
 from .results import load_results
 
 _WRITE_RECORD = "write it again with `hf_primaldual.hub.checkpoint.write_record(folder)`"
@@ -86,6 +87,8 @@ def check(folder: str | os.PathLike, trust_remote_code: bool = False, license: s
         check_file(path)
     check_card(results, (folder / "README.md").read_text(encoding="utf-8"))
     _check_origin({**results, "license": license or results["license"]}, config)
+    if results["task"] in ENCODER_TASKS:
+        _check_factors(results["head_scales"], config)
     check_loading(folder, trust_remote_code)
     return found
 
@@ -96,8 +99,8 @@ def check_loading(folder: str | os.PathLike, trust_remote_code: bool = False) ->
     network), and compares what it makes of the recorded inputs (`RECORD`).
 
     Raises:
-        ValueError: It does not load, or gives other logits; with the last line that the process wrote. Or it has code
-            that is not the installed package's own, and is not trusted.
+        ValueError: It does not load, or gives another output; with the last line that the process wrote. Or it has
+            code that is not the installed package's own, and is not trusted.
     """
     own, folder = files("hf_primaldual.modeling"), Path(folder)
     foreign = [
@@ -249,7 +252,7 @@ def _check_record(folder: Path, config: Mapping[str, Any]) -> None:
     """The recorded inputs are those that the configuration gives, and no example of the data."""
     expected = {f"input.{name}": array for name, array in draw_inputs(config).items()}
     with safe_open(folder / RECORD, "np") as record:
-        same = set(record.keys()) == {*expected, "logits"} and all(
+        same = set(record.keys()) in ({*expected, name} for name in OUTPUTS) and all(
             np.array_equal(record.get_tensor(name), array) for name, array in expected.items()
         )
     if not same:
@@ -271,8 +274,20 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
             f"results.json: 'dataset.name' is empty, and none is guessed; write it into results.json and {_WRITE_CARD}"
         )
     converted = config.get("converted_from") or config.get("annealing_target")
-    if converted is not None and not results.get("base_model"):
+    if converted is not None and not results.get("base_model") and "original" not in results:
         raise ValueError(
             "results.json: 'base_model' is missing: the checkpoint was converted from another, which the card names; "
             f"write its id on the Hub into results.json, and {_WRITE_CARD}"
+        )
+
+
+def _check_factors(stated: list[list[int]] | None, config: Mapping[str, Any]) -> None:
+    """The card shows the factors that the model has."""
+    scales = config.get("head_scales")
+    if scales and not isinstance(scales[0], list):
+        scales = [scales] * config["num_hidden_layers"]
+    if stated != scales:
+        raise ValueError(
+            f"results.json: 'head_scales' is {stated}, but the model has {scales} in config.json; write those into "
+            f"results.json, and {_WRITE_CARD}"
         )

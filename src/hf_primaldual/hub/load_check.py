@@ -1,5 +1,5 @@
 """
-Loads a checkpoint as whoever downloads it does, and repeats the recorded logits. `hub.checks` runs this file in
+Loads a checkpoint as whoever downloads it does, and repeats the recorded output. `hub.checks` runs this file in
 `python -I`, where this package is hidden: `load_check.py FOLDER RECORD`.
 """
 
@@ -38,12 +38,13 @@ def main(folder: str, record: str) -> None:
         getattr(transformers, auto).from_pretrained(folder, trust_remote_code=True)
     model = getattr(transformers, autos[0]).from_pretrained(folder, trust_remote_code=True)
     tensors = load_file(Path(folder, record))
-    expected = tensors.pop("logits")
+    (name,) = (name for name in tensors if not name.startswith("input."))
+    expected = tensors.pop(name)
     with torch.no_grad():
-        logits = model(**{name.removeprefix("input."): tensor for name, tensor in tensors.items()}).logits
-    # Another processor rounds otherwise than the one that the logits were recorded on.
-    if logits.shape != expected.shape or not torch.allclose(logits, expected, atol=1e-3, rtol=1e-3):
-        raise ValueError(f"the weights do not give the logits recorded in {record}")
+        found = model(**{name.removeprefix("input."): tensor for name, tensor in tensors.items()})[name]
+    # Another processor rounds otherwise than the one that they were recorded on.
+    if found.shape != expected.shape or not torch.allclose(found, expected, atol=1e-3, rtol=1e-3):
+        raise ValueError(f"the weights do not give the {name} recorded in {record}")
 
 
 if __name__ == "__main__":

@@ -50,6 +50,19 @@ def comparison_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
     return rows
 
 
+def pace(ratio: float, ours: Mapping[str, float], theirs: Mapping[str, float]) -> str:
+    """
+    How fast something is beside something else, by the ratio of their times and the quartiles of each; neither slower
+    nor faster where these overlap.
+    """
+    shown = f"{ratio:.2f}"
+    if float(shown) == 1:
+        return "as fast"
+    if ours["q1"] <= theirs["q3"] and theirs["q1"] <= ours["q3"]:
+        return f"neither slower nor faster beyond what timings vary by ({shown} times the time, quartiles overlap)"
+    return f"{'slower' if ratio > 1 else 'faster'} ({shown} times the time)"
+
+
 _RULES = {"l": ":---", "r": "---:", "c": ":---:", "-": "---"}
 
 

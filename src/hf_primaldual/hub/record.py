@@ -6,7 +6,11 @@ from typing import Any
 import numpy as np
 
 RECORD = "check.safetensors"
-"""Two inputs that are drawn from the configuration alone, as `input.NAME`, and the `logits` that they gave."""
+"""
+Two inputs that are drawn from the configuration alone, as `input.NAME`, and what they gave: `logits`, or of an encoder
+without a head `last_hidden_state`.
+"""
+OUTPUTS = ("logits", "last_hidden_state")
 _LONGEST = 48
 # Of the two rows of a batch, and of the second text of a pair: of unequal lengths, so that masks are checked too.
 _SHARES, _PAIR_SHARES = (1.0, 0.6), (0.4, 0.8)

@@ -1,7 +1,7 @@
 """`results.json`, which a training script writes and a model card is rendered from: its schema, read and written.
 
 A table: a `baseline`, if there is one, and `attentions`, trained on one task over the same seeds. What nobody measured
-is null. Keys that are not named here are let through.
+is null. Keys that are not named here are let through. Of encoders without a head it is `encoder_results`.
 """
 
 import json
@@ -12,9 +12,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
-SCHEMA_VERSION = 2
+from .encoder_results import ENCODER_TASKS, EncoderResults
+from .schema import SCHEMA_VERSION, Document, Fraction, Object, Quartiles
+
 SIGNIFICANCE_LEVEL = 0.05
 # What `dataset` holds besides, by task.
 _OF_TASK = {
@@ -28,40 +30,8 @@ TASKS = tuple(_OF_TASK)
 LANGUAGE = "text-generation"
 """A language model's task. Its accuracy is that of the next token; its loss, in nats a token, is what chooses."""
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Pair = Annotated[list[int], Field(min_length=2, max_length=2)]
-Picture = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+\.(png|svg)$")]
 
-
-class _Object(BaseModel):
-    # Strict: no text that looks like a number, and no `true` where a number belongs.
-    model_config = ConfigDict(strict=True, extra="allow", allow_inf_nan=False, protected_namespaces=())
-
-
-class Dataset(_Object):
-    """`hub_id` is its id on the Hub; `sha256` are digests by file."""
-
-    name: str
-    source: str
-    sha256: dict[str, str]
-    licence: str | None
-    # None for a stream, whose examples are not counted, and for a set that there is not.
-    train: int | None
-    validation: int | None
-    test: int | None
-    classes: int = None
-    # How many tokens a language model chooses from.
-    vocabulary: int = None
-    channels: int = None
-    # The shortest and the longest example, in time steps or tokens; height and width, in pixels.
-    length: Pair = None
-    image_size: Pair = None
-    # How many of the official training examples were used, and how they were drawn.
-    subset: str = None
-    hub_id: str = None
-
-
-class Run(_Object):
+class Run(Object):
     """Exactly one is `released`: its weights lie with the file, and no other seed of its attention is better."""
 
     attention: str
@@ -80,7 +50,7 @@ class Run(_Object):
     released: bool
 
 
-class Summary(_Object):
+class Summary(Object):
     """Means over the seeds, and the sample deviation, which one seed does not have."""
 
     seeds: int
@@ -90,7 +60,7 @@ class Summary(_Object):
     validation_loss_mean: float | None
 
 
-class Comparison(_Object):
+class Comparison(Object):
     """
     Test accuracy minus that of the baseline, paired by seed. `p_value` is of a paired two-sided t-test and
     `p_value_adjusted` the same by Holm's method over the attentions tested. Both are null where there is no test: for
@@ -116,13 +86,7 @@ class Comparison(_Object):
         return self
 
 
-class Quartiles(_Object):
-    median: float
-    q1: float
-    q3: float
-
-
-class Cost(_Object):
+class Cost(Object):
     """FLOPs of one call, milliseconds, and the peak over one training step."""
 
     parameters: int
@@ -133,7 +97,7 @@ class Cost(_Object):
     peak_memory_bytes: int
 
 
-class Ratios(_Object):
+class Ratios(Object):
     """Attention over baseline; `flops` is that of `forward_flops`."""
 
     inference: float
@@ -142,7 +106,7 @@ class Ratios(_Object):
     memory: float
 
 
-class Point(_Object):
+class Point(Object):
     """All at one batch size and length: under each name its cost, and in `ratios` under each attention."""
 
     __pydantic_extra__: dict[str, Cost]
@@ -152,29 +116,9 @@ class Point(_Object):
     ratios: dict[str, Ratios]
 
 
-class Hardware(_Object):
-    processor: str
-    cores: int
-    threads: int
-    memory_gib: float | None
-    accelerator: str | None
+class Results(Document):
+    """The whole file."""
 
-
-class Versions(_Object):
-    python: str
-    torch: str
-    transformers: str
-    hf_primaldual: str
-    revision: str | None
-
-
-class Results(_Object):
-    """The whole file. `hardware` and `versions` are `measure.environment()`."""
-
-    version: Literal[SCHEMA_VERSION] = Field(alias="schema")
-    command: str
-    date: str
-    model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]
     task: Literal[TASKS]
     # None where none was trained.
     baseline: str | None
@@ -182,23 +126,13 @@ class Results(_Object):
     # The released one: none has a better mean validation accuracy, nor an equal one with a lower mean loss; of a
     # language model, none has a lower mean loss.
     attention: str
-    license: str
-    dataset: Dataset
-    settings: dict[str, Any]
     runs: Annotated[list[Run], Field(min_length=1)]
     summary: dict[str, Summary]
     comparisons: dict[str, Comparison]
     # Empty where it was not measured.
     efficiency: list[Point]
-    hardware: Hardware
-    versions: Versions
-    # The Hub's id of the checkpoint that training started from, and of the repository that this one was published in.
-    base_model: str = None
-    repo_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+/[A-Za-z0-9._-]+$")] = None
     # The class that trained, where a program of its author's did and not a comparison of this package.
     trainer: str = None
-    # Pictures that lie with the file.
-    plots: Annotated[list[Picture], Field(min_length=1)] = None
 
     @model_validator(mode="after")
     def _agrees(self):
@@ -215,8 +149,9 @@ def validate_results(results: Mapping[str, Any]) -> None:
             f"results: schema {found} is not the one read here, {SCHEMA_VERSION}; run the command that made the file "
             "again"
         )
+    is_encoder = isinstance(results, Mapping) and results.get("task") in ENCODER_TASKS
     try:
-        Results.model_validate(results)
+        (EncoderResults if is_encoder else Results).model_validate(results)
     except ValidationError as error:
         raise ValueError(f"results: {_said(error.errors()[0])}") from None
     for key, value in results.items():
@@ -307,9 +242,6 @@ def _disagreements(results: Mapping[str, Any]) -> Iterator[str]:
         tables[f"efficiency[{index}]"] = (point, names)
         tables[f"efficiency[{index}].ratios"] = (point["ratios"], compared)
     yield from (f"'{place}.{key}' is missing" for place, (of, keys) in tables.items() for key in keys if key not in of)
-    for key, value in results["settings"].items():
-        if isinstance(value, Mapping):
-            yield f"'settings.{key}' must be a plain value, not {value}: settings are flat"
     for index, run in enumerate(runs):
         if run["attention"] not in names:
             yield f"'runs[{index}].attention' is {run['attention']!r}, not of the table"

@@ -10,9 +10,14 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
 
+from ..modeling.configuration_primal_dual_models import pair
 from ..modeling.modeling_primal_dual import PrimalDualPreTrainedModel
 from ..modeling.modeling_primal_dual_text import PrimalDualTextForSequenceClassification, PrimalDualTextModel
-from ..modeling.modeling_primal_dual_vit import PrimalDualViTForImageClassification, PrimalDualViTModel
+from ..modeling.modeling_primal_dual_vit import (
+    PrimalDualViTForImageClassification,
+    PrimalDualViTModel,
+    interpolate_positions,
+)
 from .calibration import within_budget
 
 # Fields that both configurations have, under our name.
@@ -34,6 +39,14 @@ _VIT_NAMES = {
     r"\.layernorm_after\.": ".norm2.",
     r"\blayernorm\.": "norm.",
     r"^cls_classifier\.": "classifier.",
+}
+_DINOV2_NAMES = {
+    r"^dinov2\.": "model.",
+    r"\bencoder\.layer\.": "layers.",
+    r"\.lambda1$": ".weight",
+    # No head of ours fits: to be left out.
+    r"^classifier\.": "cls.",
+    **_VIT_NAMES,
 }
 _BERT_NAMES = {
     r"^(bert|roberta)\.": "model.",
@@ -77,6 +90,15 @@ def _deit_fields(config: PreTrainedConfig) -> dict:
     return {**_vit_fields(config), "distillation_token": True, "distillation_head": with_teacher}
 
 
+def _dinov2_fields(config: PreTrainedConfig) -> dict:
+    return {
+        **_vit_fields(config),
+        "intermediate_size": int(config.hidden_size * config.mlp_ratio),
+        "layer_scale_init_value": config.layerscale_value,
+        "drop_path_rate": config.drop_path_rate,
+    }
+
+
 def _bert_fields(config: PreTrainedConfig) -> dict:
     kept = ("vocab_size", "max_position_embeddings", "pad_token_id", "type_vocab_size", "classifier_dropout")
     return {
@@ -101,6 +123,7 @@ _TEXT = (PrimalDualTextModel, PrimalDualTextForSequenceClassification)
 ARCHITECTURES = {
     "vit": Architecture(*_VISION, _vit_fields, _VIT_NAMES),
     "deit": Architecture(*_VISION, _deit_fields, _VIT_NAMES),
+    "dinov2": Architecture(*_VISION, _dinov2_fields, _DINOV2_NAMES),
     "bert": Architecture(*_TEXT, _bert_fields, _BERT_NAMES),
     "roberta": Architecture(*_TEXT, _roberta_fields, _BERT_NAMES),
     "xlm-roberta": Architecture(*_TEXT, _roberta_fields, _BERT_NAMES),
@@ -117,8 +140,8 @@ def convert(
     **fields,
 ) -> PrimalDualPreTrainedModel:
     """
-    A ViT, DeiT, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights (but those
-    of a head or pooler that the new model has no use for).
+    A ViT, DeiT, DINOv2, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights
+    (but those of a head or pooler that the new model has no use for).
 
     It starts as the identity: with beta 0, no scaling and factors of 1 its outputs equal the original's, and
     [`AnnealToTarget`] moves these to `attention`'s while it trains. How far it has come is in its weights, and until
@@ -135,8 +158,8 @@ def convert(
         calibration (`Iterable`): with a budget, some dozens of examples without labels: texts, images, or batches as
             the model takes them.
         fields: other fields of [`PrimalDualViTConfig`] or [`PrimalDualTextConfig`], such as `head_scales`; with
-            `num_labels` an encoder gets a new classifier. For a name on the Hub also `revision`, `token`, `cache_dir`
-            and what else `from_pretrained` takes to find it.
+            `num_labels` an encoder gets a new classifier, and to another `image_size` positions are interpolated. For
+            a name on the Hub also `revision`, `token`, `cache_dir` and what else `from_pretrained` takes to find it.
 
     Returns:
         The model in evaluation mode: a classifier where the original was one or `num_labels` is given, else an
@@ -164,7 +187,8 @@ def convert(
     config = architecture.model.config_class(
         attention=attention,
         **{
-            **{name: getattr(model.config, name) for name in COMMON_FIELDS},
+            # DINOv2 has `mlp_ratio` in the place of `intermediate_size`.
+            **{name: getattr(model.config, name) for name in COMMON_FIELDS if hasattr(model.config, name)},
             **architecture.fields(model.config),
             **labels,
             "problem_type": model.config.problem_type,
@@ -179,6 +203,8 @@ def convert(
     config.converted_from = model.config.model_type
     converted = architecture.classifier if is_classifier else architecture.model
     ours = converted(config).to(device=model.device, dtype=config.dtype or model.dtype)
+    if "image_size" in fields:
+        fit_positions(weights, model.config, config)
     move_weights(weights, ours)
     return ours.eval()
 
@@ -226,7 +252,9 @@ def wants_classifier(model: PreTrainedModel, fields: dict) -> bool:
     """
     name = type(model).__name__
     _, _, head = name.partition("For")
-    if head in ("SequenceClassification", "ImageClassification", "ImageClassificationWithTeacher"):
+    is_classifier = head in ("SequenceClassification", "ImageClassification", "ImageClassificationWithTeacher")
+    # DINOv2's is for CLS and the mean of the patches side by side.
+    if is_classifier and model.config.model_type != "dinov2":
         return True
     if head not in ("", "MaskedLM", "PreTraining") and "num_labels" not in fields:
         raise ValueError(
@@ -241,6 +269,14 @@ def rename(name: str, names: dict[str, str | Callable]) -> str:
     for pattern, replacement in names.items():
         name = re.sub(pattern, replacement, name)
     return name
+
+
+def fit_positions(weights: dict[str, torch.Tensor], original: PreTrainedConfig, config: PreTrainedConfig) -> None:
+    """Interpolates the positions of patches to the grid of `config`, as the model would for each image."""
+    grid = [side // patch for side, patch in zip(pair(original.image_size), pair(original.patch_size), strict=True)]
+    name = next(name for name in weights if name.endswith("position_embeddings"))
+    if grid != config.grid_size:
+        weights[name] = interpolate_positions(weights[name], config.num_prefix_tokens, grid, config.grid_size)
 
 
 def move_weights(weights: dict[str, torch.Tensor], model: nn.Module) -> None:
@@ -261,7 +297,9 @@ def move_weights(weights: dict[str, torch.Tensor], model: nn.Module) -> None:
         # RoBERTa's first positions are never used.
         weights[positions] = weights[positions][-own[positions].shape[0] :]
     heads = ("pooler.", "classifier.", "cls.", "lm_head.", "distillation_classifier.")
-    unknown = [name for name in weights if name not in own and not name.startswith((*heads, "model.pooler."))]
+    # The mask token is for training by itself.
+    unused = re.compile(r"(model\.)?(pooler\.|embeddings\.mask_token$)")
+    unknown = [name for name in weights if name not in own and not name.startswith(heads) and not unused.match(name)]
     new = (*heads, "embeddings.prefix", "model.embeddings.prefix")
     missing = [
         name

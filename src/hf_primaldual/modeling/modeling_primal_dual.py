@@ -139,7 +139,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         if missing:
             raise ValueError(
                 f"the checkpoint lacks {len(missing)} weights of {cls.__name__}, such as {', '.join(missing[:3])}: it "
-                "is of another architecture. `hf_primaldual.convert` takes a ViT, DeiT, BERT or RoBERTa."
+                "is of another architecture. `hf_primaldual.convert` takes a ViT, DeiT, DINOv2, BERT or RoBERTa."
             )
         saved_as = next(iter(model.config.architectures or ()), cls.__name__)
         if saved_as != cls.__name__ and not saved_as.startswith("PrimalDual"):

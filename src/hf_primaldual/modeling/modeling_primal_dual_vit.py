@@ -27,6 +27,17 @@ class PrimalDualViTPatchEmbeddings(nn.Module):
         return self.projection(pixel_values).flatten(2).transpose(1, 2)
 
 
+def interpolate_positions(
+    positions: torch.Tensor, prefix: int, grid_size: tuple[int, int], new_grid_size: tuple[int, int]
+) -> torch.Tensor:
+    """Positions `(1, prefix + patches, width)` of a grid, interpolated (bicubic) to one of another size."""
+    positions, patches = positions.split([prefix, positions.shape[1] - prefix], dim=1)
+    grid = patches.unflatten(1, grid_size).permute(0, 3, 1, 2)
+    # bicubic exists in float32 on every device.
+    grid = nn.functional.interpolate(grid.float(), size=new_grid_size, mode="bicubic", align_corners=False)
+    return torch.cat((positions, grid.flatten(2).transpose(1, 2).to(positions.dtype)), dim=1)
+
+
 class PrimalDualViTEmbeddings(nn.Module):
     """CLS, DeiT's distillation token if there is one, and the patches, each with its learned position."""
 
@@ -54,13 +65,7 @@ class PrimalDualViTEmbeddings(nn.Module):
         """The learned positions, interpolated (bicubic) to a grid of another size, `(1, tokens, width)`."""
         if grid_size == self.grid_size:
             return self.position_embeddings
-        prefix, patches = self.position_embeddings.split(
-            [self.prefix, self.position_embeddings.shape[1] - self.prefix], 1
-        )
-        grid = patches.unflatten(1, self.grid_size).permute(0, 3, 1, 2)
-        # bicubic exists in float32 on every device.
-        grid = nn.functional.interpolate(grid.float(), size=grid_size, mode="bicubic", align_corners=False)
-        return torch.cat((prefix, grid.flatten(2).transpose(1, 2).to(prefix.dtype)), dim=1)
+        return interpolate_positions(self.position_embeddings, self.prefix, self.grid_size, grid_size)
 
     def forward(self, pixel_values: torch.Tensor, grid_size: tuple[int, int]) -> torch.Tensor:
         patches = self.patch_embeddings(pixel_values)
