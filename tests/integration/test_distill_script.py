@@ -63,8 +63,8 @@ def test_texts_teach_a_converted_model(tmp_path, texts):
     record = recorded(output)
     assert (record["teacher"], record["steps"]) == ("teacher", 3)
     assert record["cost"] == np.mean(1 / np.array(record["head_scales"])) <= 0.5
-    file = {"name": "texts.txt", "sha256": sha256(texts.read_bytes()).hexdigest()}
-    assert record["data"] == {"texts": [file], "max_tokens": 24, "examples": 16, "held_out": 4}
+    assert record["inputs"]["sha256"] == {"texts.txt": sha256(texts.read_bytes()).hexdigest()}
+    assert (record["inputs"]["name"], record["inputs"]["examples"]) == ("texts", 16)
     assert str(tmp_path) not in json.dumps(record)
     assert not (output / "runs").exists()
 
@@ -85,7 +85,7 @@ def test_images_teach_too_for_as_long_as_is_said(tmp_path, images, save):
     )
     record = recorded(output)
     assert record["steps"] == record["settings"]["max_steps"] > 0
-    assert record["data"]["images"]["files"] == 20
+    assert (record["inputs"]["name"], record["inputs"]["examples"]) == ("images", 16)
     pixels = AutoImageProcessor.from_pretrained(output)(Image.new("RGB", (9, 9)), return_tensors="pt")
     assert AutoModel.from_pretrained(output)(**pixels).last_hidden_state.shape == (1, 17, 16)
 

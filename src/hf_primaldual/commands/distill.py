@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from datasets import Dataset, Image
 from transformers import (
     AutoConfig,
@@ -42,7 +43,7 @@ from transformers.trainer_callback import ExportableState
 from .. import PRESETS, apply, calibrate, convert
 from ..data import decode_image
 from ..data.files import sha256_of
-from ..data.sources import read_splits
+from ..data.sources import data_name, read_splits
 from ..flags import Parser
 from ..hub.checks import without_places
 from ..hub.results import write_atomically
@@ -173,7 +174,9 @@ def read_examples(args: DistillationArguments, teacher: str) -> tuple[Dataset, A
             images = [decode_image(cell) for cell in batch["image"]]
             return {"pixel_values": processor(images, return_tensors="pt")["pixel_values"]}
 
-        return data.with_transform(prepare), processor, default_data_collator, {"images": _folder(Path(args.images))}
+        folder = Path(args.images).resolve()
+        source = f"a local folder {folder.name}", {folder.name: _sha256_of_folder(folder)}
+        return data.with_transform(prepare), processor, default_data_collator, _inputs(folder, *source)
     data = read_splits(", ".join(args.texts), "text", data_files=args.texts, split="train")
     data = data.filter(str.strip, input_columns="text")
     processor = AutoTokenizer.from_pretrained(teacher)
@@ -182,19 +185,19 @@ def read_examples(args: DistillationArguments, teacher: str) -> tuple[Dataset, A
         batched=True,
         remove_columns="text",
     )
-    files = [{"name": Path(file).name, "sha256": sha256_of(Path(file))} for file in args.texts]
-    return data, processor, DataCollatorWithPadding(processor), {"texts": files, "max_tokens": args.max_tokens}
+    digests = {Path(file).name: sha256_of(Path(file)) for file in args.texts}
+    return data, processor, DataCollatorWithPadding(processor), _inputs(args.texts[0], "local files", digests)
 
 
-def _folder(folder: Path) -> dict[str, Any]:
-    """The name of a folder, and one sha256 for the names and contents of all files in it."""
+def _inputs(path: str | Path, source: str, digests: dict[str, str]) -> dict[str, Any]:
+    return {"name": data_name(path), "source": source, "sha256": digests, "licence": None}
+
+
+def _sha256_of_folder(folder: Path) -> str:
+    """One for the names and contents of all files in it."""
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files]
-    return {
-        "name": folder.resolve().name,
-        "files": len(files),
-        "sha256": hashlib.sha256("".join(lines).encode()).hexdigest(),
-    }
+    lines = "".join(f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def steps_within(minutes: float, trainer: DistillationTrainer) -> int:
@@ -205,7 +208,9 @@ def steps_within(minutes: float, trainer: DistillationTrainer) -> int:
         trainer.compute_loss(trainer.model.train(), trainer._prepare_inputs(batch)).backward()
         times.append(time.perf_counter() - begun)
     trainer.model.zero_grad()
-    return max(1, int(minutes * 60 / (sum(times[1:]) / 3) / trainer.args.gradient_accumulation_steps))
+    steps = minutes * 60 / (sum(times[1:]) / 3) / trainer.args.gradient_accumulation_steps
+    # All processes take as many.
+    return broadcast_object_list([max(1, int(steps))])[0]
 
 
 def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
@@ -213,6 +218,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
         DistillationArguments,
         DistillationTrainingArguments,
         prog=prog,
+        usage="%(prog)s TEACHER OUTPUT (--texts FILE ... | --images FOLDER) [--flag value ...] [--debug]",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -227,7 +233,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
 
     teacher = load_teacher(places.teacher)
     with training.main_process_first(desc="reading the examples"):
-        data, processor, collate, source = read_examples(args, places.teacher)
+        data, processor, collate, inputs = read_examples(args, places.teacher)
     if len(data) < args.held_out + args.calibration_examples:
         raise ValueError(
             f"`{'texts' if args.images is None else 'images'}` must hold at least {args.calibration_examples} "
@@ -235,17 +241,20 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
         )
     data = data.shuffle(seed=training.seed)
     held_out, data = data.select(range(args.held_out)), data.select(range(args.held_out, len(data)))
-    told = {"teacher": places.teacher, **asdict(args), **source, **training_settings(training)}
-    settings = {name: value for name, value in told.items() if name != "overwrite"}
+    inputs |= {"examples": len(data)}
+    settings = {**asdict(args), **training_settings(training)}
+    for name in ("texts", "images", "overwrite"):
+        del settings[name]
+    begun = {"teacher": places.teacher, "inputs": inputs, **settings}
     if training.should_save:
         if training.resume_from_checkpoint and (run / SETTINGS).exists():
-            check_resumed(run, settings)
+            check_resumed(run, begun)
         else:
             claim_output_folder(output, args.overwrite)
             run.mkdir(parents=True)
             # By this name it is known for a run, which may be removed.
             write_atomically(run / BEGUN, "{}\n")
-            write_atomically(run / SETTINGS, json.dumps(settings, indent=2) + "\n")
+            write_atomically(run / SETTINGS, json.dumps(begun, indent=2) + "\n")
     PartialState().wait_for_everyone()
 
     found = None
@@ -284,6 +293,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
             setattr(student.config, name, rate)
     student.save_pretrained(output)
     processor.save_pretrained(output)
+    cosine = {"before": before["eval_cosine"], "after": after["eval_cosine"]}
     record = {
         "command": command_line(argv, prog),
         "date": datetime.date.today().isoformat(),
@@ -291,20 +301,16 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
         "attention": args.attention,
         "head_scales": found and found.head_scales,
         "cost": found and found.cost,
-        "data": {**source, "examples": len(data), "held_out": len(held_out)},
+        "inputs": inputs,
+        "settings": {**settings, "max_steps": training.max_steps},
         "steps": trainer.state.global_step,
-        "epochs": trainer.state.epoch,
         "seconds": trainer.pop_callback(Seconds).seconds,
-        "cosine": {"before": before["eval_cosine"], "after": after["eval_cosine"]},
+        "cosine": cosine,
         "loss": {"before": before["eval_loss"], "after": after["eval_loss"]},
-        "settings": without_places({**settings, "max_steps": training.max_steps}),
         **environment(),
     }
     write_atomically(output / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     clear_runs(output)
-    print(
-        f"mean cosine to the teacher on {len(held_out)} held-out examples: {before['eval_cosine']:.3f} before, ",
-        end="",
-    )
-    print(f"{after['eval_cosine']:.3f} after {trainer.state.global_step} steps\ncheckpoint: {output}")
+    print(f"mean cosine to the teacher on {len(held_out)} held-out examples: {cosine['before']:.3f} before,")
+    print(f"{cosine['after']:.3f} after {trainer.state.global_step} steps\ncheckpoint: {output}")
     return output
