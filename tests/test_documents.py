@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import shutil
 import sys
 from itertools import pairwise
@@ -15,11 +16,13 @@ from hf_primaldual import (
     PrimalDualTimeSeriesFeatureExtractor,
     PrimalDualTimeSeriesForSequenceClassification,
 )
+from hf_primaldual.commands import main as run_command
 from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.hub.results import TASKS, load_results
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 from tests.hub.tables import changed, table
+from tests.integration.test_convert_script import bert_with_tokenizer
 from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
@@ -75,6 +78,20 @@ def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_
     for code in (decoder, use):
         exec(compile(code, "attentions.md", "exec"), {})
     assert (tmp_path / "whitened" / "whitening.py").exists()
+
+
+def test_the_distillation_that_the_docs_show_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bert_with_tokenizer(Path("me/encoder"))
+    Path("posts.txt").write_text("".join("key " * count + "value " * 20 + "\n" for count in range(60)))
+    page = read("docs/conversion.md").partition("## Taught by the original")[2].partition("\n## ")[0]
+    (command,), (code,) = (re.findall(rf"```{kind}\n(.*?)```", page, flags=re.DOTALL) for kind in ("bash", "python"))
+    # Of a tiny model 15 minutes are many steps.
+    command = command.replace("--minutes 15", "--minutes 0.001 --held_out 16 --calibration_examples 8")
+    run_command(shlex.split(command)[1:])
+    record = json.loads(Path("outputs/faster/distillation.json").read_text(encoding="utf-8"))
+    assert record["cost"] <= 0.4
+    exec(compile(code, "conversion.md", "exec"), {})
 
 
 def test_commands_and_files_that_the_documents_name_exist():

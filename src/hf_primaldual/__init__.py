@@ -1,5 +1,7 @@
 """The attentions of *A Primal-Dual Framework for Transformers and Neural Networks* (ICLR 2023) for transformers."""
 
+from importlib import import_module
+
 from .integration.annealing import AnnealToTarget
 from .integration.apply import apply
 from .integration.calibration import calibrate
@@ -32,12 +34,13 @@ __version__ = "0.1.0"
 register()
 
 
-def __getattr__(name):
-    # scikit-learn, which it is built on, takes longer to import than all the rest, and is not always installed.
-    if name == "PrimalDualTimeSeriesClassifier":
-        from .estimator import PrimalDualTimeSeriesClassifier
+# Of modules that take longer to import than all the rest, and need libraries that are not always installed.
+_LATER = {"DistillationTrainer": ".integration.distillation", "PrimalDualTimeSeriesClassifier": ".estimator"}
 
-        return PrimalDualTimeSeriesClassifier
+
+def __getattr__(name):
+    if name in _LATER:
+        return getattr(import_module(_LATER[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

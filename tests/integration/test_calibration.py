@@ -122,7 +122,10 @@ def test_heads_are_taken_together():
 
 def test_the_choice_is_the_best_of_all_where_heads_do_not_meet():
     effects = torch.zeros(1, 5, 3, 5)
-    effects[0, :, 1], effects[0, :, 2] = torch.diag(torch.tensor([1.0, 2, 3, 4, 5])), torch.diag(torch.tensor([4.5, 4.6, 4.7, 4.2, 5.5]))
+    effects[0, :, 1], effects[0, :, 2] = (
+        torch.diag(torch.tensor([1.0, 2, 3, 4, 5])),
+        torch.diag(torch.tensor([4.5, 4.6, 4.7, 4.2, 5.5])),
+    )
     factors, budget = (1, 2, 8), 0.55
     found, change = chosen_of(effects, torch.zeros(5), budget, factors)
     every = [

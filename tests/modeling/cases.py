@@ -117,8 +117,7 @@ SPARSE_SH = {
 }
 SPARSE_BN_SH = {
     "default": {},
-    "scattered-learned": _sparse("local", "strided", window=12, stride=9, head_scales=[4, 1, 2, 1])
-    | ALL_LEARNED,
+    "scattered-learned": _sparse("local", "strided", window=12, stride=9, head_scales=[4, 1, 2, 1]) | ALL_LEARNED,
     "stride": _sparse("fixed", head_scales=[5, 3, 5, 10], sampling="stride"),
 }
 

@@ -21,6 +21,11 @@ COMMANDS = {
     "train-language": ("train", "train_language", "Train language models of texts, by tokens or bytes."),
     "train-images": ("train", "train_images", "Train classifiers of images, your own or of the Hub."),
     "convert": ("convert", "main", "Put an attention into a ViT, DeiT, DINOv2, BERT or RoBERTa with its weights."),
+    "distill": (
+        "distill",
+        "main",
+        "Make a checkpoint's attention cheaper, and teach it by the original, without labels.",
+    ),
     "measure": ("measure", "main", "Measure operations, memory and time of models."),
     "publish": ("publish", "main", "Check a checkpoint folder and publish it on the Hub."),
     "card": ("card", "main", "Write the card of a checkpoint folder again."),
