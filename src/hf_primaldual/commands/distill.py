@@ -210,6 +210,18 @@ def steps_within(minutes: float, trainer: DistillationTrainer) -> int:
     return broadcast_object_list([max(1, int(steps))])[0]
 
 
+def begin(output: Path, run: Path, settings: dict[str, Any], resume: bool, overwrite: bool) -> None:
+    """Takes the output folder for a run, or looks whether the one that it holds was begun with these settings."""
+    if resume and (run / SETTINGS).exists():
+        check_resumed(run, settings)
+        return
+    claim_output_folder(output, overwrite)
+    run.mkdir(parents=True)
+    # By this name it is known for a run, which may be removed.
+    write_atomically(run / BEGUN, "{}\n")
+    write_atomically(run / SETTINGS, json.dumps(settings, indent=2) + "\n")
+
+
 def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     parser = Parser(
         DistillationArguments,
@@ -244,14 +256,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
         del settings[name]
     begun = {"teacher": places.teacher, "inputs": inputs, **settings}
     if training.should_save:
-        if training.resume_from_checkpoint and (run / SETTINGS).exists():
-            check_resumed(run, begun)
-        else:
-            claim_output_folder(output, args.overwrite)
-            run.mkdir(parents=True)
-            # By this name it is known for a run, which may be removed.
-            write_atomically(run / BEGUN, "{}\n")
-            write_atomically(run / SETTINGS, json.dumps(begun, indent=2) + "\n")
+        begin(output, run, begun, training.resume_from_checkpoint, args.overwrite)
     PartialState().wait_for_everyone()
 
     found = None

@@ -164,9 +164,9 @@ def freeze_all_but_attention(model: nn.Module) -> None:
     Raises:
         ValueError: for a model without a trainable weight whose name tells that it is attention's.
     """
-    kept = [
+    kept = {
         name for name, weight in model.named_parameters() if weight.requires_grad and re.search(r"att(entio)?n", name)
-    ]
+    }
     if not kept:
         raise ValueError("`trainable`: no weight of `model` has `attention` or `attn` in its name; freeze by hand.")
     for name, weight in model.named_parameters():
