@@ -1,8 +1,8 @@
 """
 Recovery of a converted checkpoint without labels: the softmax original teaches it, on stock Trainer.
 
-The loss compares the hidden states of each layer, and the embedding that the model is used for. Its weights are our
-choice; docs/conversion.md says what they were measured on.
+The loss compares the hidden states of each layer, and the embedding that the model is used for. The paper has no
+distillation; the loss is our choice.
 """
 
 import re
