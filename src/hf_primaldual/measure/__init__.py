@@ -3,7 +3,7 @@
 from .attention_maps import attention_maps, maps_over_tokens
 from .costs import count_parameters, efficiency_point, load_model, make_inputs, measure, measure_together
 from .environment import environment
-from .flops import count_flops
+from .flops import attention_share, count_flops
 from .latency import Timing, inference, interleaved, training_step
 from .memory import Outcome, activation_memory, count_peak_memory, if_it_fits, is_out_of_memory, peak_memory
 from .redundancy import LayerRedundancy, head_redundancy, mean_redundancy

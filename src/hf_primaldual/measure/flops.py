@@ -37,6 +37,30 @@ def count_flops(model_or_callable: Callable[..., Any], *args: Any, backward: boo
         NotImplementedError: An operator that looks like matrix work has no formula: it would count as zero.
         ValueError: `backward` is asked for and nothing in the output requires a gradient.
     """
+    return int(_counted(model_or_callable, args, kwargs, backward).get_total_flops())
+
+
+def attention_share(model: nn.Module, **inputs: Any) -> float:
+    """
+    The share of a forward's floating point operations that are attention's products of queries, keys and values: all
+    that a cheaper attention can save, but for projections of fewer keys.
+
+    Raises:
+        ValueError: where the model calls no fused attention, whose products are told apart: load it with
+            `attn_implementation="sdpa"`.
+    """
+    counter = _counted(model, (), inputs, backward=False)
+    counts = counter.get_flop_counts()["Global"]
+    products = sum(count for operator, count in counts.items() if "attention" in str(operator))
+    if not products:
+        raise ValueError(
+            f"`model`: {type(model).__name__} calls no fused attention, whose products could be told apart; load it "
+            'with `attn_implementation="sdpa"`.'
+        )
+    return products / counter.get_total_flops()
+
+
+def _counted(model_or_callable: Callable[..., Any], args: tuple, kwargs: dict, backward: bool) -> FlopCounterMode:
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     parameters = list(model_or_callable.parameters()) if isinstance(model_or_callable, nn.Module) else []
     gradients = [parameter.grad for parameter in parameters]
@@ -51,7 +75,7 @@ def count_flops(model_or_callable: Callable[..., Any], *args: Any, backward: boo
     finally:
         for parameter, gradient in zip(parameters, gradients, strict=True):
             parameter.grad = gradient
-    return int(counter.get_total_flops())
+    return counter
 
 
 class _Guard(TorchDispatchMode):
