@@ -132,7 +132,7 @@ class EncoderResults(Document):
             )
         if self.task == "feature-extraction" and "max_position_embeddings" not in self.settings:
             raise ValueError("'settings.max_position_embeddings', the longest text in tokens, is missing")
-        for key in ("classes", "train"):
+        for key in ("classes", "train") if any(one.probes for one in self.evaluations) else ():
             if getattr(self.dataset, key) is None:
                 raise ValueError(f"'dataset.{key}' is missing")
         return self
