@@ -2,7 +2,6 @@
 
 from importlib import import_module
 
-from .integration.annealing import AnnealToTarget
 from .integration.apply import apply
 from .integration.calibration import calibrate
 from .integration.conversion import convert
@@ -46,7 +45,6 @@ def __getattr__(name):
 
 __all__ = [
     "PRESETS",
-    "AnnealToTarget",
     "AttentionChoices",
     "PrimalDualAttention",
     "PrimalDualConfig",

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from datasets import Dataset, Image
+from datasets import Dataset
 from transformers import (
     AutoConfig,
     AutoImageProcessor,
@@ -43,7 +43,7 @@ from transformers.trainer_callback import ExportableState
 from .. import PRESETS, apply, calibrate, convert
 from ..data import decode_image
 from ..data.files import sha256_of
-from ..data.sources import data_name, read_splits
+from ..data.sources import data_name
 from ..flags import Parser
 from ..hub.checks import without_places
 from ..hub.results import write_atomically
@@ -61,6 +61,7 @@ from ..training.runs import (
     last_checkpoint,
 )
 from ..training.settings import refuse_below_one
+from .examples import read_images, read_texts
 
 RECORD = "distillation.json"
 
@@ -154,7 +155,7 @@ def make_student(teacher: PreTrainedModel, attention: str, embedding: str, field
         return apply(copy.deepcopy(teacher), attention, **fields)
     if teacher.main_input_name == "input_ids" and embedding == "mean":
         fields = {**fields, "pooling": "mean"}
-    return convert(teacher, attention, identity=False, **fields)
+    return convert(teacher, attention, **fields)
 
 
 def read_examples(args: DistillationArguments, teacher: str) -> tuple[Dataset, Any, Any, dict[str, Any]]:
@@ -163,8 +164,7 @@ def read_examples(args: DistillationArguments, teacher: str) -> tuple[Dataset, A
         The examples as a model takes them, what prepares and what collates them, and what the record tells of them.
     """
     if args.images is not None:
-        data = read_splits(args.images, "imagefolder", data_dir=args.images, split="train", drop_labels=True)
-        data = data.cast_column("image", Image(decode=False))
+        data = read_images(args.images)
         processor = AutoImageProcessor.from_pretrained(teacher)
 
         def prepare(batch):
@@ -174,8 +174,7 @@ def read_examples(args: DistillationArguments, teacher: str) -> tuple[Dataset, A
         folder = Path(args.images).resolve()
         source = f"a local folder {folder.name}", {folder.name: _sha256_of_folder(folder)}
         return data.with_transform(prepare), processor, default_data_collator, _inputs(folder, *source)
-    data = read_splits(", ".join(args.texts), "text", data_files=args.texts, split="train")
-    data = data.filter(str.strip, input_columns="text")
+    data = read_texts(args.texts)
     processor = AutoTokenizer.from_pretrained(teacher)
     data = data.map(
         lambda batch: processor(batch["text"], truncation=True, max_length=args.max_tokens),

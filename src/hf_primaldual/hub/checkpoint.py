@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 import hf_primaldual
 
 from .card import write_card
-from .checks import check_arrived, check_replaceable
+from .checks import check_replaceable
 from .record import OUTPUTS, RECORD, draw_inputs
 from .results import save_results
 
@@ -41,8 +41,7 @@ def save_checkpoint(
         plots: Pictures to put beside the card, by path: those that `results["plots"]` names, each in any folder.
 
     Raises:
-        ValueError: The results do not follow the schema of `hub.results`, or the model is one that is being moved from
-            softmax to its attention and has not arrived (`hub.checks.check_arrived`).
+        ValueError: The results do not follow the schema of `hub.results`.
         FileExistsError: `folder` holds what is no file of a checkpoint, and would be lost.
         FileNotFoundError: A plot is not there, or the results name one that is not among `plots`.
     """
@@ -56,7 +55,6 @@ def save_checkpoint(
     building.mkdir(parents=True)
     try:
         model.save_pretrained(building)
-        check_arrived(building)
         processor.save_pretrained(building)
         for plot in plots:
             shutil.copy(plot, building)

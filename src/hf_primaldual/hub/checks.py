@@ -53,8 +53,6 @@ _SECRET = re.compile(
     r'|([\w-]+_)?(api_?key|access_key|secret|secret_key|private_key|password|passwd|credentials))"\s*:\s*"[^"]',
     re.IGNORECASE,
 )
-# Of `annealing.millionths`: the model has become what it was to become.
-_ARRIVED = 1_000_000
 
 
 def check(folder: str | os.PathLike, trust_remote_code: bool = False, license: str | None = None) -> list[Path]:
@@ -82,7 +80,6 @@ def check(folder: str | os.PathLike, trust_remote_code: bool = False, license: s
         raise ValueError(f"'auto_map' of {folder / 'config.json'} names no code to load the model with; {_SAVE}")
     found = _check_names(folder, results)
     _check_record(folder, config)
-    check_arrived(folder)
     for path in found:
         check_file(path)
     check_card(results, (folder / "README.md").read_text(encoding="utf-8"))
@@ -169,26 +166,6 @@ def check_replaceable(folder: Path) -> None:
         raise FileExistsError(f"{folder} holds {path.name}, which is no file of a checkpoint; move it elsewhere")
 
 
-def check_arrived(folder: str | os.PathLike) -> None:
-    """
-    Raises `ValueError` where a checkpoint is of a model that a training moves from softmax to its attention
-    (`annealed` in `config.json`), and its weights say that it has not arrived.
-    """
-    folder = Path(folder)
-    weights = sorted(folder.glob("model*.safetensors")) if _json(folder / "config.json").get("annealed") else []
-    for path in weights:
-        with safe_open(path, "np") as tensors:
-            for name in tensors.keys():  # noqa: SIM118
-                if not name.endswith("annealing.millionths") or (there := tensors.get_tensor(name)) >= _ARRIVED:
-                    continue
-                raise ValueError(
-                    f"{folder} still is softmax to {100 * (1 - there / _ARRIVED):.4g} % ({name} is {there} of "
-                    f"{_ARRIVED}), while its name says otherwise; move the model there with "
-                    "`hf_primaldual.integration.annealing.anneal(model, 1.0)`, or train it to the end with "
-                    "`AnnealToTarget`, and save it again"
-                )
-
-
 def without_places(value: Any) -> Any:
     """
     A value of a result, or a list or dictionary of such, as others may read it: of a path that says where a file lies
@@ -273,8 +250,7 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
         raise ValueError(
             f"results.json: 'dataset.name' is empty, and none is guessed; write it into results.json and {_WRITE_CARD}"
         )
-    converted = config.get("converted_from") or config.get("annealing_target")
-    if converted is not None and not results.get("base_model") and "original" not in results:
+    if config.get("converted_from") is not None and not results.get("base_model") and "original" not in results:
         raise ValueError(
             "results.json: 'base_model' is missing: the checkpoint was converted from another, which the card names; "
             f"write its id on the Hub into results.json, and {_WRITE_CARD}"

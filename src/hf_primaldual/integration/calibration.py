@@ -217,7 +217,7 @@ def _mean(output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     states = _states(output)
     if states.dim() < 3:
         return states
-    mask = _mask(batch, states)
+    mask = token_mask(batch, states)
     return (states * mask).sum(dim=1) / mask.sum(dim=1)
 
 
@@ -225,13 +225,15 @@ def _first(output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     states = _states(output)
     # Of a row that is padded in front it is the first real token.
     return (
-        states if states.dim() < 3 else states[torch.arange(len(states)), _mask(batch, states)[..., 0].argmax(dim=1)]
+        states
+        if states.dim() < 3
+        else states[torch.arange(len(states)), token_mask(batch, states)[..., 0].argmax(dim=1)]
     )
 
 
 def _all(output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     states = _states(output)
-    return states if states.dim() < 3 else (states * _mask(batch, states)).flatten(1)
+    return states if states.dim() < 3 else (states * token_mask(batch, states)).flatten(1)
 
 
 def _states(output: Any) -> torch.Tensor:
@@ -239,8 +241,8 @@ def _states(output: Any) -> torch.Tensor:
     return next(output[name] for name in ("logits", "last_hidden_state") if name in output)
 
 
-def _mask(batch: Mapping[str, torch.Tensor], states: torch.Tensor) -> torch.Tensor:
-    """`(batch, tokens, 1)`"""
+def token_mask(batch: Mapping[str, torch.Tensor], states: torch.Tensor) -> torch.Tensor:
+    """Which tokens are real, in the dtype of the states and of shape `(batch, tokens, 1)`."""
     mask = batch.get("attention_mask")
     is_of_tokens = mask is not None and mask.shape == states.shape[:2]
     return (mask if is_of_tokens else states.new_ones(states.shape[:2])).unsqueeze(-1).to(states.dtype)
@@ -376,4 +378,4 @@ def choose(
     return float((moved.double() + rows[now].sum(dim=0)).square().mean().sqrt())
 
 
-__all__ = ["EMBEDDINGS", "FACTORS", "Calibration", "as_batches", "calibrate", "within_budget"]
+__all__ = ["EMBEDDINGS", "FACTORS", "Calibration", "as_batches", "calibrate", "token_mask", "within_budget"]

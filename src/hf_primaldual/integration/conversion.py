@@ -65,6 +65,8 @@ _BERT_NAMES = {
 }
 
 
+# With these Attention-BN starts as what it is added to.
+LEARNED_BN = {"bn_beta": 0.0, "bn_beta_learnable": True, "bn_scaling": 0.0, "bn_scaling_learnable": True}
 # What `from_pretrained` is told of a name on the Hub.
 HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token")
 
@@ -134,7 +136,6 @@ def convert(
     model_or_name: PreTrainedModel | str | Path,
     attention: str = "bn+sh",
     *,
-    identity: bool = True,
     budget: float | None = None,
     calibration: Iterable | None = None,
     **fields,
@@ -143,16 +144,15 @@ def convert(
     A ViT, DeiT, DINOv2, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights
     (but those of a head or pooler that the new model has no use for).
 
-    It starts as the identity: with beta 0, no scaling and factors of 1 its outputs equal the original's, and
-    [`AnnealToTarget`] moves these to `attention`'s while it trains. How far it has come is in its weights, and until
-    it has arrived it says so wherever it is printed or saved. With `identity=False` it is there at once.
+    What the preset has to learn starts where it changes nothing: Attention-BN with beta and the power of the deviation
+    learned for each head from 0, unless one of `bn_beta`, `bn_scaling` and `bn_..._learnable` is given, and filters as
+    the identity. So with `"bn"`, and with factors of 1, outputs equal the original's.
 
     Any other encoder keeps its own class and takes the attention by `attn_implementation="primal_dual_bn_sh"`.
 
     Args:
         model_or_name (`PreTrainedModel`, `str` or `Path`): the model, or its folder or name on the Hub.
-        attention (`str`): the preset to arrive at.
-        identity (`bool`): whether to start from the original's outputs.
+        attention (`str`): the preset.
         budget (`float`, *optional*): chooses `head_scales` by [`calibrate`]: what attention may cost, as a share of
             what it costs now.
         calibration (`Iterable`): with a budget, some dozens of examples without labels: texts, images, or batches as
@@ -167,8 +167,8 @@ def convert(
 
     Raises:
         TypeError: for an unknown field.
-        ValueError: for a model of another architecture, one with relative positions or cross attention, weights that
-            have no place, or a preset that can't start as the identity.
+        ValueError: for a model of another architecture, one with relative positions or cross attention, or weights
+            that have no place.
     """
     hub = {name: fields.pop(name) for name in HUB_ARGUMENTS if name in fields}
     is_name = isinstance(model_or_name, str | Path)
@@ -196,9 +196,8 @@ def convert(
             **fields,
         },
     )
-    # Filters of a convolution start as the identity and learn from there.
-    kernel, transforms, training_set = config.choices
-    config.annealed = identity and ((kernel, training_set) != ("softmax", "all") or "bn" in transforms)
+    if "bn" in config.choices.transforms and not LEARNED_BN.keys() & fields.keys():
+        config.update(LEARNED_BN)
     # Whoever publishes it has to name the original, whose name is unknown here where it is a folder or a model.
     config.converted_from = model.config.model_type
     converted = architecture.classifier if is_classifier else architecture.model
@@ -304,9 +303,7 @@ def move_weights(weights: dict[str, torch.Tensor], model: nn.Module) -> None:
     missing = [
         name
         for name in own
-        if name not in weights
-        and not name.startswith(new)
-        and not re.search(r"transforms|filters|layer_scale|annealing", name)
+        if name not in weights and not name.startswith(new) and not re.search(r"transforms|filters|layer_scale", name)
     ]
     if unknown or missing:
         raise ValueError(
@@ -323,4 +320,4 @@ def move_weights(weights: dict[str, torch.Tensor], model: nn.Module) -> None:
             own[name].copy_(weight)
 
 
-__all__ = ["ARCHITECTURES", "convert"]
+__all__ = ["ARCHITECTURES", "LEARNED_BN", "convert"]

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from .calibration import EMBEDDINGS, _mask
+from .calibration import EMBEDDINGS, token_mask
 
 TRAINABLE = ("all", "attention")
 
@@ -34,7 +34,7 @@ def layer_errors(
     """
     errors = []
     for ours, theirs in zip(student, teacher, strict=True):
-        mask, theirs = _mask(batch, theirs).float(), theirs.float()
+        mask, theirs = token_mask(batch, theirs).float(), theirs.float()
         square = (theirs * mask).square().sum(dim=(1, 2))
         errors.append(((ours.float() - theirs) * mask).square().sum(dim=(1, 2)) / square)
     return torch.stack(errors)

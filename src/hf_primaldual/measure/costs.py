@@ -14,7 +14,6 @@ from transformers import (
     PreTrainedModel,
 )
 
-from ..modeling.annealing_primal_dual import warn_unfinished
 from .flops import count_flops
 from .latency import inference, interleaved, training_step
 from .memory import activation_memory, if_it_fits, peak_memory
@@ -114,7 +113,6 @@ def measure_together(
     batch = next(iter(inputs.values())).shape[0]
     rows: dict[str, dict[str, Any]] = {name: {} for name in models}
     for name, model in models.items():
-        warn_unfinished(model, "measured")
         reason = if_it_fits(lambda model=model, row=rows[name]: _count(model, inputs, training, row)).does_not_fit
         model.zero_grad(set_to_none=True)
         if reason is not None:

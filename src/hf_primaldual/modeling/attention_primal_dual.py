@@ -7,7 +7,6 @@ from functools import partial
 import torch
 from torch import nn
 
-from .annealing_primal_dual import Annealing, at_progress, words_of
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
 from .head_groups_primal_dual import take
@@ -18,7 +17,7 @@ from .memory_primal_dual import recomputed_in_backward
 from .padding_primal_dual import row_starts as starts_of
 from .padding_primal_dual import shift_rows
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
-from .transforms_primal_dual import TRANSFORMS, KeyBatchNorm
+from .transforms_primal_dual import TRANSFORMS
 
 
 def is_plain(linear: nn.Module) -> bool:
@@ -120,14 +119,11 @@ class PrimalDualAttention(nn.Module):
         if kernel == "linear":
             # An unknown name is refused now and not in the first forward.
             feature_map(config.feature_map)
-        self.annealing = Annealing() if config.annealed else None
-        self._progress = None if self.annealing is None else 0.0
-        moved = self._moved_config()
-        self.transforms = build_transforms(moved)
-        self._build_training_set(moved)
+        self.transforms = build_transforms(config)
+        self.training_set = TRAINING_SETS[config.choices.training_set](config.of_layer(layer_idx))
+        self.groups = self.training_set.groups
+        self.group_rows = [self._rows(heads) for heads in self.groups.heads]
         self.turns_rows = _counts_from_the_start(config)
-        if self.annealing is not None:
-            self.register_load_state_dict_post_hook(_follow)
 
         width = config.hidden_size
         self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
@@ -135,33 +131,8 @@ class PrimalDualAttention(nn.Module):
         self.v_proj = nn.Linear(width, width, bias=config.qkv_bias)
         self.o_proj = nn.Linear(width, width)
 
-    def _moved_config(self) -> PrimalDualConfig:
-        """The configuration of this layer, at the place that a conversion has reached."""
-        config = self.config.of_layer(self.layer_idx)
-        return config if self._progress is None else at_progress(config, self._progress)
-
-    def _build_training_set(self, config: PrimalDualConfig) -> None:
-        self.training_set = TRAINING_SETS[config.choices.training_set](config)
-        self.groups = self.training_set.groups
-        self.group_rows = [self._rows(heads) for heads in self.groups.heads]
-
-    def follow_annealing(self) -> None:
-        """Takes beta, the scaling and the heads' factors or points from where the conversion is now."""
-        progress = self.annealing()
-        if progress is None or progress == self._progress:
-            return
-        self._progress = progress
-        config = self._moved_config()
-        self._build_training_set(config)
-        # One that PEFT trains lies inside of its wrapper.
-        for module in self.transforms.modules():
-            if isinstance(module, KeyBatchNorm):
-                module.retune(config)
-
     def extra_repr(self) -> str:
-        if self.annealing is None:
-            return f"attention={self.config.attention!r}"
-        return f"attention={self.config.attention!r}, {words_of(self.annealing())}"
+        return f"attention={self.config.attention!r}"
 
     def _rows(self, heads: list[int]) -> slice | list[int] | None:
         """The output channels of a projection that belong to heads; `None` for all."""
@@ -215,8 +186,6 @@ class PrimalDualAttention(nn.Module):
         if attention_mask is not None and not mask_is_checked:
             attention_mask = check_mask(attention_mask, hidden_states)
             row_starts = starts_of(attention_mask, prefix)
-        if self.annealing is not None and not torch.compiler.is_compiling():
-            self.follow_annealing()
         # What is padded on the left has its windows where it would have them alone.
         turned = row_starts is not None and self.turns_rows
         if turned:
@@ -286,11 +255,6 @@ def _counts_from_the_start(config: PrimalDualConfig) -> bool:
         or (reaches and config.num_prefix_tokens > 0)
         or any("." in name for name in transforms)
     )
-
-
-def _follow(attention: PrimalDualAttention, _) -> None:
-    """After weights were loaded: a compiled forward looks at no buffer."""
-    attention.follow_annealing()
 
 
 __all__ = ["PrimalDualAttention", "project_rows"]

@@ -21,11 +21,15 @@ from .transforms_primal_dual import CONV2D_READINGS, TRANSFORMS, map_shape
 
 # The version of hf_primaldual that this file is of, which travels with checkpoints to where the package is not.
 VERSION = "0.1.0"
+# Early checkpoints could stand between softmax and their attention.
+WAS_MOVED = (
+    "an early version of this package moved its attention from softmax by a number among the weights, which this one "
+    "does not read. Convert the original again, by `hf_primaldual.convert`."
+)
 # What else config.json may hold: transformers writes it, or this package at a conversion.
 _BESIDES_FIELDS = (
     "_commit_hash",
     "_name_or_path",
-    "annealing_target",
     "attn_implementation",
     "auto_map",
     "converted_from",
@@ -150,9 +154,6 @@ class PrimalDualConfig(PreTrainedConfig):
             Whether the query, key and value projections have a bias.
         initializer_range (`float`, *optional*, defaults to 0.02):
             Standard deviation of the initial weights.
-        annealed (`bool`, *optional*, defaults to `False`):
-            Whether the attention starts as softmax attention and is moved to the preset, as `hf_primaldual.convert`
-            lets it. How far it has come is in the weights, a buffer of every attention layer.
         hf_primaldual_version (`str`, *optional*):
             The version of this package that saved the checkpoint; set when a model is saved. An older package that
             does not know what is asked for then names the version to install.
@@ -189,7 +190,6 @@ class PrimalDualConfig(PreTrainedConfig):
     attention_probs_dropout_prob: float | int = 0.0
     qkv_bias: bool = True
     initializer_range: float = 0.02
-    annealed: bool = False
     hf_primaldual_version: str | None = None
 
     def __post_init__(self, **kwargs):
@@ -223,7 +223,7 @@ class PrimalDualConfig(PreTrainedConfig):
 
     def attention_fields(self) -> dict[str, Any]:
         """The fields that decide what an attention layer answers."""
-        others = ("annealed", "attention_probs_dropout_prob", "hf_primaldual_version", "initializer_range")
+        others = ("attention_probs_dropout_prob", "hf_primaldual_version", "initializer_range")
         names = (name for name in PrimalDualConfig.__annotations__ if name not in others)
         return {name: copy.copy(getattr(self, name)) for name in names}
 
@@ -311,8 +311,12 @@ class PrimalDualConfig(PreTrainedConfig):
 
         Raises:
             TypeError: for a keyword or an entry of config.json that is nearly a field.
-            ValueError: for an entry that only a newer version of the package knows, which saved it.
+            ValueError: for an entry that only a newer version of the package knows, which saved it; and for a
+                checkpoint that an early one saved on its way from softmax to its attention.
         """
+        if config_dict.get("annealed"):
+            raise ValueError(f"config.json has `annealed: true`: {WAS_MOVED}")
+        config_dict = {name: value for name, value in config_dict.items() if name != "annealed"}
         saved = config_dict.get("hf_primaldual_version")
         foreign = {name: value for name, value in config_dict.items() if not cls._knows(name)}
         if foreign and _is_newer(saved):
@@ -359,7 +363,6 @@ class PrimalDualConfig(PreTrainedConfig):
         self._validate_downsampling(training_set)
         self._validate_sparsity(kernel, training_set)
         self._validate_convolutions(transforms, training_set)
-        self._validate_annealing(kernel, training_set)
         if not 0 < self.bn_eps < math.inf:
             raise ValueError(f"`bn_eps` must be positive and finite, got {self.bn_eps}.")
         if not math.isfinite(self.bn_beta):
@@ -418,20 +421,6 @@ class PrimalDualConfig(PreTrainedConfig):
                 f"({self.sparse_stride}) at least 1, or some query would be left with no key."
             )
 
-    def _validate_annealing(self, kernel: str, training_set: str) -> None:
-        if not self.annealed:
-            return
-        if kernel != "softmax" or "sparse" in training_set:
-            raise ValueError(
-                f"`attention={self.attention!r}` can't start as softmax attention, since its {kernel} kernel over "
-                f"{training_set} tokens is another one; set `annealed=False`, or convert with `identity=False`."
-            )
-        if "downsampled" in training_set and self.sampling == "conv":
-            raise ValueError(
-                "`sampling='conv'` can't start as softmax attention, since its filters have fixed lengths; set "
-                "`annealed=False`, or convert with `identity=False`."
-            )
-
     def _validate_convolutions(self, transforms: tuple[str, ...], training_set: str) -> None:
         _check_name("conv2d_reading", self.conv2d_reading, CONV2D_READINGS)
         if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
@@ -450,4 +439,4 @@ class PrimalDualConfig(PreTrainedConfig):
             raise ValueError("`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got None.")
 
 
-__all__ = ["VERSION", "PrimalDualConfig", "doubling_scales"]
+__all__ = ["VERSION", "WAS_MOVED", "PrimalDualConfig", "doubling_scales"]

@@ -308,7 +308,6 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
                 "softmax, bn, sh, bn+sh, linear, linear-bn, linear-sh, linear-bn+sh."
             )
         of_encoders = {
-            "annealed": self.annealed,
             "bn_scaling_learnable": self.bn_scaling_learnable,
             "grid_size": self.grid_size is not None,
             "head_points": self.head_points is not None,

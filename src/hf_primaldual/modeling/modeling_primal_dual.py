@@ -13,16 +13,15 @@ import torch
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.modeling_utils import PreTrainedModel
 
-from .annealing_primal_dual import Annealing, progress_of, warn_unfinished
 from .attention_primal_dual import PrimalDualAttention
-from .configuration_primal_dual import VERSION
+from .configuration_primal_dual import VERSION, WAS_MOVED
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .extensions_primal_dual import EXTENSIONS
 from .layers_primal_dual import LayerScale, PrimalDualLayer, TokenBatchNorm, classification_loss
 from .training_sets_primal_dual import WindowFilters
 from .transforms_primal_dual import Filters, KeyBatchNorm
 
-OWN_PARAMETERS = (Annealing, Filters, KeyBatchNorm, LayerScale, WindowFilters)
+OWN_PARAMETERS = (Filters, KeyBatchNorm, LayerScale, WindowFilters)
 
 # Weights that a checkpoint of plain attention lacks, and starts to learn from where they change nothing.
 LEARNED_ON_TOP = re.compile(r"\.transforms\.|\.filters\.|layer_scale|prefix|distillation_token")
@@ -80,14 +79,6 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         return hidden_states if self.norm is None else self.norm(hidden_states, attention_mask)
 
-    @property
-    def annealing_progress(self) -> float | None:
-        """
-        How far a conversion has come from softmax attention, at 0, to the preset, at 1; `None` for a model that is no
-        conversion.
-        """
-        return progress_of(self)
-
     def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
         """
         As `PreTrainedModel.save_pretrained`; the checkpoint names every class of the family in its `auto_map`, and
@@ -115,7 +106,6 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         _name_as_unsharded(type(self))
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
         self.config.hf_primaldual_version = VERSION
-        warn_unfinished(self, "saved")
         super().save_pretrained(save_directory, *args, **kwargs)
         _save_family(Path(save_directory), self.config.auto_map)
         for name, code in extensions.items():
@@ -131,10 +121,13 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
 
         Raises:
             ValueError: when the checkpoint lacks weights of the encoder, as one of another architecture does; what may
-                be learned on top of a checkpoint (heads, filters, betas, LayerScale, prefix tokens) may be missing.
+                be learned on top of a checkpoint (heads, filters, betas, LayerScale, prefix tokens) may be
+                missing. Or when an early version saved it on its way from softmax to its attention.
         """
         with_info = kwargs.pop("output_loading_info", False)
         model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        if moved := [name for name in info["unexpected_keys"] if name.endswith("annealing.millionths")]:
+            raise ValueError(f"the checkpoint has `{min(moved)}` among its weights: {WAS_MOVED}")
         missing = sorted(name for name in info["missing_keys"] if model._must_be_in_a_checkpoint(name))
         if missing:
             raise ValueError(
@@ -151,9 +144,6 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         for tensor in (*model.parameters(), *model.buffers()):
             if tensor.device.type == "cpu" and tensor.data_ptr() % ALIGNMENT:
                 tensor.data = tensor.data.clone()
-        for module in model.modules():
-            if isinstance(module, PrimalDualAttention) and module.annealing is not None:
-                module.follow_annealing()
         return (model, info) if with_info else model
 
     def _must_be_in_a_checkpoint(self, name: str) -> bool:

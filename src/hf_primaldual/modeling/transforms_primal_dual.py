@@ -100,6 +100,8 @@ class KeyBatchNorm(nn.Module):
 
     # Set on the last transform of softmax attention, which ignores what is constant over the keys.
     folds = False
+    # PEFT moves it along where it merges what is no LoRA.
+    weight = None
 
     def __init__(self, config: "PrimalDualConfig"):
         super().__init__()
@@ -117,12 +119,6 @@ class KeyBatchNorm(nn.Module):
     def reset_parameters(self):
         for name, parameter in self.named_parameters():
             init.constant_(parameter, self.initial[name])
-
-    def retune(self, config: "PrimalDualConfig") -> None:
-        """Takes constants from a configuration that has moved; what is learned stays."""
-        for name, value in (("beta", float(config.bn_beta)), ("scaling", config.bn_scaling)):
-            if not isinstance(getattr(self, name), nn.Parameter):
-                setattr(self, name, value)
 
     def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """T of queries and keys; arguments as for [`Transform`]."""

@@ -45,6 +45,7 @@ class AttentionArguments:
     bn_beta: float = HfArg(default=1.0, help="Weight of the keys' mean.")
     bn_beta_learnable: bool = HfArg(default=False, help="Learn one beta per head.")
     bn_scaling: bool = HfArg(default=True, help="Divide by the keys' deviation; false only recentres.")
+    bn_scaling_learnable: bool = HfArg(default=False, help="Learn the power of it, one per head.")
     attn_implementation: str = HfArg(default="sdpa", help="Back-end of softmax attention.")
 
     def __post_init__(self):
