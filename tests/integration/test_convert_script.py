@@ -29,10 +29,10 @@ def in_this_process(*arguments) -> None:
     runpy.run_path(str(SCRIPT))["main"]([*map(str, arguments)])
 
 
-def bert_with_tokenizer(folder: Path) -> None:
+def bert_with_tokenizer(folder: Path, model_class=BertModel, config_class=BertConfig) -> None:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "key", "value"]
     BertTokenizer(vocab={word: place for place, word in enumerate(words)}).save_pretrained(folder)
-    BertModel(BertConfig(vocab_size=len(words), **SIZES)).save_pretrained(folder)
+    model_class(config_class(vocab_size=len(words), **SIZES)).save_pretrained(folder)
 
 
 def vit_with_processor(folder: Path) -> None:

@@ -14,10 +14,13 @@ from transformers import (
     AutoTokenizer,
     Dinov2Config,
     Dinov2Model,
+    ElectraConfig,
+    ElectraModel,
     ViTImageProcessorPil,
 )
 
 from hf_primaldual.commands.distill import Seconds
+from hf_primaldual.hub.publish import publish
 from tests.integration.test_convert_script import SIZES, bert_with_tokenizer, vit_with_processor
 from tests.scale.jobs import two_processes
 from tests.scripts import load_script
@@ -31,7 +34,11 @@ def distill(*arguments):
 
 
 def recorded(folder) -> dict:
-    return json.loads((folder / "distillation.json").read_text())
+    return json.loads((folder / "results.json").read_text())
+
+
+def cosine_of(folder) -> float:
+    return recorded(folder)["evaluations"][0]["cosine"]
 
 
 @pytest.fixture
@@ -61,10 +68,20 @@ def test_texts_teach_a_converted_model(tmp_path, texts):
         tmp_path / "teacher", tmp_path / "out", "--texts", texts, "--budget", 0.5, "--max_steps", 3, "--max_tokens", 24
     )
     record = recorded(output)
-    assert (record["teacher"], record["steps"]) == ("teacher", 3)
+    taught = record["distillation"]
+    assert (taught["teacher"], taught["steps"]) == ("teacher", 3)
     assert record["cost"] == np.mean(1 / np.array(record["head_scales"])) <= 0.5
-    assert record["inputs"]["sha256"] == {"texts.txt": sha256(texts.read_bytes()).hexdigest()}
-    assert (record["inputs"]["name"], record["inputs"]["examples"]) == ("texts", 16)
+    assert taught["inputs"]["sha256"] == {"texts.txt": sha256(texts.read_bytes()).hexdigest()}
+    assert (taught["inputs"]["name"], taught["inputs"]["examples"]) == ("texts", 16)
+    assert record["calibration"]["inputs"]["examples"] == 8
+    assert record["original"]["sha256"].keys() == {"model.safetensors"}
+    # Of examples that were held out, each alone and in batches.
+    assert cosine_of(output) == pytest.approx(taught["settings"]["cosine_after"], abs=1e-5)
+    card = (output / "README.md").read_text()
+    assert "3 steps with teacher as the teacher, on 16 texts of texts" in card
+    assert f"| {record['evaluations'][0]['tokens']} tokens | {cosine_of(output):.2g}" in card
+    sent = publish(output, "me/taught", license="mit", dry_run=True)
+    assert {"README.md", "results.json", "tokenizer.json"} < dict(sent.files).keys()
     assert str(tmp_path) not in json.dumps(record)
     assert not (output / "runs").exists()
 
@@ -83,9 +100,10 @@ def test_images_teach_too_for_as_long_as_is_said(tmp_path, images, save):
     output = distill(
         tmp_path / "teacher", tmp_path / "out", "--images", images, "--minutes", 0.005, "--embedding", "first"
     )
-    record = recorded(output)
-    assert record["steps"] == record["settings"]["max_steps"] > 0
-    assert (record["inputs"]["name"], record["inputs"]["examples"]) == ("images", 16)
+    taught = recorded(output)["distillation"]
+    assert taught["steps"] == taught["settings"]["max_steps"] > 0
+    assert (taught["inputs"]["name"], taught["inputs"]["examples"]) == ("images", 16)
+    assert publish(output, "me/taught", license="mit", dry_run=True).files
     pixels = AutoImageProcessor.from_pretrained(output)(Image.new("RGB", (9, 9)), return_tensors="pt")
     assert AutoModel.from_pretrained(output)(**pixels).last_hidden_state.shape == (1, 17, 16)
 
@@ -114,8 +132,27 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, texts, monkeypatch):
     output = distill(tmp_path / "teacher", tmp_path / "out", *flags, "--resume_from_checkpoint")
     ours, theirs = (load_file(folder / "model.safetensors") for folder in (output, whole))
     assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
-    assert recorded(output)["cosine"] == recorded(whole)["cosine"]
-    assert recorded(output)["seconds"] > spent["seconds"] > 0
+    assert cosine_of(output) == cosine_of(whole)
+    assert recorded(output)["distillation"]["seconds"] > spent["seconds"] > 0
+
+
+def test_nothing_is_taught_in_no_time(tmp_path, texts):
+    bert_with_tokenizer(tmp_path / "teacher")
+    output = distill(tmp_path / "teacher", tmp_path / "out", "--texts", texts, "--budget", 0.8, "--minutes", 0)
+    assert "distillation" not in recorded(output)
+    assert "nothing was trained" in (output / "README.md").read_text()
+    original, converted = (load_file(folder / "model.safetensors") for folder in (tmp_path / "teacher", output))
+    assert torch.equal(converted["embeddings.word_embeddings.weight"], original["embeddings.word_embeddings.weight"])
+
+
+def test_what_has_no_card_has_a_record(tmp_path, texts):
+    """A family that `convert` does not take keeps its class, and needs the package where it is loaded."""
+    bert_with_tokenizer(tmp_path / "teacher", ElectraModel, ElectraConfig)
+    output = distill(tmp_path / "teacher", tmp_path / "out", "--texts", texts, "--max_steps", 1)
+    record = json.loads((output / "distillation.json").read_text())
+    assert record["steps"] == 1
+    assert record["cosine"].keys() == {"before", "after"}
+    assert type(AutoModel.from_pretrained(output)) is ElectraModel
 
 
 @pytest.mark.parametrize(
@@ -123,7 +160,7 @@ def test_it_goes_on_where_it_was_stopped(tmp_path, texts, monkeypatch):
     [
         ([], "one of `texts` and `images` must be given"),
         (["--texts", "texts.txt", "--budget", "0.5", "--attention", "bn"], "`budget` chooses factors of Attention-SH"),
-        (["--texts", "texts.txt", "--minutes", "0"], "`minutes` must be above 0"),
+        (["--texts", "texts.txt", "--minutes", "0"], "`minutes` must be at least 0"),
         (["--texts", "texts.txt", "--held_out", "15"], "at least 8 examples beside the 15 that are held out, got 20"),
         (["--texts", "texts.txt", "--held_out", "0"], "`held_out` must be at least 1"),
     ],
@@ -147,4 +184,4 @@ def test_two_processes_teach_as_one_does(tmp_path, texts):
     assert ended.returncode == 0, ended.stderr
     for name, weight in load_file(one / "model.safetensors").items():
         torch.testing.assert_close(load_file(tmp_path / "two/model.safetensors")[name], weight, rtol=0, atol=1e-5)
-    assert recorded(tmp_path / "two")["cosine"]["after"] == pytest.approx(recorded(one)["cosine"]["after"], abs=1e-5)
+    assert cosine_of(tmp_path / "two") == pytest.approx(cosine_of(one), abs=1e-5)

@@ -14,6 +14,7 @@ import copy
 import datetime
 import hashlib
 import json
+import re
 import time
 from dataclasses import asdict, dataclass, field
 from itertools import cycle, islice
@@ -45,9 +46,13 @@ from ..data import decode_image
 from ..data.files import sha256_of
 from ..data.sources import data_name
 from ..flags import Parser
+from ..hub.card import write_card
+from ..hub.checkpoint import write_record
 from ..hub.checks import without_places
-from ..hub.results import write_atomically
+from ..hub.encoder_measured import attention_of, measure_encoder, original_of
+from ..hub.results import save_results, write_atomically
 from ..hub.trained import training_settings
+from ..integration.calibration import EMBEDDINGS
 from ..integration.conversion import ARCHITECTURES, load, wants_classifier
 from ..integration.distillation import DistillationTrainer
 from ..measure import environment
@@ -63,7 +68,7 @@ from ..training.runs import (
 from ..training.settings import refuse_below_one
 from .examples import read_images, read_texts
 
-RECORD = "distillation.json"
+RECORD, RESULTS = "distillation.json", "results.json"
 
 
 @dataclass
@@ -86,7 +91,8 @@ class DistillationArguments:
     embedding_weight: float = HfArg(default=1.0, help="Weight of 1 - cosine of the embeddings.")
     trainable: Literal["all", "attention"] = HfArg(default="all", help="The weights that are trained.")
     minutes: float | None = HfArg(
-        default=None, help="In place of --max_steps: as many steps as this time allows, by the time of the first ones."
+        default=None,
+        help="In place of --max_steps: as many steps as this time allows, by the time of the first ones; 0 for none.",
     )
     overwrite: bool = HfArg(default=False, help="Replace the run that the output folder holds.")
 
@@ -96,8 +102,8 @@ class DistillationArguments:
             raise ValueError(f"one of `texts` and `images` must be given, got {self.texts} and {self.images}.")
         if self.budget is not None and "sh" not in self.attention:
             raise ValueError(f"`budget` chooses factors of Attention-SH, which {self.attention!r} does not have.")
-        if self.minutes is not None and self.minutes <= 0:
-            raise ValueError(f"`minutes` must be above 0, got {self.minutes}.")
+        if self.minutes is not None and self.minutes < 0:
+            raise ValueError(f"`minutes` must be at least 0, got {self.minutes}.")
 
 
 @dataclass
@@ -221,6 +227,12 @@ def begin(output: Path, run: Path, settings: dict[str, Any], resume: bool, overw
     write_atomically(run / SETTINGS, json.dumps(settings, indent=2) + "\n")
 
 
+def has_card(student: PreTrainedModel, embedding: str) -> bool:
+    """Whether it is an encoder of this package, whose embeddings a card can show."""
+    name = type(student).__name__
+    return name in ("PrimalDualTextModel", "PrimalDualViTModel") and embedding in ("mean", "first")
+
+
 def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     parser = Parser(
         DistillationArguments,
@@ -234,7 +246,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     parser.add_argument("output", type=Path, help="A new or empty folder.")
     args, training, places = parser.parse_args_into_dataclasses(argv)
     output, run = places.output, places.output / "runs" / "distillation"
-    if training.resume_from_checkpoint and (output / RECORD).exists():
+    if training.resume_from_checkpoint and any((output / name).exists() for name in (RECORD, RESULTS)):
         print(f"nothing is left to do: {output}")
         return output
     training.output_dir = str(run)
@@ -249,7 +261,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
         )
     data = data.shuffle(seed=training.seed)
     held_out, data = data.select(range(args.held_out)), data.select(range(args.held_out, len(data)))
-    inputs |= {"examples": len(data)}
+    source, inputs = inputs, {**inputs, "examples": len(data)}
     settings = {**asdict(args), **training_settings(training)}
     for name in ("texts", "images", "overwrite"):
         del settings[name]
@@ -258,12 +270,13 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
         begin(output, run, begun, training.resume_from_checkpoint, args.overwrite)
     PartialState().wait_for_everyone()
 
-    found = None
+    found, started = None, time.perf_counter()
     if args.budget is not None:
         rows = [data[place] for place in range(args.calibration_examples)]
         batches = [collate(rows[start : start + 8]) for start in range(0, len(rows), 8)]
         found = calibrate(teacher, batches, args.budget, embedding=args.embedding, seed=training.seed)
         print(found)
+    calibrated = time.perf_counter() - started
     set_seed(training.seed)
     student = make_student(teacher, args.attention, args.embedding, found.settings if found else {})
     trainer = DistillationTrainer(
@@ -281,11 +294,13 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     )
     before = trainer.evaluate()
     checkpoint = last_checkpoint(run) if training.resume_from_checkpoint else None
-    if args.minutes is not None:
+    if args.minutes:
         state = checkpoint and TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         training.max_steps = state.max_steps if state else steps_within(args.minutes, trainer)
-    trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
-    after = trainer.evaluate()
+    after = before
+    if args.minutes != 0:
+        trainer.train(resume_from_checkpoint=checkpoint and str(checkpoint))
+        after = trainer.evaluate()
     if not training.should_save:
         return output
 
@@ -295,22 +310,54 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     student.save_pretrained(output)
     processor.save_pretrained(output)
     cosine = {"before": before["eval_cosine"], "after": after["eval_cosine"]}
-    record = {
-        "command": command_line(argv, prog),
-        "date": datetime.date.today().isoformat(),
+    taught = {
         "teacher": without_places(places.teacher),
-        "attention": args.attention,
-        "head_scales": found and found.head_scales,
-        "cost": found and found.cost,
         "inputs": inputs,
         "settings": {**settings, "max_steps": training.max_steps},
         "steps": trainer.state.global_step,
         "seconds": trainer.pop_callback(Seconds).seconds,
-        "cosine": cosine,
-        "loss": {"before": before["eval_loss"], "after": after["eval_loss"]},
-        **environment(),
     }
-    write_atomically(output / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    if has_card(student, args.embedding):
+        calibration = found and {
+            "inputs": {**inputs, "examples": args.calibration_examples},
+            "settings": {"budget": args.budget, "seed": training.seed},
+            "predicted_change": found.change,
+            "seconds": calibrated,
+        }
+        batches = (collate([row]) for row in held_out)
+        measured = measure_encoder(teacher, student, batches, EMBEDDINGS[args.embedding])
+        results = {
+            **measured,
+            **attention_of(student.config, measured["task"]),
+            "command": command_line(argv, prog),
+            "model_name": re.sub(r"[^A-Za-z0-9.]+", "-", f"{Path(places.teacher).name}-{args.attention}"),
+            "license": "",
+            "original": original_of(places.teacher),
+            "embedding": args.embedding,
+            "dataset": {**source, "train": None, "validation": None, "test": len(held_out)},
+            "settings": {"max_position_embeddings": args.max_tokens, "held_out": args.held_out},
+        }
+        if calibration:
+            results["calibration"] = calibration
+        if taught["steps"]:
+            taught["settings"] |= {"cosine_before": cosine["before"], "cosine_after": cosine["after"]}
+            results["distillation"] = taught
+        write_record(output)
+        save_results(results, output / RESULTS)
+        write_card(output)
+    else:
+        record = {
+            "command": command_line(argv, prog),
+            "date": datetime.date.today().isoformat(),
+            **taught,
+            "attention": args.attention,
+            "head_scales": found and found.head_scales,
+            "cost": found and found.cost,
+            "cosine": cosine,
+            "loss": {"before": before["eval_loss"], "after": after["eval_loss"]},
+            **environment(),
+        }
+        write_atomically(output / RECORD, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     clear_runs(output)
     print(f"mean cosine to the teacher on {len(held_out)} held-out examples: {cosine['before']:.3f} before,")
     print(f"{cosine['after']:.3f} after {trainer.state.global_step} steps\ncheckpoint: {output}")

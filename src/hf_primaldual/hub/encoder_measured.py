@@ -2,12 +2,15 @@
 
 import datetime
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
+from ..data.files import sha256_of
 from ..measure import attention_share, count_flops, environment, inference, interleaved
+from .checks import without_places
 from .schema import SCHEMA_VERSION
 
 
@@ -58,4 +61,25 @@ def measure_encoder(
     }
 
 
-__all__ = ["measure_encoder"]
+def attention_of(config: PreTrainedConfig, task: str) -> dict[str, Any]:
+    """The factors of each layer's heads, and what is left of attention's products."""
+    scales = config.resolved_head_scales() if "downsampled" in config.choices.training_set else None
+    if scales is not None and not isinstance(scales[0], list):
+        scales = [scales] * config.num_hidden_layers
+    sides = 2 if task == "image-feature-extraction" else 1
+    left = [factor**-sides for layer in scales or [[1]] for factor in layer]
+    return {"attention": config.attention, "head_scales": scales, "cost": sum(left) / len(left)}
+
+
+def original_of(teacher: str) -> dict[str, Any]:
+    """What is known of the checkpoint that is converted: its weights' digests where it is a folder."""
+    files = sorted(Path(teacher).glob("*.safetensors"))
+    return {
+        "name": without_places(teacher),
+        "source": "a local folder" if Path(teacher).is_dir() else "the Hub",
+        "sha256": {file.name: sha256_of(file) for file in files},
+        "licence": None,
+    }
+
+
+__all__ = ["attention_of", "measure_encoder", "original_of"]
