@@ -29,7 +29,7 @@ def encoder(task: str):
         original = Dinov2Model(Dinov2Config(image_size=28, patch_size=7, **_SIZES))
         processor = ViTImageProcessor(size={"height": 28, "width": 28})
         batch = {"pixel_values": torch.randn(8, 3, 28, 28)}
-    converted = convert(original.eval(), "sh", identity=False, head_scales=_SCALES)
+    converted = convert(original.eval(), "sh", head_scales=_SCALES)
     return original, converted, processor, batch
 
 
