@@ -83,7 +83,7 @@ class Measured:
     def converted(self, size: int, **fields) -> PreTrainedModel:
         attention = "sh" if fields else "softmax"
         fields = {**self.checkpoint.fields(size), **fields}
-        return convert(self.checkpoint.folder, attention, identity=False, **fields)
+        return convert(self.checkpoint.folder, attention, **fields)
 
     @torch.inference_mode()
     def embeddings(self, model: PreTrainedModel, split: str, size: int) -> torch.Tensor:
@@ -235,7 +235,7 @@ def convert_student(measured: Measured, settings: dict[str, Any], folder: Path |
         none = dict.fromkeys(dropout_rates(teacher.config), 0.0)
         teacher = AutoModel.from_pretrained(measured.checkpoint.folder, **none)
         fields = {**measured.checkpoint.fields(measured.checkpoint.size), **settings}
-        return convert(teacher, "sh", identity=False, **fields)
+        return convert(teacher, "sh", **fields)
     model = measured.converted(measured.checkpoint.size, **settings)
     return type(model).from_pretrained(folder).eval()
 

@@ -1,4 +1,4 @@
-"""A converted checkpoint fine-tuned on texts: directly, and by way of softmax; compared with softmax, seed by seed."""
+"""A converted checkpoint fine-tuned on texts, compared with softmax, seed by seed."""
 
 import copy
 import re
@@ -23,18 +23,21 @@ from transformers import (
     set_seed,
 )
 
-from hf_primaldual import PRESETS, AnnealToTarget, PrimalDualTextForSequenceClassification, calibrate, convert
+from hf_primaldual import (
+    PRESETS,
+    DistillationTrainer,
+    PrimalDualTextForSequenceClassification,
+    calibrate,
+    convert,
+)
 from hf_primaldual.hub.scores import compute_accuracy
 from hf_primaldual.measure import training_step
 
 # What a linear classifier of frozen features is regularized by, chosen on validation.
 INVERSE_PENALTIES = (0.1, 1.0, 10.0, 100.0)
 
-LEARNED_BN = {"bn_beta": 0.0, "bn_beta_learnable": True, "bn_scaling": 0.0, "bn_scaling_learnable": True}
 # `classifier` and `bn` leave the encoder's weights as they are; `bn` learns betas and powers from 0.
-ARMS = (
-    "softmax", "converted", "annealed", "recentred", "calibrated", "calibrated bn", "distilled", "classifier", "bn",
-)  # fmt: skip
+ARMS = ("softmax", "converted", "calibrated", "calibrated bn", "distilled", "classifier", "bn")
 
 
 @dataclass
@@ -52,12 +55,11 @@ class ConversionArguments:
     bn_beta: float = field(default=1.0, metadata={"help": "Weight of the keys' mean."})
     bn_scaling: bool = field(default=True, metadata={"help": "Divide by the keys' deviation; false only recentres."})
     arms: list[str] = field(
-        default_factory=lambda: ["softmax", "converted", "annealed"],
+        default_factory=lambda: ["softmax", "converted", "calibrated", "distilled"],
         metadata={"help": f"Of {', '.join(ARMS)}."},
     )
     calibration_documents: int = field(default=64, metadata={"help": "Of the training set, in no other subset."})
     distill_share: float = field(default=0.5, metadata={"help": "Share of the steps that `distilled` spends so."})
-    anneal_share: float = field(default=0.5, metadata={"help": "Share of the steps after which annealing arrives."})
     train_documents: int = field(default=480, metadata={"help": "Documents trained on, drawn by class."})
     validation_documents: int = field(default=200, metadata={"help": "Documents of the training set to choose on."})
     test_documents: int = field(default=500, metadata={"help": "Documents of the test set, drawn by class."})
@@ -83,7 +85,7 @@ class ConversionArguments:
             raise ValueError(f"`arms` must be of {', '.join(ARMS)}, got {sorted(unknown)}.")
 
     def target(self) -> dict[str, Any]:
-        """The fields of the attention to arrive at."""
+        """The fields of the attention that is converted to."""
         fields = {"attention": self.attention, "head_scales": self.head_scales}
         if "bn" in PRESETS[self.attention].transforms:
             fields |= {"bn_beta": self.bn_beta, "bn_scaling": self.bn_scaling}
@@ -92,15 +94,13 @@ class ConversionArguments:
     def arm_fields(self, arm: str, calibrated: dict[str, Any]) -> dict[str, Any]:
         """What `convert` takes for an arm."""
         return {
-            "softmax": {"attention": "softmax", "identity": False},
-            "converted": {**self.target(), "identity": False},
-            "annealed": {**self.target(), "identity": True},
-            "recentred": {**self.target(), "bn_scaling": False, "identity": True},
-            "calibrated": {"attention": "sh", **calibrated, "identity": False},
-            "calibrated bn": {"attention": "bn+sh", **calibrated, **LEARNED_BN, "identity": False},
-            "distilled": {"attention": "sh", **calibrated, "identity": False},
-            "classifier": {"attention": "softmax", "identity": False},
-            "bn": {"attention": "bn", **LEARNED_BN, "identity": False},
+            "softmax": {"attention": "softmax"},
+            "converted": self.target(),
+            "calibrated": {"attention": "sh", **calibrated},
+            "calibrated bn": {"attention": "bn+sh", **calibrated},
+            "distilled": {"attention": "sh", **calibrated},
+            "classifier": {"attention": "softmax"},
+            "bn": {"attention": "bn"},
         }[arm]
 
 
@@ -155,27 +155,10 @@ def calibrated_fields(name: str | Path, data: PreparedTexts, budget: float) -> d
     return found.settings
 
 
-def make_trainer(
-    model: PreTrainedModel,
-    data: PreparedTexts,
-    args: ConversionArguments,
-    folder: Path,
-    seed: int,
-    rate: float,
-    only_new: bool = False,
-) -> Trainer:
-    """transformers' own Trainer with AdamW and a linear schedule, where the classifier has a rate of its own."""
-    # A classifier that starts at random has further to go than the encoder in the same steps.
-    new = [weight for name, weight in model.named_parameters() if re.search("classifier|transforms", name)]
-    old = [weight for name, weight in model.named_parameters() if not re.search("classifier|transforms", name)]
-    if only_new:
-        model.base_model.requires_grad_(False)
-        for weight in new:
-            weight.requires_grad_(True)
-    groups = [{"params": old}, {"params": new, "lr": args.classifier_factor * rate}]
-    arguments = TrainingArguments(
+def training_arguments(args: ConversionArguments, folder: Path, seed: int, epochs: float) -> TrainingArguments:
+    return TrainingArguments(
         output_dir=str(folder),
-        num_train_epochs=args.epochs,
+        num_train_epochs=epochs,
         per_device_train_batch_size=args.batch,
         per_device_eval_batch_size=32,
         warmup_steps=args.warmup,
@@ -187,9 +170,30 @@ def make_trainer(
         report_to="none",
         disable_tqdm=True,
     )
+
+
+def make_trainer(
+    model: PreTrainedModel,
+    data: PreparedTexts,
+    args: ConversionArguments,
+    folder: Path,
+    seed: int,
+    rate: float,
+    epochs: float,
+    only_new: bool = False,
+) -> Trainer:
+    """transformers' own Trainer with AdamW and a linear schedule, where the classifier has a rate of its own."""
+    # A classifier that starts at random has further to go than the encoder in the same steps.
+    new = [weight for name, weight in model.named_parameters() if re.search("classifier|transforms", name)]
+    old = [weight for name, weight in model.named_parameters() if not re.search("classifier|transforms", name)]
+    if only_new:
+        model.base_model.requires_grad_(False)
+        for weight in new:
+            weight.requires_grad_(True)
+    groups = [{"params": old}, {"params": new, "lr": args.classifier_factor * rate}]
     trainer = Trainer(
         model=model,
-        args=arguments,
+        args=training_arguments(args, folder, seed, epochs),
         train_dataset=data.splits["train"],
         eval_dataset=data.splits["validation"],
         data_collator=data.collator,
@@ -199,6 +203,39 @@ def make_trainer(
     # It prints every dictionary of figures.
     trainer.pop_callback(PrinterCallback)
     return trainer
+
+
+def distil(
+    model: PreTrainedModel,
+    name: str | Path,
+    data: PreparedTexts,
+    args: ConversionArguments,
+    fields: dict[str, Any],
+    folder: Path,
+    seed: int,
+    rate: float,
+) -> tuple[int, float]:
+    """
+    Teaches a classifier's encoder what the softmax original gives on the training documents, without their labels and
+    without dropout, for `distill_share` of the epochs.
+
+    Returns:
+        The steps and the seconds that it took.
+    """
+    teacher = AutoModel.from_pretrained(name, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    student = convert(teacher, pooling="mean", **fields)
+    trainer = DistillationTrainer(
+        student,
+        training_arguments(args, folder, seed, args.distill_share * args.epochs),
+        data.collator,
+        data.splits["train"],
+        teacher=teacher,
+        optimizers=(torch.optim.AdamW(student.parameters(), lr=rate, weight_decay=args.weight_decay), None),
+    )
+    trainer.pop_callback(PrinterCallback)
+    seconds = trainer.train().metrics["train_runtime"]
+    model.base_model.load_state_dict(student.state_dict())
+    return trainer.state.max_steps, seconds
 
 
 def train_arm(
@@ -218,9 +255,11 @@ def train_arm(
         set_seed(seed)
         fields = args.arm_fields(arm, calibrated)
         only_new = arm in ("classifier", "bn")
-        trainer = make_trainer(build_model(name, data, fields), data, args, folder, seed, rate, only_new)
-        if fields["identity"]:
-            trainer.add_callback(AnnealToTarget(args.anneal_share))
+        model, epochs, steps, seconds = build_model(name, data, fields), args.epochs, 0, 0.0
+        if arm == "distilled":
+            steps, seconds = distil(model, name, data, args, fields, folder, seed, rate)
+            epochs *= 1 - args.distill_share
+        trainer = make_trainer(model, data, args, folder, seed, rate, epochs, only_new)
         trained = trainer.train().metrics
         validation = trainer.evaluate(metric_key_prefix="validation")
         trainers.append(trainer)
@@ -229,9 +268,9 @@ def train_arm(
                 "arm": arm,
                 "seed": seed,
                 "learning_rate": rate,
-                "steps": trainer.state.max_steps,
+                "steps": steps + trainer.state.max_steps,
                 "train_loss": trained["train_loss"],
-                "train_seconds": round(trained["train_runtime"], 2),
+                "train_seconds": round(seconds + trained["train_runtime"], 2),
                 "validation_accuracy": validation["validation_accuracy"],
                 "validation_loss": validation["validation_loss"],
                 "test_accuracy": None,
@@ -251,7 +290,7 @@ def probe(
     Accuracy of a logistic regression on the frozen encoder's average over tokens, its penalty chosen on validation:
     what converting alone does.
     """
-    encoder = convert(name, identity=False, **fields)
+    encoder = convert(name, **fields)
     names = ["train", "validation", *(["test"] if read_test else [])]
     features = {split: _average_tokens(encoder, data, split) for split in names}
     labels = {split: np.asarray(data.splits[split]["label"]) for split in names}
@@ -276,18 +315,14 @@ def _average_tokens(encoder: PreTrainedModel, data: PreparedTexts, split: str) -
 
 
 @torch.inference_mode()
-def parity(name: str | Path, data: PreparedTexts, target: dict[str, Any], documents: int = 16) -> dict[str, float]:
+def parity(name: str | Path, data: PreparedTexts, documents: int = 16) -> dict[str, float]:
     """Largest difference between the checkpoint's own hidden states and those of its conversions before training."""
     batch = next(iter(data.batches("validation", documents)))
     original = AutoModel.from_pretrained(name).eval()(**batch).last_hidden_state
     real = batch["attention_mask"].bool()
-    converted = {
-        "softmax": convert(name, "softmax", identity=False),
-        "identity": convert(name, identity=True, **target),
-    }
     return {
-        conversion: float((model(**batch).last_hidden_state - original)[real].abs().max())
-        for conversion, model in converted.items()
+        attention: float((convert(name, attention)(**batch).last_hidden_state - original)[real].abs().max())
+        for attention in ("softmax", "bn")
     }
 
 
@@ -300,7 +335,7 @@ def time_steps(
     Documents in a batch are as many as give `tokens_per_step`, at least one. Beyond the checkpoint's positions the
     table is longer and random: what a step costs does not depend on weights.
     """
-    fields = {"num_labels": 20, "pooling": "mean", "attention_probs_dropout_prob": 0.0, "identity": False}
+    fields = {"num_labels": 20, "pooling": "mean", "attention_probs_dropout_prob": 0.0}
     choices = {"softmax": {"attention": "softmax"}, target["attention"]: target}
     configs = {attention: convert(name, **fields, **choice).config for attention, choice in choices.items()}
     rows = []

@@ -1,14 +1,15 @@
 """What the first users met in our own models and in conversion; rows are those of the list of faults."""
 
+import json
 import shutil
 import sys
-import warnings
 from functools import partial
 
 import pytest
 import torch
 from accelerate import cpu_offload
-from peft import IA3Config, LoraConfig, PeftModel, get_peft_model, inject_adapter_in_model
+from peft import IA3Config, LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import (
     AutoModelForSequenceClassification,
@@ -21,7 +22,6 @@ from transformers import (
 
 from hf_primaldual import (
     PRESETS,
-    AnnealToTarget,
     PrimalDualAttention,
     PrimalDualConfig,
     PrimalDualTextConfig,
@@ -33,8 +33,6 @@ from hf_primaldual import (
     PrimalDualViTForImageClassification,
     convert,
 )
-from hf_primaldual.integration.annealing import anneal, keep_in_adapters
-from hf_primaldual.measure import measure
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 from hf_primaldual.theory import PrimalLayer
 from tests.modeling.isolated import run_isolated
@@ -88,28 +86,20 @@ KINDS = {"text": (text, X), "series": (ts, SERIES), "vit": (vit, IMAGES)}
 kinds = pytest.mark.parametrize(("make", "inputs"), KINDS.values(), ids=KINDS)
 
 
-@pytest.mark.filterwarnings("ignore:.*is saved as")
+def betas_of(model):
+    return torch.cat([weight for name, weight in model.named_parameters() if name.endswith("beta")])
+
+
 def test_row_02_the_best_model_is_evaluated_where_it_stood(tmp_path):
     model = convert(bert(), "bn+sh", head_scales=[1, 2, 4, 8])
     each_epoch = {"eval_strategy": "epoch", "save_strategy": "epoch", "load_best_model_at_end": True}
-    run = trainer(model, tmp_path, callbacks=[AnnealToTarget(1.0)], num_train_epochs=4, **each_epoch)
+    run = trainer(model, tmp_path, num_train_epochs=4, **each_epoch)
     run.train()
     assert run.evaluate()["eval_loss"] == pytest.approx(run.state.best_metric, abs=1e-6)
     best = type(model).from_pretrained(run.state.best_model_checkpoint)
-    assert best.annealing_progress == model.annealing_progress
+    assert torch.equal(betas_of(best), betas_of(model))
+    assert betas_of(best).ne(0).all()
     torch.testing.assert_close(logits(best), logits(model))
-
-
-def test_row_02_weights_alone_carry_how_far_a_conversion_has_come():
-    model, other = (convert(bert(), "bn+sh", head_scales=[1, 2, 4, 8]) for _ in range(2))
-    anneal(model, 0.6)
-    other.load_state_dict(model.state_dict())
-    assert "60.0% of the way" in repr(other)
-    # Before any forward: a compiled one looks at no buffer.
-    amounts = [each.model.layers[0].self_attn.groups.amounts for each in (other, model)]
-    assert amounts[0] == amounts[1] != [1]
-    assert torch.equal(logits(other), logits(model))
-    assert other.half().float().annealing_progress == 0.6
 
 
 def adapted(model, **settings):
@@ -122,53 +112,30 @@ def again(peft, model, folder):
     return PeftModel.from_pretrained(type(model).from_pretrained(folder / "base"), folder / "adapter")
 
 
-@pytest.mark.filterwarnings("ignore:.*is saved as")
-@pytest.mark.parametrize("kept", [None, ["annealing", "classifier"]], ids=str)
-def test_row_03_an_adapter_carries_how_far_a_conversion_has_come(tmp_path, kept):
+@pytest.mark.parametrize("kept", [None, ["transforms.0", "classifier"]], ids=str)
+def test_row_03_an_adapter_carries_what_it_has_learned(tmp_path, kept):
     model = convert(bert(), "bn+sh", head_scales=[1, 2, 4, 8])
+    expected = logits(model)
     model.save_pretrained(tmp_path / "base")
     peft = adapted(model, modules_to_save=kept)
-    trainer(peft, tmp_path / "run", callbacks=[AnnealToTarget(1.0)], max_steps=4).train()
+    trainer(peft, tmp_path / "run", max_steps=4).train()
+    assert betas_of(peft).ne(0).sum() == (0 if kept is None else 8)
     assert torch.equal(logits(again(peft, model, tmp_path)), logits(peft))
-
-
-@pytest.mark.filterwarnings("ignore:.*is saved as", "ignore:Already found a `peft_config`")
-def test_row_03_each_adapter_stands_where_it_was_trained(tmp_path):
-    model = convert(bert(), "bn+sh", head_scales=[1, 2, 4, 8])
-    softmax = logits(model)
-    peft = adapted(model)
-    trainer(peft, tmp_path / "one", callbacks=[AnnealToTarget(1.0)], max_steps=2).train()
-    expected = logits(peft)
-    assert model.annealing_progress == 1
-    peft.add_adapter("two", LoraConfig(target_modules=["v_proj"]))
-    peft.set_adapter("two")
-    assert model.annealing_progress == 0
-    keep_in_adapters(peft)
-    anneal(peft, 0.5)
-    assert model.annealing_progress == 0.5
     with peft.disable_adapter():
-        torch.testing.assert_close(logits(peft), softmax)
-    peft.set_adapter("default")
-    assert model.annealing_progress == 1
-    assert torch.equal(logits(peft), expected)
+        torch.testing.assert_close(logits(peft), expected)
 
 
 def test_row_03_an_adapter_without_lora_is_merged():
     model = convert(bert(), "bn+sh")
-    peft = get_peft_model(model, IA3Config(target_modules=["k_proj", "fc2"], feedforward_modules=["fc2"]))
-    keep_in_adapters(peft)
-    anneal(peft.get_base_model(), 0.5)
+    config = IA3Config(target_modules=["k_proj", "fc2"], feedforward_modules=["fc2"], modules_to_save=["transforms.0"])
+    peft = get_peft_model(model, config)
+    for name, weight in peft.named_parameters():
+        if weight.requires_grad and "transforms" in name:
+            nn.init.constant_(weight, 0.5)
     expected = logits(peft)
     merged = peft.merge_and_unload()
-    assert merged.annealing_progress == 0.5
+    assert betas_of(merged).eq(0.5).all()
     torch.testing.assert_close(logits(merged), expected)
-
-
-def test_row_03_an_adapter_that_would_lose_it_is_refused(tmp_path):
-    model = convert(bert(), "bn+sh")
-    inject_adapter_in_model(LoraConfig(target_modules=["q_proj"]), model)
-    with pytest.raises(ValueError, match='add "annealing" to its configuration\'s `modules_to_save`'):
-        trainer(model, tmp_path, callbacks=[AnnealToTarget(1.0)], max_steps=2).train()
 
 
 @pytest.mark.parametrize(("saved", "norm_position"), [(None, "pre"), (["norm1", "norm2"], "post")])
@@ -182,23 +149,25 @@ def test_row_04_an_adapter_on_batch_norms_is_the_model_that_was_trained(tmp_path
     torch.testing.assert_close(logits(again(peft, model, tmp_path), series), logits(peft, series))
 
 
-def test_row_05_what_is_still_softmax_says_so(tmp_path):
+def test_row_05_what_is_named_by_an_attention_has_it(tmp_path):
     model = convert(bert(), "bn+sh")
-    assert "still softmax attention" in repr(model)
-    for folder in ("first", "second"):
-        with pytest.warns(UserWarning, match="`attention='bn\\+sh'` but is still softmax attention"):
-            model.save_pretrained(tmp_path / folder)
-    with pytest.warns(UserWarning, match="is measured as `attention='bn\\+sh'` but is still softmax"):
-        measure(model, {"input_ids": X}, training=False, rounds=1)
-    anneal(model, 1.0)
-    assert "arrived" in repr(model)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        model.save_pretrained(tmp_path / "arrived")
-        convert(bert(), "bn+sh", identity=False).save_pretrained(tmp_path / "at-once")
-        convert(bert(), "softmax").save_pretrained(tmp_path / "softmax")
-    assert model.to("meta").model.layers[0].self_attn.groups.amounts == [1, 2]
-    assert "on the way" in repr(model)
+    assert [layer.self_attn.groups.amounts for layer in model.model.layers] == [[1, 2]] * 2
+    model.save_pretrained(tmp_path)
+    config, weights = json.loads((tmp_path / "config.json").read_text()), load_file(tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps({**config, "annealed": False}))
+    loaded = AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    assert torch.equal(logits(loaded), logits(model))
+    assert "annealed" not in loaded.config.to_dict()
+    # As early versions saved what was softmax still, or on its way.
+    weights["model.layers.0.self_attn.annealing.millionths"] = torch.tensor(5)
+    save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ValueError, match=r"`model\.layers\.0\.self_attn\.annealing\.millionths` among its weights: .* Conv"
+    ):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps({**config, "annealed": True}))
+    with pytest.raises(ValueError, match=r"`annealed: true`: .* Convert the original again"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path)
 
 
 @pytest.fixture
@@ -208,7 +177,7 @@ def folder(tmp_path):
 
 
 def test_row_06_what_finds_a_model_is_no_field_of_it(folder, tmp_path):
-    model = convert(folder, "bn", identity=False, token="hf_abc", revision="main", cache_dir=str(tmp_path))
+    model = convert(folder, "bn", token="hf_abc", revision="main", cache_dir=str(tmp_path))
     model.save_pretrained(tmp_path / "saved")
     written = (tmp_path / "saved" / "config.json").read_text()
     assert not any(word in written for word in ("hf_abc", "cache_dir", "revision", 'token"'))
@@ -407,7 +376,7 @@ OFFLOADED = {
     "conv": (lambda: text("bn+sh", sampling="conv"), X),
     "series": (lambda: ts("conv1d"), SERIES),
     "vit": (lambda: vit("conv2d+bn", layer_scale_init_value=0.1, distillation_token=True), IMAGES),
-    "annealed": (lambda: convert(bert(), "bn+sh"), X),
+    "converted": (lambda: convert(bert(), "bn+sh"), X),
 }
 
 

@@ -21,10 +21,9 @@ from safetensors.torch import load_file, save, save_file
 import hf_primaldual
 from hf_primaldual.hub.card import check_card, render_card, write_card
 from hf_primaldual.hub.checkpoint import save_checkpoint, write_record
-from hf_primaldual.hub.checks import check, check_arrived, check_file, check_loading, check_text
+from hf_primaldual.hub.checks import check, check_file, check_loading, check_text
 from hf_primaldual.hub.publish import stage
 from hf_primaldual.hub.results import TASKS, load_results, save_results
-from hf_primaldual.modeling.annealing_primal_dual import ARRIVED, Annealing
 from hf_primaldual.training.comparison import run_comparison
 from hf_primaldual.training.runs import claim_output_folder
 from hf_primaldual.training.settings import parse_arguments
@@ -254,7 +253,6 @@ SPOILED = {
     "mail": (lambda f: change(f / "config.json", author=EMAIL), "an e-mail address in line"),
     "license": (lambda f: results_with(f, license=" "), "'license' is empty"),
     "base model": (lambda f: change(f / "config.json", converted_from="bert"), "'base_model' is missing"),
-    "target": (lambda f: change(f / "config.json", annealing_target={"bn_beta": 1}), "'base_model' is missing"),
     "auto_map": (lambda f: change(f / "config.json", auto_map={}), "names no code"),
 }
 
@@ -413,25 +411,7 @@ def test_row_29_a_checkpoint_takes_the_place_of_a_checkpoint_and_of_nothing_else
     assert sorted(path.name for path in tmp_path.iterdir()) == ["learning_curves.png", "link", "model"]
 
 
-def test_row_05_a_model_on_its_way_from_softmax_is_neither_saved_nor_published(folder):
-    config, weights = json.loads((folder / "config.json").read_text()), load_file(folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps({**config, "annealed": True}))
-    for there in (999_999, 0):
-        moved = {**weights, "model.layers.0.attention.annealing.millionths": torch.tensor(there)}
-        save_file(moved, folder / "model.safetensors", {"format": "pt"})
-        with pytest.raises(ValueError, match=r"still is softmax to .*annealing\.anneal\(model, 1\.0\)"):
-            check_arrived(folder)
-    with pytest.raises(ValueError, match="still is softmax to 100 %"):
+def test_row_05_a_model_on_its_way_from_softmax_is_not_published(folder):
+    change(folder / "config.json", annealed=True)
+    with pytest.raises(ValueError, match=r"does not load .*`annealed: true`: .* Convert the original again"):
         check(folder)
-    model, extractor = checkpoint("time-series-classification")
-    model.config.annealed, model.annealing = True, Annealing()
-    model.annealing(5 / ARRIVED)
-    results = load_results(folder / "results.json")
-    with pytest.raises(ValueError, match=r"still is softmax to 100 % \(annealing\.millionths is 5 of 1000000\)"):
-        save_checkpoint(folder.parent / "saved", model, extractor, results, [folder / "learning_curves.png"])
-    assert not (folder.parent / "saved").exists()
-    moved["model.layers.0.attention.annealing.millionths"] = torch.tensor(1_000_000)
-    save_file(moved, folder / "model.safetensors", {"format": "pt"})
-    check_arrived(folder)
-    (folder / "config.json").write_text(json.dumps({**config, "annealed": False}))
-    check_arrived(folder)

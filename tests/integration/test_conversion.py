@@ -1,4 +1,4 @@
-"""Checkpoints of transformers as ours: equal at the start, and at the preset in the end."""
+"""Checkpoints of transformers as ours, which start as what a preset is added to."""
 
 import re
 
@@ -20,7 +20,6 @@ from transformers import (
     ElectraModel,
     RobertaConfig,
     RobertaForSequenceClassification,
-    TrainerState,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
@@ -28,8 +27,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from hf_primaldual import AnnealToTarget, PrimalDualTextConfig, PrimalDualTextForSequenceClassification, convert
-from hf_primaldual.integration.annealing import anneal
+from hf_primaldual import convert
 
 SIZES = {
     "hidden_size": 24,
@@ -88,43 +86,52 @@ def assert_equal_outputs(ours, theirs, inputs):
 
 
 @every_original
-def test_it_starts_as_the_identity(name):
+def test_what_is_learned_starts_where_it_changes_nothing(name):
     theirs = original(name)
     # What differs by the preset does not by the model.
-    others = ("softmax", "sh", "conv1d", "conv2d+bn") if name in ("vit", "bert") else ()
-    for attention in ("bn+sh", *others):
+    others = ("softmax", "conv1d", "conv2d+bn") if name in ("vit", "bert") else ()
+    for attention in ("bn", *others):
         assert_equal_outputs(convert(theirs, attention), theirs, inputs_for(name))
+    assert_equal_outputs(convert(theirs, "bn+sh", head_scales=[1] * 4), theirs, inputs_for(name))
     if name == "bert-encoder":
         assert convert(theirs, "bn+sh", num_labels=7, pooling="mean")(**inputs_for(name)).logits.shape == (2, 7)
 
 
 def test_positions_are_interpolated_to_other_images():
     theirs = original("dinov2")
-    at_once = convert(theirs, "sh", image_size=[40, 56])
+    at_once = convert(theirs, "bn", image_size=[40, 56])
     assert at_once.embeddings.position_embeddings.shape[1] == 1 + 5 * 7
     for height, width in ((40, 56), (56, 40), (16, 16)):
         inputs = {"pixel_values": torch.randn(2, 3, height, width)}
-        assert_equal_outputs(convert(theirs, "sh"), theirs, inputs)
+        assert_equal_outputs(convert(theirs, "bn"), theirs, inputs)
         if (height, width) == (40, 56):
             assert_equal_outputs(at_once, theirs, inputs)
     assert convert(Dinov2ForImageClassification(theirs.config), num_labels=4)(**inputs).logits.shape == (2, 4)
 
 
-@pytest.mark.parametrize(
-    "fields", [{}, {"head_points": 5}, {"head_scales": [2, 2, 4, 1], "bn_scaling": False}], ids=str
-)
-@pytest.mark.parametrize("name", ["vit", "bert"])
-def test_annealed_to_the_end_it_is_the_preset(name, fields):
-    theirs, inputs = original(name), inputs_for(name)
-    annealed, target = convert(theirs, "bn+sh", **fields), convert(theirs, "bn+sh", identity=False, **fields)
-    anneal(annealed, 0.5)
-    with torch.no_grad():
-        middle = annealed(**inputs)[0]
-        anneal(annealed, 1.0)
-        torch.testing.assert_close(annealed(**inputs)[0], target(**inputs)[0], rtol=1e-5, atol=1e-5)
-        assert not torch.allclose(middle, target(**inputs)[0], atol=1e-3)
-        anneal(annealed, 0.0)
-    assert_equal_outputs(annealed, theirs, inputs)
+ADDED_TO = {"linear-bn+sh": ("linear-sh", {}), "sparse-bn": ("sparse", {}), "bn+sh": ("sh", {"sampling": "conv"})}
+
+
+@pytest.mark.parametrize("attention", ADDED_TO)
+def test_batch_normalization_starts_as_what_it_is_added_to(attention):
+    theirs, (without, fields) = original("bert"), ADDED_TO[attention]
+    assert_equal_outputs(convert(theirs, attention, **fields), convert(theirs, without), inputs_for("bert"))
+
+
+@pytest.mark.parametrize("attention", ["bn", "bn+sh", "linear-bn"])
+def test_beta_and_the_power_of_the_deviation_learn_from_zero(attention):
+    model = convert(original("bert"), attention).train()
+    model(**inputs_for("bert"), labels=torch.tensor([0, 2])).loss.backward()
+    learned = {name: weight for name, weight in model.named_parameters() if "transforms" in name}
+    assert sorted(name.rpartition(".")[2] for name in learned) == ["beta"] * 2 + ["scaling"] * 2
+    assert all(weight.eq(0).all() and weight.grad.ne(0).all() for weight in learned.values())
+
+
+def test_a_beta_or_scaling_that_is_given_is_kept():
+    for fields in ({"bn_beta": 0.5}, {"bn_scaling": False}, {"bn_beta_learnable": True}):
+        config = convert(original("bert"), "bn", **fields).config
+        assert (config.bn_beta, config.bn_scaling) == (fields.get("bn_beta", 1.0), fields.get("bn_scaling", True))
+        assert (config.bn_beta_learnable, config.bn_scaling_learnable) == ("bn_beta_learnable" in fields, False)
 
 
 V4_NAMES = {
@@ -142,7 +149,7 @@ V4_NAMES = {
 def test_a_folder_is_converted_and_one_of_transformers_4(tmp_path, name):
     theirs, inputs = original(name), inputs_for(name)
     theirs.save_pretrained(tmp_path)
-    assert_equal_outputs(convert(tmp_path, "bn+sh"), theirs, inputs)
+    assert_equal_outputs(convert(tmp_path, "bn"), theirs, inputs)
     if name not in ("vit", "deit-with-teacher"):
         return
     weights = {}
@@ -153,18 +160,6 @@ def test_a_folder_is_converted_and_one_of_transformers_4(tmp_path, name):
     assert any("encoder.layer.0.attention.attention.query.weight" in key for key in weights)
     save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
     assert_equal_outputs(convert(tmp_path, "softmax"), theirs, inputs)
-
-
-def test_a_half_annealed_checkpoint_keeps_where_it_stood(tmp_path):
-    model, inputs = convert(original("bert"), "bn+sh", head_scales=[1, 2, 4, 8]), inputs_for("bert")
-    anneal(model, 0.5)
-    model.save_pretrained(tmp_path)
-    loaded = PrimalDualTextForSequenceClassification.from_pretrained(tmp_path)
-    assert loaded.annealing_progress == 0.5
-    assert loaded.model.layers[0].self_attn.groups.amounts == [1, 2, 3]
-    assert torch.equal(loaded(**inputs).logits, model(**inputs).logits)
-    anneal(loaded, 1.0)
-    assert loaded.model.layers[0].self_attn.groups.amounts == [1, 2, 4, 8]
 
 
 def with_extra():
@@ -181,14 +176,7 @@ REFUSED = {
         ["Dinov2ForImageClassification", "`num_labels`"],
     ),
     "decoder": (lambda: convert(BertModel(BertConfig(**TEXTS, is_decoder=True))), ["decoder"]),
-    "kernel": (lambda: convert(original("bert"), "linear-bn"), ["'linear-bn'", "can't start as softmax"]),
-    "pattern": (lambda: convert(original("bert"), "sparse"), ["'sparse'", "can't start as softmax"]),
     "typo": (lambda: convert(original("bert"), "bn-sh"), ["`attention`", "bn+sh", "'bn-sh'"]),
-    "not-converted": (
-        lambda: anneal(PrimalDualTextForSequenceClassification(PrimalDualTextConfig(**TEXTS)), 0.5),
-        ["`annealing`", "convert"],
-    ),
-    "steps": (lambda: AnnealToTarget(steps=0), ["`steps`", "got 0"]),
     "weights": (lambda: convert(with_extra()), ["extra"]),
 }
 
@@ -199,12 +187,3 @@ def test_what_is_refused(call, message):
         call()
     assert isinstance(error.value, ValueError) or "ValueError" in str(error.value)
     assert all(part in str(error.value) for part in message), error.value
-
-
-@pytest.mark.parametrize(
-    ("steps", "progress"), [(0.5, 0.4), (1.0, 2 / 9), (1, 1.0), (4, 0.5)], ids=["half", "all", "one", "four"]
-)
-def test_a_float_up_to_one_is_a_share_of_the_steps(steps, progress):
-    model = convert(original("bert"), "bn")
-    AnnealToTarget(steps).on_step_begin(None, TrainerState(global_step=2, max_steps=10), None, model=model)
-    assert model.annealing_progress == pytest.approx(progress, abs=1e-6)

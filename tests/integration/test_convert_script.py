@@ -4,7 +4,9 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from transformers import (
     AutoImageProcessor,
     AutoModel,
@@ -45,10 +47,31 @@ def vit_with_processor(folder: Path) -> None:
 )
 def test_a_checkpoint_is_converted_with_what_prepares_its_inputs(tmp_path, save, auto_class):
     save(tmp_path / "theirs")
-    in_this_process(tmp_path / "theirs", tmp_path / "ours", "--head_scales", 1, 1, 2, 2, "--no-identity")
+    in_this_process(tmp_path / "theirs", tmp_path / "ours", "--head_scales", 1, 1, 2, 2)
     model = AutoModel.from_pretrained(tmp_path / "ours")
     assert model.config.head_scales == [1, 1, 2, 2]
     assert type(auto_class.from_pretrained(tmp_path / "ours")) is type(auto_class.from_pretrained(tmp_path / "theirs"))
+
+
+@pytest.mark.parametrize("save", [bert_with_tokenizer, vit_with_processor])
+def test_factors_are_measured_on_texts_or_images(tmp_path, save):
+    save(tmp_path / "theirs")
+    drawn = np.random.default_rng(0)
+    if save is bert_with_tokenizer:
+        examples = tmp_path / "texts.txt"
+        examples.write_text("\n\n".join(" ".join(drawn.choice(["key", "value"], 30)) for _ in range(70)))
+    else:
+        examples = tmp_path / "images"
+        examples.mkdir()
+        for place, pixels in enumerate(drawn.integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)):
+            Image.fromarray(pixels).save(examples / f"{place}.png")
+    sh = ("--attention", "sh", "--budget", 0.7)
+    in_this_process(tmp_path / "theirs", tmp_path / "ours", *sh, "--calibration", examples)
+    (scales,) = AutoModel.from_pretrained(tmp_path / "ours").config.head_scales
+    sides = 1 if save is bert_with_tokenizer else 2
+    assert np.mean(1 / np.array(scales) ** sides) <= 0.7 < 1
+    with pytest.raises(ValueError, match="`budget` and `calibration` go together"):
+        in_this_process(tmp_path / "theirs", tmp_path / "none", *sh)
 
 
 def test_a_broken_tokenizer_is_not_left_out_in_silence(tmp_path):

@@ -37,7 +37,7 @@ def collator():
 def taught_by(teacher, dropout: float = 0.0):
     torch.manual_seed(0)
     rates = {"hidden_dropout_prob": dropout, "attention_probs_dropout_prob": dropout}
-    return convert(teacher, "sh", identity=False, head_scales=SCALES, **rates)
+    return convert(teacher, "sh", head_scales=SCALES, **rates)
 
 
 def build(folder, student, teacher, data=None, **options):
@@ -123,7 +123,7 @@ def test_training_brings_a_model_nearer_to_its_teacher(tmp_path, family, student
 @pytest.mark.parametrize("name", ["BERT", "ViT"])
 def test_a_model_that_is_its_teacher_has_no_loss(tmp_path, name):
     teacher = FAMILY[name].build()
-    model = convert(teacher, "sh", identity=False, head_scales=[1] * 4)
+    model = convert(teacher, "sh", head_scales=[1] * 4)
     metrics = build(tmp_path, model, teacher, texts() if name == "BERT" else images()).evaluate()
     assert metrics["eval_loss"] == pytest.approx(0, abs=1e-5)
     assert metrics["eval_cosine"] == pytest.approx(1)

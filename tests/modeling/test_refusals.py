@@ -52,8 +52,6 @@ LAYERS = [
     ({"bn_eps": 0.0}, "`bn_eps` must be positive and finite, got 0.0"),
     ({"bn_beta": float("inf")}, "`bn_beta` must be a finite number, got inf"),
     ({"bn_scaling": 1.5}, "`bn_scaling` must be true, false or a number from 0 to 1, got 1.5"),
-    ({"annealed": True, "attention": "linear"}, "`attention='linear'` can't start as softmax attention"),
-    ({"annealed": True, "sampling": "conv"}, "`sampling='conv'` can't start as softmax attention"),
 ]
 
 

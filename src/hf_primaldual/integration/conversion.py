@@ -320,4 +320,4 @@ def move_weights(weights: dict[str, torch.Tensor], model: nn.Module) -> None:
             own[name].copy_(weight)
 
 
-__all__ = ["ARCHITECTURES", "LEARNED_BN", "convert"]
+__all__ = ["ARCHITECTURES", "convert"]
