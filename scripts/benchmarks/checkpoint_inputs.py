@@ -130,7 +130,7 @@ class DINOv2(Checkpoint):
         return {"pixel_values": torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))}
 
     def fields(self, size: int) -> dict[str, Any]:
-        """What `convert` is told besides the attention: positions are interpolated to each size, as in the original."""
+        """What `convert` is told besides the attention: positions are interpolated to each size."""
         return {}
 
     def settings(self) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import numpy as np
 from safetensors import safe_open
 from transformers.dynamic_module_utils import get_relative_import_files
 
+from ..modeling.configuration_primal_dual import doubling_scales
 from .card import check_card
 from .encoder_results import ENCODER_TASKS
 from .record import OUTPUTS, RECORD, draw_inputs
@@ -260,6 +261,8 @@ def _check_origin(results: Mapping[str, Any], config: Mapping[str, Any]) -> None
 def _check_factors(stated: list[list[int]] | None, config: Mapping[str, Any]) -> None:
     """The card shows the factors that the model has."""
     scales = config.get("head_scales")
+    if scales is None and "sh" in config["attention"].split("-")[-1].split("+"):
+        scales = doubling_scales(config["num_attention_heads"])
     if scales and not isinstance(scales[0], list):
         scales = [scales] * config["num_hidden_layers"]
     if stated != scales:
