@@ -52,7 +52,7 @@ TABLE := --resume_from_checkpoint true --results_dir results/training
 convert-demo: $(TIMESTAMP)
 	$(PIP_INSTALL) --no-deps --require-hashes --requirement requirements-conversion.txt
 	$(BIN)/python scripts/benchmarks/conversion.py --threads 1 --head_scales 1 1 1 1 2 2 2 2 4 4 4 4 \
-		--arms softmax converted annealed recentred --results outputs/conversion
+		--arms softmax converted calibrated 'calibrated bn' distilled classifier bn --results outputs/conversion
 
 ## The fast tests, one process per core.
 test: $(TIMESTAMP)
