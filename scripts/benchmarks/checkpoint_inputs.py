@@ -102,7 +102,7 @@ class DINOv2(Checkpoint):
     """A vision transformer of DINOv2-small's shape on Fashion-MNIST; a size is a side in pixels."""
 
     name, task, embedding, label, size, others, license = (
-        "dinov2", "image-feature-extraction", "first", "labels", 448, [224], "",
+        "dinov2", "image-feature-extraction", "first", "labels", 224, [448], "",
     )  # fmt: skip
     original, dataset, load = (
         staticmethod(describe_dinov2),
@@ -130,8 +130,8 @@ class DINOv2(Checkpoint):
         return {"pixel_values": torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))}
 
     def fields(self, size: int) -> dict[str, Any]:
-        """What `convert` is told besides the attention."""
-        return {"image_size": size}
+        """What `convert` is told besides the attention: positions are interpolated to each size, as in the original."""
+        return {}
 
     def settings(self) -> dict[str, Any]:
         return {}

@@ -148,7 +148,7 @@ def main(argv: list[str] | None = None) -> Path:
         values = finished.get(name, scores_of, measured, fields, size, reads_test)
         rows.append({"model": name, "size": size, "cost": cost_of(fields, checkpoint), **values})
     for other in checkpoint.others:
-        for name in ("softmax", f"calibrated {checkpoint.released:.2f}"):
+        for name in ("softmax", f"calibrated {checkpoint.released:.2f}", "fixed"):
             values = finished.get(f"{name} at {other}", scores_of, measured, models[name], other, True)
             rows.append({"model": name, "size": other, "cost": cost_of(models[name], checkpoint), **values})
     students = {}
