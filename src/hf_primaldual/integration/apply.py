@@ -33,8 +33,8 @@ def apply(
             or `"softmax"`.
         budget (`float`, *optional*): chooses `head_scales` by [`calibrate`]: what attention may cost, as a share of
             what it costs now.
-        calibration (`Iterable`): with a budget, some dozens of examples without labels: texts, images, or batches as
-            the model takes them.
+        calibration (`Iterable`): with a budget, some dozens of examples without labels: texts (of which 256
+            tokens are read), images, or batches as the model takes them.
         settings: fields of [`PrimalDualConfig`] that need no weights: `bn_beta`, `bn_scaling`, `bn_eps`,
             `head_scales` (or such a list for each layer), `head_points`, `sampling`, `sampling_seed`, and where they
             are not known of the family `num_prefix_tokens` and `grid_size`. Those not given have their defaults.

@@ -26,6 +26,8 @@ from .layouts import token_layout
 # On a sequence, and on a grid, where a factor pools both sides. Each factor is a group of heads with calls of its own;
 # finer ones, up to 64, kept embeddings no nearer.
 FACTORS = {1: (1, 2, 8), 2: (1, 2, 4)}
+# Of texts in tokens, where nobody says otherwise: calibration is to take minutes on a CPU.
+LONGEST = 256
 _NAME = "primal_dual_sh"
 _BELIEF = 0.5
 
@@ -190,8 +192,8 @@ def within_budget(
 
 def as_batches(examples: Iterable, name_or_path: str, size: int = 8) -> list[Mapping[str, torch.Tensor]]:
     """
-    Examples as a model takes them: batches are left as they are; texts go through the tokenizer, and images through
-    the image processor, that lie with the checkpoint.
+    Examples as a model takes them: batches are left as they are; texts go through the tokenizer, cut to 256 tokens,
+    and images through the image processor, that lie with the checkpoint.
 
     Raises:
         ValueError: where a checkpoint has none.
@@ -208,7 +210,7 @@ def as_batches(examples: Iterable, name_or_path: str, size: int = 8) -> list[Map
             f"`calibration` holds {'texts' if is_text else 'images'}, but no {kind} lies with {name_or_path!r}; give "
             "batches as the model takes them, dictionaries of tensors."
         ) from error
-    how = {"padding": True, "truncation": True} if is_text else {}
+    how = {"padding": True, "truncation": True, "max_length": LONGEST} if is_text else {}
     parts = [examples[start : start + size] for start in range(0, len(examples), size)]
     return [dict(processor(part, return_tensors="pt", **how)) for part in parts]
 

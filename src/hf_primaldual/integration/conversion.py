@@ -155,8 +155,8 @@ def convert(
         attention (`str`): the preset.
         budget (`float`, *optional*): chooses `head_scales` by [`calibrate`]: what attention may cost, as a share of
             what it costs now.
-        calibration (`Iterable`): with a budget, some dozens of examples without labels: texts, images, or batches as
-            the model takes them.
+        calibration (`Iterable`): with a budget, some dozens of examples without labels: texts (of which 256
+            tokens are read), images, or batches as the model takes them.
         fields: other fields of [`PrimalDualViTConfig`] or [`PrimalDualTextConfig`], such as `head_scales`; with
             `num_labels` an encoder gets a new classifier, and to another `image_size` positions are interpolated. For
             a name on the Hub also `revision`, `token`, `cache_dir` and what else `from_pretrained` takes to find it.
