@@ -5,9 +5,10 @@ import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional as F
+from transformers import BertConfig, BertModel
 
 from hf_primaldual import PRESETS
-from hf_primaldual.measure import count_flops
+from hf_primaldual.measure import attention_share, count_flops
 from tests.modeling.parity import make_layer
 
 B, H, NQ, NK, D, DV = 2, 3, 5, 7, 4, 9
@@ -97,3 +98,13 @@ def test_without_data_every_preset_counts_the_same(preset):
     with FakeTensorMode():
         without_data = counted()
     assert without_data == counted()
+
+
+def test_the_share_of_attention_are_its_two_products():
+    fields = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 3, "intermediate_size": 32}
+    model, ids = BertModel(BertConfig(vocab_size=20, **fields)).eval(), torch.ones(2, 40, dtype=torch.long)
+    products = 3 * 2 * (2 * 2 * 40 * 40 * 16)
+    assert attention_share(model, input_ids=ids) == products / count_flops(model, input_ids=ids)
+    model.set_attn_implementation("eager")
+    with pytest.raises(ValueError, match=r"BertModel calls no fused attention, .* `attn_implementation=.sdpa.`"):
+        attention_share(model, input_ids=ids)
