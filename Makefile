@@ -89,7 +89,7 @@ bench: $(TIMESTAMP)
 	$(BIN)/python scripts/measure.py --attention softmax bn+sh --tokens 4096 --rounds 5 --name text-model --output outputs/bench
 	$(BIN)/python scripts/benchmarks/vit.py --batch 8 --inference --rounds 7 --output outputs/bench
 	$(BIN)/python scripts/benchmarks/compare_rivals.py --documents 0 --tokens 4096 --rounds 3 --output outputs/bench
-	$(BIN)/python scripts/figures.py --figure 1 2 --budget 30 --output outputs/bench
+	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation sdpa --widths 64 128 --time 30 --output outputs/bench
 
 ## All costs that the documents show, on an idle machine in less than half an hour, into results; the
 ## documents' tables are rendered from there.
@@ -108,8 +108,7 @@ bench-all: $(TIMESTAMP)
 	$(BIN)/python scripts/benchmarks/vit.py --image_size 224 384 512 --batch 8 --inference --rounds 9 --output $(BENCH_ALL)
 	$(BIN)/python scripts/benchmarks/vit.py --batch 8 --rounds 11 --output $(BENCH_ALL)
 	$(BIN)/python scripts/benchmarks/integration.py --rounds 20 --output $(BENCH_ALL)
-	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --budget 150 --output $(BENCH_ALL)
-	$(BIN)/python scripts/figures.py --figure 1 2 --attn_implementation eager --budget 40 --output $(BENCH_ALL)
+	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --time 90 --output $(BENCH_ALL)
 	for family in text image; do \
 		$(BIN)/python scripts/benchmarks/compare_rivals.py --families $$family --documents 0 --rounds 5 \
 			--update $(BENCH_ALL)/rivals-$$family-float32-*.json || exit 1; done

@@ -16,6 +16,7 @@ from tables import percent, ratios
 
 from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.hub.results import write_atomically
+from hf_primaldual.measure.figures import FIGURES, claims
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -165,6 +166,18 @@ def hub() -> str:
     return table(results, [head, "by Xet", "by LFS", "processor time, by Xet"], rows)
 
 
+def figure(number: int) -> str:
+    """One of the paper's, its pictures and whether its claim holds here."""
+    attention, baseline = FIGURES[number]
+    numbers = "-".join(str(other) for other, one in FIGURES.items() if one.baseline == baseline)
+    pictures, sentences = [], []
+    for back_end in ("eager", "sdpa"):
+        results = results_of(f"figure-{numbers}-{back_end}")
+        pictures.append(f"![Figure {number}, {back_end}](../results/figure-{number}-{back_end}.png)")
+        sentences.append(f"- On {back_end}. {claims(attention, results['rows'])}")
+    return "\n".join([*pictures, "", f"`{attention}` over `{baseline}`:", "", *sentences])
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "layers": layers,
     "causal layers": partial(layers, "causal-training-128x8"),
@@ -179,6 +192,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "rivals": rivals,
     "hub": hub,
     "estimator": estimator,
+    **{f"figure {number}": partial(figure, number) for number in FIGURES},
 }
 
 

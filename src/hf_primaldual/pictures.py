@@ -59,9 +59,9 @@ def readable_log(axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def not_measured(panel, x: float | None = None) -> None:
+def not_measured(panel, x: float | None = None, what: str = "") -> None:
     """Says so where a picture has nothing: in the middle of a panel, or standing at the place `x` of its axis."""
-    text = {"s": "not measured", "color": "dimgrey", "ha": "center"}
+    text = {"s": f"not measured{what}", "color": "dimgrey", "ha": "center"}
     if x is None:
         panel.text(0.5, 0.5, transform=panel.transAxes, va="center", **text)
         panel.set(xticks=[], yticks=[])

@@ -14,7 +14,7 @@ from hf_primaldual import (
     PrimalDualTimeSeriesForSequenceClassification,
 )
 from hf_primaldual.hub.curves import plot_learning_curves
-from hf_primaldual.measure.figures import FIGURES, plot_figure
+from hf_primaldual.measure.figures import plot_figure
 from hf_primaldual.measure.plots import plot_pareto
 from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 from hf_primaldual.pictures import styles_of
@@ -52,9 +52,20 @@ def test_bars_of_accuracies_end_at_100_percent_and_the_legend_says_what_they_are
 
 
 def test_what_was_not_measured_is_said_in_the_picture(tmp_path):
-    row = {"baseline": "softmax", "attn_implementation": "sdpa", "width": 64, "tokens": 512, "flops": 0.5}
-    rows = [{**row, "attention": name, "time": time} for name, time in (("bn+sh", None), ("sh", 0.75))]
-    assert texts_of(plot_figure(FIGURES[1], rows)) == ["not measured"]
+    rows = [
+        {
+            "attention": "bn+sh",
+            "attn_implementation": "sdpa",
+            "width": width,
+            "tokens": tokens,
+            "ratio": {"flops": 0.5},
+        }
+        for width, tokens in ((64, 512), (128, 512), (64, 1024), (128, 1024))
+    ]
+    for row, time in zip(rows, (0.9, None, None, None), strict=True):
+        row["ratio"] |= {"memory": 0.6} | ({} if time is None else {"time": time})
+    results = {"rows": rows, "hardware": {"processor": "one", "threads": 1}, "versions": {"torch": "2"}}
+    assert texts_of(plot_figure(1, results)) == ["not measured: width 128", "not measured"]
     # One epoch, one seed, no accuracies: a point each, and a panel without.
     runs = [{"attention": "sh", "seed": 0, "history": [{"epoch": 1.0, "step": 5, "loss": 1.0, "eval_loss": 2.0}]}]
     plot_learning_curves(runs, ("sh",), tmp_path / "curves.svg", "data")

@@ -166,7 +166,7 @@ def load_model(checkpoint: str | os.PathLike, **load: Any) -> PreTrainedModel:
 
 def make_inputs(model: PreTrainedModel, tokens: int | None = None, batch: int = 1) -> dict[str, torch.Tensor]:
     """
-    Random inputs of a size, on the model's device, with labels for a classifier.
+    Random inputs of a size, on the model's device, with labels for a classifier, and a second text for one of pairs.
 
     Args:
         model: Of texts (`input_ids`), series (`past_values`) or images (`pixel_values`).
@@ -194,6 +194,9 @@ def make_inputs(model: PreTrainedModel, tokens: int | None = None, batch: int = 
     else:
         raise ValueError(f"`inputs` must be given for {type(model).__name__}, whose main input is {kind!r}.")
     inputs = {kind: main.to(model.device, model.dtype if main.is_floating_point() else main.dtype)}
-    if type(model).__name__.endswith("Classification"):
+    matching = type(model).__name__.endswith("DocumentMatching")
+    if matching:
+        inputs["pair_input_ids"] = inputs[kind].flip(1)
+    if matching or type(model).__name__.endswith("Classification"):
         inputs["labels"] = torch.zeros(batch, dtype=torch.long, device=model.device)
     return inputs

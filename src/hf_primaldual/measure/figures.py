@@ -2,110 +2,126 @@
 
 import time
 from collections.abc import Callable, Sequence
+from itertools import groupby, pairwise
 from typing import Any, NamedTuple
 
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from hf_primaldual.modeling.configuration_primal_dual_models import PrimalDualTextConfig
-from hf_primaldual.modeling.modeling_primal_dual_text import PrimalDualTextForSequenceClassification
+from hf_primaldual.modeling.modeling_primal_dual_text import PrimalDualTextForDocumentMatching
 
-from ..pictures import new_figure, not_measured, styles_of
+from ..pictures import new_figure, not_measured
 from .costs import make_inputs
+from .environment import environment
 from .flops import count_flops
 from .latency import interleaved, training_step
 from .memory import count_peak_memory, if_it_fits, peak_memory
 
 WIDTHS = (64, 128, 256, 512)
 LENGTHS = (512, 1024, 2048, 4096, 8192, 16384)
+# Long Range Arena's, in the paper's set-up.
+LAYERS, HEADS = 2, 2
+# What is shown, each over the same of the baseline.
+PANELS = {"flops": "FLOPs", "memory": "peak memory", "time": "training time"}
+# Less is noise or rounding: a ratio must fall by so much at every doubling of the length.
+_FALLS = 0.001
+# So much of the narrowest model's saving must be left in the widest.
+_STAYS = 0.75
 # Operations a second that a training step is expected to reach, until one was measured.
 _FIRST_SPEED = 1e10
 
 
 class Figure(NamedTuple):
-    """One of the paper's: `metric` of `attentions` over that of `baseline`."""
+    """One of the paper's: costs of `attention` over those of `baseline`."""
 
-    metric: str
-    attentions: tuple[str, ...]
+    attention: str
     baseline: str
 
 
 FIGURES = {
-    1: Figure("flops", ("bn+sh", "sh"), "softmax"),
-    2: Figure("memory", ("bn+sh", "sh"), "softmax"),
-    3: Figure("flops", ("sparse-bn+sh", "sparse-sh"), "sparse"),
-    4: Figure("memory", ("sparse-bn+sh", "sparse-sh"), "sparse"),
+    1: Figure("bn+sh", "softmax"),
+    2: Figure("sh", "softmax"),
+    3: Figure("sparse-bn+sh", "sparse"),
+    4: Figure("sparse-sh", "sparse"),
 }
 
 
-def figure_rows(
-    figure: Figure,
-    widths: Sequence[int] = WIDTHS,
-    lengths: Sequence[int] = LENGTHS,
-    budget: float = 300,
-    attn_implementation: str = "sdpa",
-    rounds: int = 5,
-    report: Callable[[dict[str, Any]], None] = lambda row: None,
+def count_size(
+    attentions: Sequence[str], width: int, tokens: int, attn_implementation: str = "sdpa", heads: int = HEADS
 ) -> list[dict[str, Any]]:
     """
-    The ratios of a figure, of a training step of a text model of Long Range Arena's retrieval: 2 layers, 8 heads, a
-    feed-forward block twice as wide, one text.
-
-    FLOPs are counted on tensors without data. Memory and time are measured from small sizes to large ones, until the
-    next would take longer than what is left of `budget`, in seconds, or does not fit; beyond, memory is counted as the
-    FLOPs are, and there is no time.
+    What a training step costs by count, on tensors without data, of a model of Long Range Arena's retrieval: 2 layers,
+    2 heads, a feed-forward block twice as wide; a batch of one pair of documents.
 
     Returns:
-        A row for each attention, width and length with the ratios `flops`, `memory` and `time`, and `origin`, which
-        says whether memory was `"measured"` or `"counted"`; `report` is called with every row when it is there.
+        A row for each attention with `flops`, `counted_memory`, the peak in bytes, and their `ratio` to those of the
+        first attention.
     """
-    left, speed, rows = budget, _FIRST_SPEED, []
-    names = (figure.baseline, *figure.attentions)
-    for width, tokens in sorted(((w, n) for w in widths for n in lengths), key=lambda size: size[0] * size[1] ** 2):
-        configs = {name: text_config(name, width, tokens, attn_implementation) for name in names}
-        flops, memory = _count(configs, tokens)
-        times, origin = None, "counted"
-        # Profiled once, warmed up once and timed.
-        work = (rounds + 2) * sum(flops.values())
-        if work / speed < left:
-            begun = time.perf_counter()
-            outcome = if_it_fits(lambda configs=configs, tokens=tokens: _measure(configs, tokens, rounds))
-            taken = time.perf_counter() - begun
-            left, speed = left - taken, work / taken
-            if outcome.result is not None:
-                (memory, times), origin = outcome.result, "measured"
-        for name in figure.attentions:
-            row = {"attention": name, "baseline": figure.baseline, "attn_implementation": attn_implementation}
-            row |= {"width": width, "tokens": tokens}
-            row |= {"flops": flops[name] / flops[figure.baseline], "memory": memory[name] / memory[figure.baseline]}
-            row |= {"time": times and times[name].median / times[figure.baseline].median, "origin": origin}
-            rows.append(row)
-            report(row)
+    about = {"attn_implementation": attn_implementation, "width": width, "tokens": tokens}
+    rows = [{"attention": name, **about} for name in attentions]
+    for row in rows:
+        with FakeTensorMode():
+            row |= _count(*_matching_model(row, heads))
+    for row in rows:
+        ratios = (row[key] / rows[0][key] for key in ("flops", "counted_memory"))
+        row["ratio"] = dict(zip(("flops", "memory"), ratios, strict=True))
     return rows
 
 
-def _count(configs: dict[str, PrimalDualTextConfig], tokens: int) -> tuple[dict[str, int], dict[str, int]]:
-    """FLOPs and peak memory of a training step, on tensors without data."""
-    flops: dict[str, int] = {}
+def measure_sizes(
+    rows: list[dict[str, Any]], budget: float, rounds: int = 5, report: Callable[[list], None] = lambda size: None
+) -> None:
+    """
+    Runs the models of `rows`, those of one size in turn, from small sizes to large ones, until the next would take
+    longer than what is left of `budget`, in seconds; sizes that have times are passed by.
+
+    Rows get `measured_memory` and `ms` of a training step, and their `ratio` the memory measured and the `time`. Sizes
+    whose count needs more than half of the machine's memory are not run. `report` is called with the rows of every
+    size when they are there.
+    """
+    left, speed = budget, _FIRST_SPEED
+    memory = environment()["hardware"]["memory_gib"]
+    sizes = [list(size) for _, size in groupby(rows, key=lambda row: (row["width"], row["tokens"]))]
+    for size in sorted(sizes, key=lambda size: sum(row["flops"] for row in size)):
+        flops = sum(row["flops"] for row in size)
+        too_large = memory is not None and max(row["counted_memory"] for row in size) > memory * 2**29
+        # Profiled once, warmed up once and timed.
+        if "ms" not in size[0] and not too_large and (rounds + 2) * flops / speed < left:
+            begun = time.perf_counter()
+            if_it_fits(lambda size=size: _measure(size, rounds))
+            left -= time.perf_counter() - begun
+            report(size)
+        if "ms" in size[0]:
+            speed = flops / sum(row["ms"]["median"] / 1e3 for row in size)
+
+
+def _matching_model(row: dict[str, Any], heads: int = HEADS):
+    """The model of a row, and its inputs."""
+    size = row["width"], row["tokens"], row["attn_implementation"]
+    config = text_config(row["attention"], *size, num_attention_heads=heads, num_hidden_layers=LAYERS)
+    model = PrimalDualTextForDocumentMatching(config)
+    return model, make_inputs(model, row["tokens"])
+
+
+def _count(model, inputs) -> dict[str, int]:
+    counted = {}
 
     def step():
-        flops[name] = count_flops(model, **inputs, backward=True)
+        counted["flops"] = count_flops(model, **inputs, backward=True)
 
-    memory = {}
-    for name, config in configs.items():
-        with FakeTensorMode():
-            model = PrimalDualTextForSequenceClassification(config)
-            inputs = make_inputs(model, tokens)
-            memory[name] = count_peak_memory(step)
-    return flops, memory
+    counted["counted_memory"] = count_peak_memory(step, model, *inputs.values())
+    return counted
 
 
-def _measure(configs: dict[str, PrimalDualTextConfig], tokens: int, rounds: int):
-    """Peak memory and times of a training step."""
-    models = {name: PrimalDualTextForSequenceClassification(config) for name, config in configs.items()}
-    inputs = make_inputs(next(iter(models.values())), tokens)
-    steps = {name: training_step(model, inputs) for name, model in models.items()}
-    memory = {name: peak_memory(step) for name, step in steps.items()}
-    return memory, interleaved(steps, rounds=rounds, warmup=1)
+def _measure(size: list[dict[str, Any]], rounds: int) -> None:
+    """Puts peak memory and times of a training step into the rows of a size."""
+    steps = [training_step(*_matching_model(row)) for row in size]
+    memory = [peak_memory(step) for step in steps]
+    times = interleaved(dict(enumerate(steps)), rounds=rounds, warmup=1)
+    for index, row in enumerate(size):
+        row |= {"measured_memory": memory[index], "ms": times[index].milliseconds(), "rounds": rounds}
+        row["ratio"]["memory"] = memory[index] / memory[0]
+        row["ratio"]["time"] = times[index].median / times[0].median
 
 
 def text_config(attention: str, width: int, tokens: int, attn_implementation: str, **fields) -> PrimalDualTextConfig:
@@ -122,44 +138,79 @@ def text_config(attention: str, width: int, tokens: int, attn_implementation: st
     )
 
 
-def plot_figure(figure: Figure, rows: list[dict[str, Any]], title: str = ""):
+def claims(attention: str, rows: list[dict[str, Any]]) -> str:
     """
-    Bars of a figure's ratios over the length, a panel for each width, and below them the measured ratios of time.
-    Hatched bars are of sizes that were not run. Returns the `matplotlib.figure.Figure`.
-    """
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
+    Whether the claim under the paper's figures holds here, in FLOPs and in peak memory: that the savings grow with the
+    length and stay as the model grows; and the times that were measured.
 
-    widths = sorted({row["width"] for row in rows})
-    lengths = sorted({row["tokens"] for row in rows})
-    styles = styles_of(figure.attentions)
-    picture, panels = new_figure(1 + 3 * len(widths), 5.5, 2, len(widths), sharey="row")
-    labels = {figure.metric: {"flops": "FLOPs", "memory": "peak memory"}[figure.metric], "time": "training time"}
-    not_run = {"alpha": 0.5, "hatch": "///", "edgecolor": "black"}
-    for line, (metric, label) in zip(panels, labels.items(), strict=True):
-        for panel, width in zip(line, widths, strict=True):
-            for row in rows:
-                if row["width"] != width:
-                    continue
-                index = figure.attentions.index(row["attention"])
-                place, style = lengths.index(row["tokens"]) + 0.38 * (index - 0.5), {} if row["time"] else not_run
-                if row[metric] is None:
-                    not_measured(panel, place)
-                else:
-                    color = styles[row["attention"]]["color"]
-                    panel.bar(place, row[metric], width=0.36, color=color, **style)
-            panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
-            panel.set_xticks(range(len(lengths)), [str(length) for length in lengths], fontsize=7, rotation=45)
-            panel.set_xlim(-0.6, len(lengths) - 0.4)
-            panel.set_title(f"width {width}", fontsize=9)
-        line[0].set_ylabel(f"{label} / {figure.baseline}'s")
-    for panel in panels[1]:
+    They grow if at every width the ratio falls by 0.001 or more at every doubling of the length. They stay if at the
+    longest length the widest model saves three quarters of what the narrowest saves, or more.
+    """
+    ratios = {(row["width"], row["tokens"]): row["ratio"] for row in rows if row["attention"] == attention}
+    widths, lengths = (sorted(set(values)) for values in zip(*ratios, strict=True))
+    sentences = []
+    for metric in ("flops", "memory"):
+        lines = [[ratios[width, tokens][metric] for tokens in lengths] for width in widths]
+        grow = all(a - b >= _FALLS for line in lines for a, b in pairwise(line))
+        narrowest, widest = lines[0], lines[-1]
+        stay = 1 - widest[-1] >= _STAYS * (1 - narrowest[-1]) > 0
+        faults = ["do not grow with the length"] * (not grow) + ["do not stay as the model grows"] * (not stay)
+        verdict = f"does not hold, as the savings {' and '.join(faults)}" if faults else "holds"
+        sentences.append(
+            f"In {PANELS[metric]} the claim {verdict}: {narrowest[0]:.3f} at {lengths[0]} tokens and "
+            f"{narrowest[-1]:.3f} at {lengths[-1]} at width {widths[0]}, {widest[0]:.3f} and {widest[-1]:.3f} "
+            f"at width {widths[-1]}."
+        )
+    times = [ratio["time"] for ratio in ratios.values() if "time" in ratio]
+    timed = f"{min(times):.2f} to {max(times):.2f} at {len(times)} of {len(ratios)} sizes" if times else "not measured"
+    return " ".join([*sentences, f"Training time: {timed}."])
+
+
+def plot_figure(number: int, results: dict[str, Any]):
+    """
+    One of the paper's figures, of a results file with its `rows`, `hardware` and `versions`: FLOPs on the left, peak
+    memory beside them, then time; a line for each width over the length. Returns the `matplotlib.figure.Figure`.
+    """
+    from matplotlib import colormaps
+    from matplotlib.lines import Line2D
+
+    attention, baseline = FIGURES[number]
+    rows = sorted((row for row in results["rows"] if row["attention"] == attention), key=lambda row: row["tokens"])
+    widths, lengths = (sorted({row[key] for row in rows}) for key in ("width", "tokens"))
+    colors = colormaps["viridis"]([0.85 - 0.85 * index / len(widths) for index in range(len(widths))])
+    looks = {
+        width: {"color": color, "marker": "so^D"[index % 4]}
+        for index, (width, color) in enumerate(zip(widths, colors, strict=True))
+    }
+    picture, panels = new_figure(13, 4.6, 1, len(PANELS), sharey=True)
+    for panel, (metric, label) in zip(panels[0], PANELS.items(), strict=True):
+        panel.set_title(f"{label} / {baseline}'s", fontsize=10)
+        panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
+        panel.set_xlim(-0.4, len(lengths) - 0.6)
+        panel.set_xticks(range(len(lengths)), [str(length) for length in lengths])
         panel.set_xlabel("tokens")
-    handles = [Patch(color=styles[name]["color"], label=name) for name in figure.attentions]
-    handles.append(Patch(facecolor="white", edgecolor="black", hatch="///", label="not run: computed from shapes"))
-    handles.append(
-        Line2D([], [], color="black", linewidth=0.8, linestyle=":", label=f"{figure.baseline}, below is less")
-    )
+        for width, look in looks.items():
+            line = [row for row in rows if row["width"] == width and metric in row["ratio"]]
+            for part, style in ((line, {"markerfacecolor": "white"}), (_run(line), {"linestyle": "none"})):
+                places = [lengths.index(row["tokens"]) for row in part]
+                panel.plot(places, [row["ratio"][metric] for row in part], **look, **style)
+        for place, tokens in enumerate(lengths):
+            missing = [str(row["width"]) for row in rows if row["tokens"] == tokens and metric not in row["ratio"]]
+            if missing:
+                not_measured(panel, place, "" if len(missing) == len(widths) else f": width {', '.join(missing)}")
+    largest = max(ratio for row in rows for ratio in row["ratio"].values())
+    panels[0][0].set_ylim(0, max(1.25, 1.05 * largest))
+    handles = [Line2D([], [], **look, label=f"width {width}") for width, look in looks.items()]
+    handles.append(Line2D([], [], color="grey", marker="o", markerfacecolor="white", label="counted, not run"))
+    handles.append(Line2D([], [], color="black", linewidth=0.8, linestyle=":", label=f"{baseline}, below is less"))
     picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
-    picture.suptitle(title, fontsize=10)
+    hardware, torch = results["hardware"], f"torch {results['versions']['torch']}"
+    machine = f"{hardware['processor']}, {hardware['threads']} thread{'s' * (hardware['threads'] > 1)}, {torch}"
+    title = f"Figure {number}: {attention} to {baseline} on {rows[0]['attn_implementation']}"
+    title += f", a training step on a pair of documents, {LAYERS} layers, {HEADS} heads\n"
+    picture.suptitle(title + (f"run on {machine}" if _run(rows) else f"not run, counted by {torch}"), fontsize=10)
     return picture
+
+
+def _run(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if "ms" in row]

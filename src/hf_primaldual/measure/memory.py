@@ -2,7 +2,6 @@
 
 import gc
 import os
-import weakref
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Any, NamedTuple
@@ -10,8 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 def peak_memory(fn: Callable[[], Any], device: torch.device | str = "cpu") -> int:
@@ -46,41 +43,28 @@ def peak_memory(fn: Callable[[], Any], device: torch.device | str = "cpu") -> in
     return max(accumulate((event.nbytes() for event in events), initial=0))
 
 
-def count_peak_memory(fn: Callable[[], Any]) -> int:
+def count_peak_memory(fn: Callable[[], Any], *held: nn.Module | torch.Tensor) -> int:
     """
-    As `peak_memory` on a CPU, from the sizes of the tensors that operations return: temporaries inside an operator do
-    not count. For `FakeTensorMode`, whose tensors have no data, so that any size fits.
+    As `peak_memory` on a CPU, by torch's `MemTracker`, from the sizes of the tensors that operations return:
+    temporaries inside an operator do not count. For `FakeTensorMode`, whose tensors have no data: any size fits.
+
+    Args:
+        fn: A call without arguments.
+        held: The modules and tensors that were there before. Those not named count once an operation returns them.
     """
-    with _AliveBytes() as alive:
+    # Only here: it brings torch.distributed along, which some builds of torch lack.
+    from torch.distributed._tools.mem_tracker import MemTracker
+
+    tracker = MemTracker()
+    tracker.track_external(*held)
+
+    def total(kind: str) -> int:
+        return sum(device["Total"] for device in tracker.get_tracker_snapshot(kind).values())
+
+    before = total("current")
+    with tracker:
         fn()
-    return alive.peak
-
-
-class _AliveBytes(TorchDispatchMode):
-    """Adds up the memory blocks that operations make, from their making to their release."""
-
-    def __init__(self):
-        super().__init__()
-        self.blocks: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = {id(block) for block in _blocks((args, kwargs))}
-        output = func(*args, **(kwargs or {}))
-        for block in _blocks(output):
-            if id(block) not in given and id(block) not in self.blocks:
-                self.blocks[id(block)] = block.nbytes()
-                self.now += block.nbytes()
-                weakref.finalize(block, self.release, id(block))
-        self.peak = max(self.peak, self.now)
-        return output
-
-    def release(self, address: int) -> None:
-        self.now -= self.blocks.pop(address)
-
-
-def _blocks(tree: Any) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
+    return total("peak") - before
 
 
 def activation_memory(model: nn.Module, fn: Callable[[], Any]) -> int:

@@ -19,10 +19,7 @@ def save_results(folder: str | Path, name: str, results: dict[str, Any]) -> Path
     Writes figures with the hardware and the versions that they were measured with into a folder, which is made if
     there is none, as `NAME-MACHINE-torch-VERSION.json`, and their `rows`, if there are any, as a CSV table too.
     """
-    results = results | environment()
-    machine = results["hardware"]["accelerator"] or results["hardware"]["processor"]
-    full_name = f"{name} {machine} torch {torch.__version__}"
-    path = Path(folder) / (re.sub(r"[^A-Za-z0-9.+]+", "-", full_name).strip("-").lower() + ".json")
+    results, path = results | environment(), results_path(folder, name)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     if results.get("rows"):
@@ -33,6 +30,13 @@ def save_results(folder: str | Path, name: str, results: dict[str, Any]) -> Path
             path.with_suffix(".csv"), index=False
         )
     return path
+
+
+def results_path(folder: str | Path, name: str) -> Path:
+    """Where `save_results` writes on this machine."""
+    hardware = environment()["hardware"]
+    full_name = f"{name} {hardware['accelerator'] or hardware['processor']} torch {torch.__version__}"
+    return Path(folder) / (re.sub(r"[^A-Za-z0-9.+]+", "-", full_name).strip("-").lower() + ".json")
 
 
 def compare(
