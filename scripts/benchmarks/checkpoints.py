@@ -435,7 +435,7 @@ def plot(rows: list[dict[str, Any]], checkpoint: Checkpoint, path: Path) -> None
     at_size = [row for row in rows if row["size"] == checkpoint.size]
     for panel, key, scale, label in (
         (panels[0], "validation_cosine", 1, "mean cosine to the original"),
-        (panels[1], f"validation_{accuracy}", 100, f"{words}, accuracy in %"),
+        (panels[1], f"validation_{accuracy}", 100, f"{words}, %"),
     ):
         for kind, (color, marker) in looks.items():
             chosen = sorted((row["cost"], scale * row[key]) for row in at_size if row["model"].startswith(kind))
@@ -444,9 +444,10 @@ def plot(rows: list[dict[str, Any]], checkpoint: Checkpoint, path: Path) -> None
                 panel.plot(*zip(*chosen, strict=True), color=color, marker=marker, linestyle=line, label=kind)
         softmax = next(row for row in at_size if row["model"] == "softmax")
         panel.axhline(scale * softmax[key], color="black", linestyle=":", label="original")
-        panel.set(xlabel="cost of attention, share of the original's", ylabel=f"{label} (validation)")
+        panel.set(xlabel="cost of attention, share of the original's", ylabel=label)
         panel.grid(alpha=0.3)
-    panels[1].legend()
+    figure.suptitle(f"{checkpoint.name} on validation, {checkpoint.size} {('tokens', 'pixels')[checkpoint.sides - 1]}")
+    panels[0].legend()
     figure.savefig(path, dpi=150)
 
 
