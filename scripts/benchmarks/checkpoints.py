@@ -32,7 +32,8 @@ from hf_primaldual import DistillationTrainer, calibrate, convert
 from hf_primaldual.commands.distill import dropout_rates, steps_within
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.schema import SCHEMA_VERSION
-from hf_primaldual.integration.calibration import EMBEDDINGS, Calibration
+from hf_primaldual.integration.calibration import Calibration
+from hf_primaldual.integration.embeddings import EMBEDDINGS
 from hf_primaldual.measure import attention_share, count_flops, environment, inference
 from hf_primaldual.training.runs import command_line
 from hf_primaldual.training.settings import parse_arguments

@@ -4,10 +4,12 @@ import itertools
 
 import pytest
 import torch
-from transformers import AttentionInterface, CLIPConfig, CLIPModel
+from transformers import AttentionInterface, CLIPConfig, CLIPModel, ModernBertConfig, ModernBertModel
 
 from hf_primaldual import apply, calibrate
-from hf_primaldual.integration.calibration import EMBEDDINGS, choose, measure
+from hf_primaldual.integration.calibration import choose, measure
+from hf_primaldual.integration.embeddings import EMBEDDINGS, token_mask
+from hf_primaldual.measure import count_flops
 from tests.integration.families import FAMILIES, HEADS
 
 FAMILY = {family.name: family for family in FAMILIES}
@@ -30,7 +32,7 @@ def test_effects_are_the_derivatives_of_the_embeddings(name, padded, embedding):
     original = embed(model(**batch), batch).detach()
     apply(model, "sh")
     scales = torch.tensor([[1, 1, 1, 1], [1, 2, 1, 1]])
-    effects, moved = measure(model, [batch], [original], embed, scales, FACTORS, 3, seed=0)
+    effects, moved = measure(model, "primal_dual_sh", [batch], [original], embed, scales, FACTORS, 3, seed=0)
     assert effects.shape == (2, HEADS, len(FACTORS), 3 * len(original))
     drawn = torch.randn(3, *original.shape, generator=torch.Generator().manual_seed(0)).to(original)
     drawn = drawn / original.norm(dim=-1, keepdim=True)
@@ -105,7 +107,7 @@ def test_heads_that_share_a_key_share_a_factor():
 def chosen_of(effects, moved, budget, factors=(1, 2)):
     """What one layer's heads are given, and the predicted change."""
     chosen = torch.zeros(1, effects.shape[1], dtype=torch.long)
-    change = choose(effects, moved, chosen, 1 / torch.tensor(factors), budget, per_key=1)
+    change = choose(effects, moved, chosen, 1 / torch.tensor(factors).double(), budget, per_key=1)
     return torch.tensor(factors)[chosen].tolist(), change
 
 
@@ -146,6 +148,10 @@ def test_the_choice_is_the_best_of_all_where_heads_do_not_meet():
         ({"budget": 1.2}, "`budget` must be from"),
         ({"factors": [1, 64]}, "`inputs` must have as many tokens as the largest of `factors`, 64, got 11"),
         ({"embedding": "last"}, "`embedding` must be one of mean, first, all"),
+        ({"factors": [1, 2.0]}, "`factors` must be whole numbers"),
+        ({"rounds": 0}, "`rounds` must be whole numbers"),
+        ({"inputs": {"input_ids": torch.ones(2, 11, dtype=torch.long)}}, "got one text or batch: put it in a list"),
+        ({"inputs": ["a text"]}, "dictionaries of tensors, got a str"),
     ],
 )
 def test_what_it_cannot_be_asked(changes, error):
@@ -167,13 +173,73 @@ def test_a_model_of_several_parts_is_calibrated_by_parts():
         calibrate(model, [batch], embedding=lambda output, batch: output.image_embeds, factors=FACTORS)
 
 
+@pytest.mark.parametrize(("factors", "budget"), [([1, 3], 1 / 3), ([1, 5], 0.2), ([1, 10], 0.1)])
+def test_the_least_budget_is_met(factors, budget):
+    model, batch = built("BERT"), batch_of("BERT")
+    found = calibrate(model, [batch], budget, factors=factors)
+    assert found.head_scales == [[factors[-1]] * HEADS] * 2
+
+
+def test_windows_of_layers_that_slide_are_neither_pooled_nor_counted():
+    torch.manual_seed(0)
+    config = ModernBertConfig(
+        vocab_size=40, hidden_size=16, num_attention_heads=4, num_hidden_layers=4, intermediate_size=16,
+        local_attention=8, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
+    )  # fmt: skip
+    model, batch = ModernBertModel(config).eval(), {"input_ids": torch.arange(24).unsqueeze(0) + 3}
+    before = count_flops(model, **batch)
+    found = calibrate(model, [batch], 0.5)
+    is_pooled = [max(layer) > 1 for layer in found.head_scales]
+    assert is_pooled == [True, False, False, True]
+    assert count_flops(apply(model, "sh", **found.settings), **batch) < before
+
+
+def test_what_was_given_is_part_of_what_was_found():
+    model, batch = built("BERT"), batch_of("BERT")
+    found = calibrate(model, [batch], 0.6, factors=FACTORS, sampling="stride", num_prefix_tokens=0)
+    assert found.settings.keys() == {"head_scales", "sampling", "num_prefix_tokens"}
+    assert found.settings["sampling"] == "stride"
+
+
+def test_callers_without_gradients_and_batches_with_labels_are_served():
+    model, batch = built("BERT"), batch_of("BERT")
+    expected = calibrate(model, [batch], 0.6, factors=FACTORS)
+    with torch.no_grad():
+        assert calibrate(model, [{**batch, "labels": torch.zeros(2)}], 0.6, factors=FACTORS) == expected
+    with torch.inference_mode():
+        assert calibrate(model, [batch], 0.6, factors=FACTORS) == expected
+
+
+def test_one_short_batch_does_not_decide():
+    model, batch = built("BERT"), batch_of("BERT")
+    short = {name: ids[:, :1] for name, ids in batch.items()}
+    expected = calibrate(model, [batch, batch], 0.6)
+    assert max(map(max, expected.head_scales)) > 1
+    assert calibrate(model, [batch, short, batch], 0.6) == expected
+
+
+def test_a_line_may_be_a_grid():
+    model, batch = built("ViT"), batch_of("ViT")
+    tokens = model(**batch).last_hidden_state.shape[1] - 1
+    scales = calibrate(model, [batch], 0.6, factors=FACTORS, grid_size=[1, tokens]).head_scales
+    assert 0.4 < (1 / torch.tensor(scales)).mean() <= 0.6
+
+
+def test_padding_that_is_not_of_tokens_is_refused():
+    states, mask = torch.ones(2, 3, 4), torch.ones(2, 9)
+    assert token_mask({"attention_mask": mask}, states).shape == (2, 3, 1)
+    mask[1, 5:] = 0
+    with pytest.raises(ValueError, match=r"`attention_mask` of shape \(2, 9\) has padding"):
+        token_mask({"attention_mask": mask}, states)
+
+
 @pytest.mark.parametrize("attention", ["sh", "bn+sh"])
 def test_one_call_applies_what_it_finds(attention):
     batches = [{"input_ids": batch_of("BERT")["input_ids"].repeat(1, 2)}]
-    found = calibrate(built("BERT"), batches, 0.5)
+    found = calibrate(built("BERT"), batches, 0.5, attention=attention, bn_beta=0.5)
     model = apply(built("BERT"), attention, budget=0.5, calibration=batches, bn_beta=0.5)
     assert found.settings["num_prefix_tokens"] == 1
-    assert model.config.primal_dual == {"bn_beta": 0.5, **found.settings}
+    assert model.config.primal_dual == found.settings
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
     BertModel,
@@ -27,7 +28,7 @@ from transformers import (
     XLMRobertaForSequenceClassification,
 )
 
-from hf_primaldual import convert
+from hf_primaldual import calibrate, convert
 
 SIZES = {
     "hidden_size": 24,
@@ -187,3 +188,14 @@ def test_what_is_refused(call, message):
         call()
     assert isinstance(error.value, ValueError) or "ValueError" in str(error.value)
     assert all(part in str(error.value) for part in message), error.value
+
+
+def test_a_head_that_is_left_behind_is_not_calibrated_for():
+    config = BertConfig(
+        vocab_size=30, hidden_size=16, num_attention_heads=4, num_hidden_layers=2, intermediate_size=16
+    )
+    model, batches = BertForMaskedLM(config).eval(), [{"input_ids": torch.arange(20).unsqueeze(0)}]
+    found = calibrate(model.bert, batches, 0.5)
+    converted = convert(model, "bn+sh", budget=0.5, calibration=batches)
+    assert converted.config.head_scales == found.head_scales
+    assert converted.config.bn_scaling_learnable

@@ -9,7 +9,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import BertModel, BertTokenizer, DataCollatorWithPadding, TrainingArguments
 
 from hf_primaldual import DistillationTrainer, apply, convert
-from hf_primaldual.integration.calibration import EMBEDDINGS
+from hf_primaldual.integration.embeddings import EMBEDDINGS
 from tests.integration.families import FAMILIES
 
 FAMILY = {family.name: family for family in FAMILIES}

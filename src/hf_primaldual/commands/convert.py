@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     fields = {name: getattr(args, name) for name in ("head_scales", "num_labels") if getattr(args, name) is not None}
     calibration = None if args.calibration is None else draw_examples(args.calibration, CALIBRATION_EXAMPLES)
     model = convert(args.model, args.attention, budget=args.budget, calibration=calibration, **fields)
+    if args.budget is not None:
+        print("factors of heads, a line a layer:", *model.config.head_scales, sep="\n")
     output = Path(args.output)
     # Nothing of what is there is removed.
     if not (args.overwrite and output.is_dir()):

@@ -52,9 +52,9 @@ from ..hub.checks import without_places
 from ..hub.encoder_measured import attention_of, measure_encoder, original_of
 from ..hub.results import save_results, write_atomically
 from ..hub.trained import training_settings
-from ..integration.calibration import EMBEDDINGS
 from ..integration.conversion import ARCHITECTURES, load, wants_classifier
 from ..integration.distillation import DistillationTrainer
+from ..integration.embeddings import EMBEDDINGS
 from ..measure import environment
 from ..training.runs import (
     BEGUN,
@@ -274,7 +274,10 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     if args.budget is not None:
         rows = [data[place] for place in range(args.calibration_examples)]
         batches = [collate(rows[start : start + 8]) for start in range(0, len(rows), 8)]
-        found = calibrate(teacher, batches, args.budget, embedding=args.embedding, seed=training.seed)
+        # What `apply` gives a family that keeps its class; a converted one learns Attention-BN from 0.
+        keeps_class = teacher.config.model_type not in ARCHITECTURES
+        how = {"attention": args.attention if keeps_class else "sh", "embedding": args.embedding}
+        found = calibrate(teacher, batches, args.budget, seed=training.seed, **how)
         print(found)
     calibrated = time.perf_counter() - started
     set_seed(training.seed)

@@ -84,7 +84,7 @@ def apply(
     if budget is not None or calibration is not None:
         from .calibration import within_budget
 
-        settings |= within_budget(model, attention, budget, calibration, settings)
+        settings |= within_budget(model, attention, budget, calibration, settings, measured=attention)
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):
         config.primal_dual = copy.deepcopy(settings) or None

@@ -10,6 +10,7 @@ count half.
 
 import copy
 import math
+import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,18 +18,17 @@ from os import PathLike
 from typing import Any
 
 import torch
-from transformers import AttentionInterface, AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers import AttentionInterface, PreTrainedModel
 
 from .apply import apply
 from .attention import attention_function
+from .embeddings import EMBEDDINGS, as_batches
 from .layouts import token_layout
+from .settings import ATTENTIONS, SETTINGS
 
 # On a sequence, and on a grid, where a factor pools both sides. Each factor is a group of heads with calls of its own;
 # finer ones, up to 64, kept embeddings no nearer.
 FACTORS = {1: (1, 2, 8), 2: (1, 2, 4)}
-# Of texts in tokens, where nobody says otherwise: calibration is to take minutes on a CPU.
-LONGEST = 256
-_NAME = "primal_dual_sh"
 _BELIEF = 0.5
 
 
@@ -85,6 +85,7 @@ def calibrate(
     budget: float = 0.7,
     *,
     factors: Sequence[int] | None = None,
+    attention: str = "sh",
     embedding: str | Callable[[Any, Mapping[str, torch.Tensor]], torch.Tensor] = "mean",
     directions: int = 8,
     rounds: int = 4,
@@ -105,73 +106,101 @@ def calibrate(
     Args:
         model (`PreTrainedModel`): with softmax attention that dispatches.
         inputs (`Iterable` of `dict`): some dozens of examples in batches, as the model takes them.
-        budget (`float`): the share of the keys that is left, over all heads.
-        factors (`Sequence[int]`, *optional*): that a head may have; by default those of [`FACTORS`] that leave each
-            input two points, or two on each side.
+        budget (`float`): the share of the keys that is left, over all heads but those of layers that slide, whose
+            windows stay as they are.
+        factors (`Sequence[int]`, *optional*): that a head may have; by default those of [`FACTORS`] that leave most
+            batches two points, or two on each side, and shorter batches are left out.
+        attention (`str`): `"sh"`, or `"bn+sh"`, of which Attention-BN changes embeddings as well.
         embedding (`str` or `Callable`): what must not change: the `"mean"` of the last states over real tokens, the
             `"first"` of them, or `"all"`; a classifier's logits if it has some. Or a function of the model's output
             and a batch, which returns a `torch.Tensor` of shape `(batch, ...)`.
         directions (`int`): random directions of each example's embedding, drawn by `seed`.
         rounds (`int`): of measuring and choosing.
-        settings: others of [`apply`], such as `num_prefix_tokens` and `grid_size`.
+        settings: others of [`apply`], such as `num_prefix_tokens` and `sampling`.
 
     Returns:
-        [`Calibration`]
+        [`Calibration`], whose settings hold those given.
 
     Raises:
         ValueError: without inputs, for inputs shorter than the largest factor, for a budget that no factors meet, for
             a model of several parts that attend, and as [`apply`] does.
     """
-    batches = list(inputs)
+    if isinstance(inputs, str | Mapping):
+        raise ValueError(
+            "`inputs` must hold batches, dictionaries of tensors, got one text or batch: put it in a list."
+        )
+    batches = [_as_called(batch, model.device) for batch in inputs]
     if not batches:
         raise ValueError("`inputs` must hold some batches of examples to calibrate with, got none.")
     embed = EMBEDDINGS.get(embedding, embedding)
     if not callable(embed):
         raise ValueError(f"`embedding` must be one of {', '.join(EMBEDDINGS)}, or a function, got {embedding!r}.")
-    if _has_first_token(model):
-        settings = {"num_prefix_tokens": 1, **settings}
+    for name, counts in (("factors", factors or (1,)), ("directions", [directions]), ("rounds", [rounds])):
+        if not all(isinstance(count, int) and count >= 1 for count in counts):
+            raise ValueError(f"`{name}` must be whole numbers of at least 1, got {factors if factors else counts[0]}.")
     # With the same weights: what is changed below is none of the user's model.
     shared = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
-    model = apply(copy.deepcopy(model, shared).eval(), "sh", **settings)
-    with recording(Recorder(None, (1,))) as recorder, torch.no_grad():
-        originals = [embed(model(**batch), batch) for batch in batches]
-    factors = sorted({1, *(factors or (each for each in FACTORS[recorder.sides] if 2 * each <= recorder.shortest))})
-    shares = 1 / torch.tensor(factors) ** recorder.sides
-    if factors[-1] > recorder.shortest:
+    model = apply(copy.deepcopy(model, shared).eval(), attention, **settings)
+    name = {preset: name for name, preset in ATTENTIONS.items()}[attention]
+    lengths = []
+    for batch in batches:
+        with recording(Recorder(name, None, (1,))) as recorder, torch.no_grad():
+            model(**batch)
+        lengths.append(recorder.shortest)
+    if model.main_input_name == "input_ids" and recorder.sides == 1 and not recorder.is_causal:
+        settings = {"num_prefix_tokens": 1, **settings}
+    shortest = statistics.median_low(lengths) if factors is None else min(lengths)
+    factors = sorted({1, *(factors or (each for each in FACTORS[recorder.sides] if 2 * each <= shortest))})
+    if factors[-1] > shortest:
         raise ValueError(
             f"`inputs` must have as many tokens{' on a side' * (recorder.sides - 1)} as the largest of `factors`, "
-            f"{factors[-1]}, got {recorder.shortest}; take longer examples, or smaller factors."
+            f"{factors[-1]}, got {shortest}; take longer examples, or smaller factors."
         )
-    if not shares[-1] <= budget <= 1:
+    batches = [batch for batch, length in zip(batches, lengths, strict=True) if length >= factors[-1]]
+    shares = 1 / torch.tensor(factors, dtype=torch.float64) ** recorder.sides
+    if not shares[-1] - 1e-9 <= budget <= 1:
         raise ValueError(
             f"`budget` must be from {shares[-1]:.3g}, what the largest of `factors`, {factors[-1]}, costs on all "
-            f"heads, to 1, got {budget}."
+            f"heads, to 1, got {budget}; the inputs have {shortest} tokens{' on a side' * (recorder.sides - 1)}."
         )
-    chosen = first = None
+    apply(model, "softmax")
+    with torch.no_grad():
+        originals = [embed(model(**batch), batch) for batch in batches]
+    apply(model, attention, **settings)
+    layers, heads = sorted(recorder.layers), recorder.heads
+    chosen, first = torch.zeros(len(layers), heads, dtype=torch.long), None
     for step in (*torch.linspace(1, budget, rounds + 1)[1:].tolist(), budget):
-        scales = None if chosen is None else torch.tensor(factors)[chosen]
-        effects, moved = measure(model, batches, originals, embed, scales, factors, directions, seed)
-        if chosen is None:
-            chosen, first = torch.zeros(effects.shape[:2], dtype=torch.long), effects
+        scales = torch.ones(max(recorder.all_layers) + 1, heads, dtype=torch.long)
+        scales[layers] = torch.tensor(factors)[chosen]
+        effects, moved = measure(model, name, batches, originals, embed, scales, factors, directions, seed)
+        effects = effects[layers]
+        first = effects if first is None else first
         change = choose(effects, moved, chosen, shares, step, recorder.per_key)
-    alone = first.square().mean(dim=-1).sqrt().gather(2, chosen.unsqueeze(2)).squeeze(2)
-    found = {"head_scales": torch.tensor(factors)[chosen].tolist()}
-    if "num_prefix_tokens" in settings:
-        found["num_prefix_tokens"] = settings["num_prefix_tokens"]
-    return Calibration(found, float(shares[chosen].mean()), change, alone.tolist())
+    scales[layers] = torch.tensor(factors)[chosen]
+    changes = torch.zeros(scales.shape)
+    changes[layers] = first.square().mean(dim=-1).sqrt().gather(2, chosen.unsqueeze(2)).squeeze(2).float()
+    found = {**settings, "head_scales": scales.tolist()}
+    return Calibration(found, float(shares[chosen].mean()), change, changes.tolist())
 
 
-def _has_first_token(model: PreTrainedModel) -> bool:
-    """Whether a model is an encoder of texts, each of whose tokens sees the first."""
-    is_causal = any(getattr(module, "is_causal", False) for module in model.modules())
-    return model.main_input_name == "input_ids" and not is_causal
+def _as_called(batch: Mapping[str, Any], device: torch.device) -> dict[str, Any]:
+    """A batch on the model's device, without labels."""
+    if not isinstance(batch, Mapping):
+        raise ValueError(f"`inputs` must hold batches, dictionaries of tensors, got a {type(batch).__name__}.")
+    moved = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+    return {key: value for key, value in moved.items() if "label" not in key}
 
 
 def within_budget(
-    model: PreTrainedModel, attention: str, budget: float | None, calibration: Iterable | None, settings: Mapping
+    model: PreTrainedModel,
+    attention: str,
+    budget: float | None,
+    calibration: Iterable | None,
+    settings: Mapping,
+    measured: str = "sh",
 ) -> dict[str, Any]:
     """
-    The settings that [`calibrate`] finds, for one call that converts as well.
+    The settings that [`calibrate`] finds with the attention `measured`, for one call that converts as well.
 
     Raises:
         ValueError: for a budget without calibration inputs or the reverse, an attention that has no factors, or ones
@@ -186,80 +215,18 @@ def within_budget(
             f"`budget` chooses `head_scales` of 'sh' and 'bn+sh', got `attention={attention!r}`"
             + (" and factors or points that are given." if "sh" in attention else ".")
         )
-    places = {name: settings[name] for name in ("num_prefix_tokens", "grid_size") if name in settings}
-    return calibrate(model, as_batches(calibration, model.name_or_path), budget, **places).settings
-
-
-def as_batches(examples: Iterable, name_or_path: str, size: int = 8) -> list[Mapping[str, torch.Tensor]]:
-    """
-    Examples as a model takes them: batches are left as they are; texts go through the tokenizer, cut to 256 tokens,
-    and images through the image processor, that lie with the checkpoint.
-
-    Raises:
-        ValueError: where a checkpoint has none.
-    """
-    examples = list(examples)
-    if not examples or isinstance(examples[0], Mapping):
-        return examples
-    is_text = isinstance(examples[0], str)
-    loader, kind = (AutoTokenizer, "tokenizer") if is_text else (AutoImageProcessor, "image processor")
-    try:
-        processor = loader.from_pretrained(name_or_path)
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"`calibration` holds {'texts' if is_text else 'images'}, but no {kind} lies with {name_or_path!r}; give "
-            "batches as the model takes them, dictionaries of tensors."
-        ) from error
-    how = {"padding": True, "truncation": True, "max_length": LONGEST} if is_text else {}
-    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
-    return [dict(processor(part, return_tensors="pt", **how)) for part in parts]
-
-
-def _mean(output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    states = _states(output)
-    if states.dim() < 3:
-        return states
-    mask = token_mask(batch, states)
-    return (states * mask).sum(dim=1) / mask.sum(dim=1)
-
-
-def _first(output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    states = _states(output)
-    # Of a row that is padded in front it is the first real token.
-    return (
-        states
-        if states.dim() < 3
-        else states[torch.arange(len(states)), token_mask(batch, states)[..., 0].argmax(dim=1)]
-    )
-
-
-def _all(output: Any, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    states = _states(output)
-    return states if states.dim() < 3 else (states * token_mask(batch, states)).flatten(1)
-
-
-def _states(output: Any) -> torch.Tensor:
-    """`(batch, tokens, width)`, or logits of shape `(batch, classes)`."""
-    return next(output[name] for name in ("logits", "last_hidden_state") if name in output)
-
-
-def token_mask(batch: Mapping[str, torch.Tensor], states: torch.Tensor) -> torch.Tensor:
-    """Which tokens are real, in the dtype of the states and of shape `(batch, tokens, 1)`."""
-    mask = batch.get("attention_mask")
-    is_of_tokens = mask is not None and mask.shape == states.shape[:2]
-    return (mask if is_of_tokens else states.new_ones(states.shape[:2])).unsqueeze(-1).to(states.dtype)
-
-
-EMBEDDINGS = {"mean": _mean, "first": _first, "all": _all}
+    given = {name: settings[name] for name in SETTINGS if name in settings and settings[name] != "conv"}
+    return calibrate(model, as_batches(calibration, model), budget, attention=measured, **given).settings
 
 
 class Recorder:
     """The attention function, which notes each layer's output, and how each factor on all heads would change it."""
 
-    def __init__(self, scales: torch.Tensor | None, factors: Sequence[int]):
-        self.function, self.scales, self.factors = attention_function(_NAME), scales, factors
-        # How many heads share a key; whether tokens lie on a line or a grid, and its shortest side.
-        self.config, self.per_key, self.sides, self.shortest = None, 1, 1, math.inf
+    def __init__(self, name: str, scales: torch.Tensor | None, factors: Sequence[int]):
+        self.name, self.function, self.scales, self.factors = name, attention_function(name), scales, factors
+        # How many heads there are, and share a key; whether tokens lie on a line or a grid, and its shortest side.
+        self.config, self.heads, self.per_key, self.sides, self.shortest = None, 0, 1, 1, math.inf
+        self.is_causal, self.layers, self.all_layers = False, set(), set()
         # The layer's place, its output, and changes of shape (factors, batch, tokens, heads, head_dim).
         self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
@@ -267,9 +234,8 @@ class Recorder:
         config, layer, heads = module.config, module.primal_dual_layer, query.shape[1]
         if self.config not in (None, config):
             raise ValueError("`model` has several parts that attend; calibrate each part by itself.")
-        _, grid = token_layout(config, key.shape[2], kwargs.get("primal_dual_grid"))
-        self.config, self.per_key, self.sides = config, heads // key.shape[1], 1 if grid is None else 2
-        self.shortest = min(self.shortest, key.shape[2] if grid is None else min(grid[-2:]))
+        self.config = config
+        self.all_layers.add(layer)
         settings = config.primal_dual or {}
 
         def attend(scales):
@@ -278,10 +244,19 @@ class Recorder:
 
         try:
             output, maps = attend([1] * heads if self.scales is None else self.scales[layer].tolist())
+            if kwargs.get("sliding_window") is not None:
+                return output, maps
             with torch.no_grad():
                 changes = torch.stack([attend([factor] * heads)[0] - output for factor in self.factors])
         finally:
             config.primal_dual = settings or None
+        _, grid = token_layout(config, key.shape[2], kwargs.get("primal_dual_grid"))
+        sides = [side for side in (grid or ())[-2:] if side > 1] or [key.shape[2]]
+        self.layers.add(layer)
+        self.heads, self.per_key, self.sides = heads, heads // key.shape[1], len(sides)
+        self.shortest = min(self.shortest, *sides)
+        asked = kwargs.get("is_causal")
+        self.is_causal |= bool(getattr(module, "is_causal", False) if asked is None else asked)
         # In a model whose weights are frozen the first needs no gradient yet.
         self.calls.append((layer, output if output.requires_grad else output.requires_grad_(), changes))
         return output, maps
@@ -289,19 +264,21 @@ class Recorder:
 
 @contextmanager
 def recording(recorder: Recorder) -> Iterator[Recorder]:
-    AttentionInterface.register(_NAME, recorder)
+    before = AttentionInterface()[recorder.name]
+    AttentionInterface.register(recorder.name, recorder)
     try:
         yield recorder
     finally:
-        AttentionInterface.register(_NAME, recorder.function)
+        AttentionInterface.register(recorder.name, before)
 
 
 def measure(
     model: PreTrainedModel,
+    name: str,
     batches: list[Mapping[str, torch.Tensor]],
     originals: list[torch.Tensor],
     embed: Callable,
-    scales: torch.Tensor | None,
+    scales: torch.Tensor,
     factors: Sequence[int],
     directions: int,
     seed: int,
@@ -314,18 +291,21 @@ def measure(
     """
     generator, found, moved = torch.Generator().manual_seed(seed), [], []
     for batch, original in zip(batches, originals, strict=True):
-        with recording(Recorder(scales, factors)) as recorder, torch.enable_grad():
+        # Whatever the caller has switched off.
+        with recording(Recorder(name, scales, factors)) as recorder, torch.inference_mode(False), torch.enable_grad():
             embeddings = embed(model(**batch), batch)
-        drawn = torch.randn(directions, *original.shape, generator=generator).to(original)
-        drawn = drawn / original.norm(dim=-1, keepdim=True)
-        moved.append((drawn * (embeddings.detach() - original)).sum(dim=-1))
-        layers, outputs, changes = zip(*recorder.calls, strict=True)
-        for direction in drawn:
-            gradients = torch.autograd.grad((embeddings * direction).sum(), outputs, retain_graph=True)
-            effects = [torch.einsum("bnhd,fbnhd->hfb", *pair) for pair in zip(gradients, changes, strict=True)]
-            # A layer may be called more than once.
-            of_layers = effects[0].new_zeros(max(layers) + 1, *effects[0].shape)
-            found.append(of_layers.index_add(0, torch.tensor(layers), torch.stack(effects)))
+            drawn = torch.randn(directions, *original.shape, generator=generator).to(original)
+            drawn = drawn / original.norm(dim=-1, keepdim=True)
+            moved.append((drawn * (embeddings.detach() - original)).sum(dim=-1).cpu())
+            layers, outputs, changes = zip(*recorder.calls, strict=True)
+            for direction in drawn:
+                gradients = torch.autograd.grad((embeddings * direction).sum(), outputs, retain_graph=True)
+                effects = [
+                    torch.einsum("bnhd,fbnhd->hfb", *pair).cpu() for pair in zip(gradients, changes, strict=True)
+                ]
+                # A layer may be called more than once.
+                of_layers = effects[0].new_zeros(len(scales), *effects[0].shape)
+                found.append(of_layers.index_add(0, torch.tensor(layers), torch.stack(effects)))
     return torch.cat(found, dim=-1), torch.cat([each.flatten() for each in moved])
 
 
@@ -350,7 +330,7 @@ def choose(
     # All that a key may be given, in one row; the products of two keys' effects are believed by half.
     rows = effects.double().flatten(0, -2)
     keys = torch.arange(len(rows) // count)
-    of_key, costs = keys.repeat_interleave(count), shares.double().repeat(len(keys))
+    of_key, costs = keys.repeat_interleave(count), shares.repeat(len(keys))
     products = rows @ rows.T / rows.shape[1]
     products = torch.where(of_key[:, None] == of_key, products, _BELIEF * products)
     before = _BELIEF * (rows @ moved.double()) / rows.shape[1]
@@ -365,7 +345,10 @@ def choose(
         cost = costs - costs[current]
         excess = float(costs[now].mean()) - budget
         if excess > 1e-9:
-            best = [int(torch.where(cost < 0, harm / -cost, torch.inf).argmin())]
+            price = torch.where(cost < 0, harm / -cost, torch.inf)
+            if price.isinf().all():
+                break
+            best = [int(price.argmin())]
         else:
             both = products - products[:, current] - products[current] + products[current][:, current]
             pairs = harm + harm[:, None] + 2 * both
@@ -380,4 +363,4 @@ def choose(
     return float((moved.double() + rows[now].sum(dim=0)).square().mean().sqrt())
 
 
-__all__ = ["EMBEDDINGS", "FACTORS", "Calibration", "as_batches", "calibrate", "token_mask", "within_budget"]
+__all__ = ["FACTORS", "Calibration", "calibrate", "within_budget"]

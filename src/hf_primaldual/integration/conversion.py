@@ -179,10 +179,13 @@ def convert(
     architecture = ARCHITECTURES[original.model_type]
     architecture.model.config_class.check_keywords(fields)
     model = load(model_or_name, original, **hub) if is_name else model_or_name
+    is_classifier, learns_bn = wants_classifier(model, fields), not LEARNED_BN.keys() & fields.keys()
     if budget is not None or calibration is not None:
-        fields |= within_budget(model, attention, budget, calibration, fields)
+        # Without a head that the new model does not have.
+        kept = model if is_classifier and "num_labels" not in fields else model.base_model
+        measured = "bn+sh" if attention == "bn+sh" and not learns_bn else "sh"
+        fields |= within_budget(kept, attention, budget, calibration, fields, measured)
     weights = {rename(name, architecture.names): weight for name, weight in model.state_dict().items()}
-    is_classifier = wants_classifier(model, fields)
     labels = {} if "num_labels" in fields else {"id2label": model.config.id2label, "label2id": model.config.label2id}
     config = architecture.model.config_class(
         attention=attention,
@@ -196,7 +199,7 @@ def convert(
             **fields,
         },
     )
-    if "bn" in config.choices.transforms and not LEARNED_BN.keys() & fields.keys():
+    if "bn" in config.choices.transforms and learns_bn:
         config.update(LEARNED_BN)
     # Whoever publishes it has to name the original, whose name is unknown here where it is a folder or a model.
     config.converted_from = model.config.model_type

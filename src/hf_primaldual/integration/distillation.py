@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from transformers import EvalPrediction, PreTrainedModel, Trainer
 
-from .calibration import EMBEDDINGS, token_mask
+from .embeddings import EMBEDDINGS, token_mask
 
 TRAINABLE = ("all", "attention")
 
@@ -136,6 +136,11 @@ class DistillationTrainer(Trainer):
                     "`model` and `teacher` must have hidden states of one shape, (batch, tokens, width), got "
                     f"{tuple(ours.shape)} and {tuple(theirs.shape)} in place {place}."
                 )
+        if embedding.shape[1:] == (1,):
+            raise ValueError(
+                "`embedding` must have more than one number, whose cosine says how near they are; for a model of one "
+                "logit pass a function of its last states."
+            )
         if embedding.shape != wanted.shape:
             raise ValueError(
                 f"`model` and `teacher` must have embeddings of one shape, got {tuple(embedding.shape)} and "

@@ -281,7 +281,8 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
     _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("mean", "cls", "last")}
 
     def __post_init__(self, **kwargs):
-        self.num_prefix_tokens = max(self.num_prefix_tokens, int(self.prepend_cls))
+        if self.prepend_cls:
+            self.num_prefix_tokens = max(self.num_prefix_tokens, 1)
         # Of several classifiers of one configuration transformers picks by these names, and cannot go through None.
         self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
