@@ -25,11 +25,11 @@ from finished import Finished, save
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from timing import time_rows
-from transformers import AutoModel, DataCollatorWithPadding, PreTrainedModel, TrainingArguments, set_seed
+from transformers import AutoModel, DataCollatorWithPadding, PreTrainedModel, set_seed
 from transformers.utils.logging import disable_progress_bar
 
 from hf_primaldual import DistillationTrainer, calibrate, convert
-from hf_primaldual.commands.distill import dropout_rates, steps_within
+from hf_primaldual.commands.distill import DistillationTrainingArguments, dropout_rates, steps_within
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.schema import SCHEMA_VERSION
 from hf_primaldual.integration.calibration import Calibration
@@ -246,20 +246,11 @@ def distill(measured: Measured, args: Arguments, settings: dict[str, Any], folde
     checkpoint = measured.checkpoint
     set_seed(args.seed)
     student = convert_student(measured, settings)
-    training = TrainingArguments(
-        output_dir=str(folder / "trainer"),
-        learning_rate=5e-4,
-        lr_scheduler_type="cosine",
-        warmup_steps=10,
-        per_device_train_batch_size=16,
-        seed=args.seed,
-        save_strategy="no",
-        report_to="none",
-        logging_steps=20,
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        dataloader_pin_memory=False,
+    # The command's own defaults.
+    training = DistillationTrainingArguments(
+        save_strategy="no", report_to="none", logging_steps=20, disable_tqdm=True, seed=args.seed
     )
+    training.output_dir = str(folder / "trainer")
     data = checkpoint.encoded("distillation", checkpoint.size)
     trainer = DistillationTrainer(
         student,

@@ -113,7 +113,7 @@ class DistillationTrainingArguments(TrainingArguments):
     # The second positional argument of the command.
     output_dir: str | None = field(default=None, init=False)
     resume_from_checkpoint: bool = HfArg(default=False, help="Go on with the run that the output folder holds.")
-    learning_rate: float = HfArg(default=3e-4, help="Of AdamW, at its highest.")
+    learning_rate: float = HfArg(default=5e-4, help="Of AdamW, at its highest.")
     lr_scheduler_type: str = HfArg(default="cosine", help="How it falls.")
     warmup_steps: float = HfArg(default=10, help="Steps, or a share of them, in which it rises.")
     per_device_train_batch_size: int = HfArg(default=16, help="Examples of a step, of each process.")

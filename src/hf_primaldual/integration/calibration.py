@@ -57,8 +57,14 @@ class Calibration:
 
     def __str__(self) -> str:
         width = max(len(str(factor)) for layer in self.head_scales for factor in layer)
-        lines = [" ".join(f"{factor:>{width}}" for factor in layer) for layer in self.head_scales]
-        head = f"factors of heads, a line a layer; {self.cost:.2f} of the cost, embeddings change by {self.change:.3f}"
+        lines = [
+            " ".join(f"{factor:>{width}}" for factor in factors) + " | " + " ".join(f"{each:.3f}" for each in changes)
+            for factors, changes in zip(self.head_scales, self.changes, strict=True)
+        ]
+        head = (
+            f"factors of heads, and what each alone changes, a line a layer; {self.cost:.2f} of the cost, embeddings "
+            f"change by {self.change:.3f}"
+        )
         return "\n".join((head, *lines))
 
     def plot(self, path: str | PathLike) -> None:
@@ -286,8 +292,8 @@ def measure(
     """
     Returns:
         In random directions of the embeddings, as shares of their lengths: what each factor on each head adds, of
-        shape `(layers, heads, factors, examples * directions)`; how far they have moved from the `originals` already,
-        `(examples * directions,)`; and how many heads share a key.
+        shape `(layers, heads, factors, examples * directions)`; and how far they have moved from the `originals`
+        already, `(examples * directions,)`.
     """
     generator, found, moved = torch.Generator().manual_seed(seed), [], []
     for batch, original in zip(batches, originals, strict=True):
