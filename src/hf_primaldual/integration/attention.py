@@ -21,6 +21,7 @@ from ..modeling.packing_primal_dual import (
 )
 from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
+from ..modeling.short_primal_dual import are_short, attend_at_once, pooling, pools_by_product
 from ..modeling.transforms_primal_dual import fold_batch_norm
 from .caches import memory_for
 from .dispatch import is_cross_attention
@@ -287,7 +288,7 @@ def _over_all_tokens(
     grid,
 ):
     """Each head is fitted on all tokens of a row, or on points of theirs; `(batch, tokens, heads, head_dim)`."""
-    groups, how = HeadGroups([1] * query.shape[2]), {}
+    groups, pool = HeadGroups([1] * query.shape[2]), None
     if downsampled:
         groups = HeadGroups(settings.amounts)
         check_places(module)
@@ -296,22 +297,31 @@ def _over_all_tokens(
         if grid_size is not None:
             *frames, height, width = grid_size
             frames, grid_size = math.prod(frames), (height, width)
-        how = {"grid_size": grid_size, "sampling": settings.sampling, "seed": settings.seed}
+        how = {"grid_size": grid_size, "sampling": settings.sampling, "seed": settings.seed, "prefix": prefix}
         if grid_size is None:
             key, value, mask = from_first_tokens(key, value, mask, prefix)
-    outputs, maps = [], []
-    for amount, *states in zip(groups.amounts, *map(groups.split, (query, key, value)), strict=True):
-        queries, keys, values = (each.flatten(2) for each in states)  # (batch, tokens, group_heads * head_dim)
-        kept = mask
-        if how:
-            how[settings.amount_name] = amount
-            (keys, kept), (values, _) = (pool_frames(each, mask, prefix, frames, **how) for each in (keys, values))
-        if fold is not None:
-            queries, keys = fold_batch_norm(queries, keys, kept, *fold)
-        states = [
-            each.unflatten(-1, (-1, of.shape[-1]))
-            for each, of in zip((queries, keys, values), (query, key, value), strict=True)
-        ]
+        at_once = frames == 1 and not with_maps and len(groups.heads) > 1 and query.shape[-1] == value.shape[-1]
+        if at_once and are_short(key) and pools_by_product(settings.sampling, settings.amount_name, mask):
+            kind = {"dtype": key.dtype, "device": key.device, "centres": fold is not None and mask is None}
+            pooled = pooling(key.shape[1], tuple(settings.amounts), name=settings.amount_name, **kind, **how)
+            attend = partial(nn.functional.scaled_dot_product_attention, dropout_p=dropout, scale=scaling)
+            return attend_at_once(query, key, value, mask, pooled, fold, attend).transpose(1, 2), None
+        pool = partial(pool_frames, mask=mask, frames=frames, **how)
+    width, outputs, maps = query.shape[-1], [], []
+    keys, values = (list(map(partial(torch.flatten, start_dim=2), groups.split(each))) for each in (key, value))
+    masks = [mask] * len(keys)
+    if pool is not None:
+        for group, amount in enumerate(groups.amounts):
+            # (batch, points, group_heads * head_dim), keys and values side by side
+            points = torch.cat((keys[group], values[group]), dim=-1)
+            points, masks[group] = pool(points, **{settings.amount_name: amount})
+            keys[group], values[group] = points.split((keys[group].shape[-1], values[group].shape[-1]), dim=-1)
+    query = groups.gather(query)
+    if fold is not None:
+        folded, keys = fold_batch_norm(query.flatten(2), keys, masks, *fold)
+        query = folded.unflatten(-1, (-1, width))
+    for queries, keys_of, values_of, kept in zip(groups.parts(query), keys, values, masks, strict=True):
+        states = queries, keys_of.unflatten(-1, (-1, width)), values_of.unflatten(-1, (-1, value.shape[-1]))
         output, weights = softmax_attention(module, *states, kept, scaling, dropout, with_maps)
         outputs.append(output)  # (batch, tokens, group_heads, head_dim)
         maps.append(weights)  # (batch, group_heads, tokens, keys)

@@ -1,11 +1,12 @@
 """PrimalDualAttention: the kernel, the transforms and the training set of a configuration, put together."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
@@ -16,20 +17,21 @@ from .maps_primal_dual import MapLayout
 from .memory_primal_dual import recomputed_in_backward
 from .padding_primal_dual import row_starts as starts_of
 from .padding_primal_dual import shift_rows
+from .short_primal_dual import are_short, attend_at_once, pools_by_product
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
-from .transforms_primal_dual import TRANSFORMS
+from .transforms_primal_dual import TRANSFORMS, KeyBatchNorm
 
 
-def is_plain(linear: nn.Module) -> bool:
+def is_plain(module: nn.Module, kind: type[nn.Module] = nn.Linear) -> bool:
     """
-    Whether a linear layer is no more than its weight and bias: no LoRA adapter, no quantized or offloaded layer, and
-    none with hooks.
+    Whether a module, a linear layer, is no more than its parameters: no LoRA adapter, no quantized or offloaded layer,
+    and none with hooks.
     """
     return (
-        type(linear) is nn.Linear
-        and "forward" not in vars(linear)
-        and not (linear._forward_hooks or linear._forward_pre_hooks)
-        and not (linear._backward_hooks or linear._backward_pre_hooks)
+        type(module) is kind
+        and "forward" not in vars(module)
+        and not (module._forward_hooks or module._forward_pre_hooks)
+        and not (module._backward_hooks or module._backward_pre_hooks)
     )
 
 
@@ -113,6 +115,7 @@ class PrimalDualAttention(nn.Module):
         self.attention_dropout = config.attention_probs_dropout_prob
         # What transformers' back-ends ask of a layer.
         self.is_causal = False
+        self.num_key_value_groups = 1
 
         kernel = config.choices.kernel
         self.kernel = KERNELS[kernel]
@@ -125,7 +128,8 @@ class PrimalDualAttention(nn.Module):
         self.group_rows = [self._rows(heads) for heads in self.groups.heads]
         self.turns_rows = _counts_from_the_start(config)
 
-        width = config.hidden_size
+        self.num_added_tokens = config.num_added_tokens
+        self.hidden_size = width = config.hidden_size
         self.q_proj = nn.Linear(width, width, bias=config.qkv_bias)
         self.k_proj = nn.Linear(width, width, bias=config.qkv_bias)
         self.v_proj = nn.Linear(width, width, bias=config.qkv_bias)
@@ -177,12 +181,12 @@ class PrimalDualAttention(nn.Module):
         """
         check_keywords(self, kwargs)
         shape = hidden_states.shape
-        if len(shape) != 3 or shape[1] == 0 or shape[2] != self.config.hidden_size:
+        if len(shape) != 3 or shape[1] == 0 or shape[2] != self.hidden_size:
             raise ValueError(
-                f"`hidden_states` must have shape (batch, tokens, {self.config.hidden_size}) with at least one token, "
+                f"`hidden_states` must have shape (batch, tokens, {self.hidden_size}) with at least one token, "
                 f"got {tuple(shape)}."
             )
-        prefix = self.config.num_added_tokens
+        prefix = self.num_added_tokens
         if attention_mask is not None and not mask_is_checked:
             attention_mask = check_mask(attention_mask, hidden_states)
             row_starts = starts_of(attention_mask, prefix)
@@ -193,17 +197,24 @@ class PrimalDualAttention(nn.Module):
             attention_mask = shift_rows(attention_mask, row_starts, prefix)
 
         kwargs.setdefault("output_attentions", self.config.output_attentions)
+        # A layer used on its own has no model that would have chosen a back-end.
+        kwargs["implementation"] = self.config._attn_implementation or "sdpa"
+        if self._goes_at_once(hidden_states, attention_mask, kwargs):
+            output = self._at_once(hidden_states, attention_mask, grid_size)
+            output = shift_rows(output, row_starts, prefix, back=True) if turned else output
+            return self.o_proj(output.flatten(2)), None
         layout = MapLayout(len(self.group_rows) > 1, row_starts if turned else None, prefix)
-        queries = self.groups.split(self._split_heads(self.q_proj(hidden_states)))
         groups = self.training_set(hidden_states, attention_mask, grid_size)
-        outputs, maps = [], []
-        for query, group, rows in zip(queries, groups, self.group_rows, strict=True):
-            query = query.flatten(2)  # (batch, tokens, group_heads * head_dim)
+        query = self.groups.gather(self.q_proj(hidden_states), self.head_dim)
+        points = []
+        for group, rows in zip(groups, self.group_rows, strict=True):
             project = partial(self._project_points, group.pool, rows)
             # (batch, points, group_heads * head_dim) twice, and (batch, points)
-            key, value, mask = recomputed_in_backward(project, hidden_states, saves=group.is_pooled)
-            for transform in self.transforms:
-                query, key = transform(query, key, attention_mask, mask, group.heads, grid_size)
+            points.append(recomputed_in_backward(project, hidden_states, saves=group.is_pooled))
+        keys, values, masks = zip(*points, strict=True)
+        queries, keys = self._transform(query, keys, attention_mask, masks, grid_size)
+        outputs, maps = [], []
+        for query, key, value, mask, group in zip(queries, keys, values, masks, groups, strict=True):
             output, weights = self.kernel(
                 self,
                 self._split_heads(query).transpose(1, 2),  # (batch, group_heads, tokens, head_dim)
@@ -224,12 +235,54 @@ class PrimalDualAttention(nn.Module):
         output = recomputed_in_backward(self._project_outputs, *outputs, saves=len(outputs) > 1)
         return output, self.groups.collect(maps)
 
+    def _goes_at_once(self, hidden_states: torch.Tensor, mask: torch.Tensor | None, kwargs: dict) -> bool:
+        """Whether all heads can be attended to in one call, and that is the faster way."""
+        return (
+            len(self.groups.heads) > 1
+            and kwargs["implementation"] == "sdpa"
+            and not kwargs["output_attentions"]
+            and self.training_set.pattern is None
+            and pools_by_product(self.training_set.sampling, self.training_set.amount_name, mask)
+            and self.kernel is KERNELS["softmax"]
+            and all(getattr(each, "folds", False) and is_plain(each, KeyBatchNorm) for each in self.transforms)
+            and are_short(hidden_states)
+        )
+
+    def _at_once(
+        self, hidden_states: torch.Tensor, mask: torch.Tensor | None, grid_size: tuple[int, int] | None
+    ) -> torch.Tensor:
+        """What each head puts out, `(batch, tokens, heads, head_dim)`, by one call of the back-end."""
+        states = (self._split_heads(project(hidden_states)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        fold = self.transforms[0].of_heads() if self.transforms else None
+        pooled = self.training_set.pooling(hidden_states, grid_size, centres=fold is not None and mask is None)
+        dropout = self.attention_dropout if self.training else 0.0
+        attend = partial(ALL_ATTENTION_FUNCTIONS["sdpa"], self, scaling=self.scaling, dropout=dropout)
+        output, _ = attend_at_once(*states, mask, pooled, fold, attend)
+        return output
+
     def _project_points(
         self, pool: Callable, rows: slice | list[int] | None, hidden_states: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Keys and values of a group's heads, side by side, and which of them count."""
         points, mask = pool(hidden_states)  # (batch, points, width)
         return project_rows(self.k_proj, points, rows), project_rows(self.v_proj, points, rows), mask
+
+    def _transform(
+        self, query: torch.Tensor, keys: tuple, mask: torch.Tensor | None, masks: tuple, grid_size
+    ) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
+        """Queries and keys of each group's heads, side by side, with T applied; `query` is of all groups."""
+        transforms = list(self.transforms)
+        if transforms and getattr(transforms[0], "folds", False):
+            query, keys = transforms[0](query, keys, mask, masks, self.groups.gathered, grid_size)
+        queries = self.groups.parts(query, self.head_dim)
+        if not transforms or getattr(transforms[0], "folds", False):
+            return queries, keys
+        pairs = []
+        for query, key, key_mask, heads in zip(queries, keys, masks, self.groups.heads, strict=True):
+            for transform in transforms:
+                query, key = transform(query, key, mask, key_mask, heads, grid_size)
+            pairs.append((query, key))
+        return tuple(zip(*pairs, strict=True))
 
     def _project_outputs(self, *outputs: torch.Tensor) -> torch.Tensor:
         """What the groups' outputs, `(batch, tokens, group_heads, head_dim)`, become together."""

@@ -16,8 +16,18 @@ def is_dynamic(length: int) -> bool:
     return torch.jit.is_tracing() or (isinstance(length, torch.SymInt) and is_exporting())
 
 
+def _pools_in_one_call(states: torch.Tensor) -> bool:
+    """
+    Whether torch's pooling, which reads `(batch, tokens, channels)` as channels last, takes the place of plain means:
+    on a CPU half of their time, and less for a ragged length. Elsewhere that is not measured; a compiler fuses means.
+    """
+    return states.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def equal_windows(states: torch.Tensor, size: int, dim: int = 1, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Averages of consecutive windows of `size` along `dim`; a ragged last one is averaged over what it has."""
+    if states.ndim == 3 and dtype is None and _pools_in_one_call(states):
+        return nn.functional.avg_pool1d(states.mT, size, ceil_mode=True, count_include_pad=False).mT
     length = states.shape[dim]
     whole = length // size
     pooled = states.narrow(dim, 0, whole * size).unflatten(dim, (whole, size)).mean(dim=dim + 1, dtype=dtype)
@@ -145,7 +155,7 @@ def average(hidden_states, mask, scale, points, seed=None, filters=None):
         return _average_of(hidden_states, *window_members(mask, scale, points))
     # In float32 at least: of a window with few valid tokens both are far below what float16 holds.
     share = equal_windows(mask.unsqueeze(-1).to(dtype), scale)
-    pooled = equal_windows(hidden_states.masked_fill(~mask.unsqueeze(-1), 0), scale, dtype=dtype)
+    pooled = equal_windows(hidden_states.masked_fill(~mask.unsqueeze(-1), 0).to(dtype), scale)
     return (pooled / torch.where(share > 0, share, 1)).to(hidden_states.dtype), share.squeeze(-1) > 0
 
 
@@ -206,6 +216,10 @@ def _average_grid(
 ) -> torch.Tensor:
     """Averages of rectangles: along one axis, and of those along the other."""
     grid = hidden_states.unflatten(1, grid_size)
+    if points is None and _pools_in_one_call(grid):
+        maps = grid.permute(0, 3, 1, 2)  # (batch, width, grid_height, grid_width)
+        pooled = nn.functional.avg_pool2d(maps, scale, ceil_mode=True, count_include_pad=False)
+        return pooled.permute(0, 2, 3, 1).flatten(1, 2)
     if points is None:
         return equal_windows(equal_windows(grid, scale, dim=2), scale, dim=1).flatten(1, 2)
     down, across = _grid_counts(grid_size, points)
@@ -287,7 +301,7 @@ def pool_tokens(
     Returns:
         The prefix and the points of shape `(batch, prefix + points, width)`, and which of them count, or `None`.
     """
-    if prefix == 0:
+    if prefix == 0 or how.get("scale") == 1:
         return downsample(hidden_states, mask, **how)
     pooled, kept = downsample(hidden_states[:, prefix:], None if mask is None else mask[:, prefix:], **how)
     pooled = torch.cat((hidden_states[:, :prefix], pooled), dim=1)

@@ -23,18 +23,26 @@ class HeadGroups:
     def __init__(self, amounts: Sequence[int]):
         self.amounts = sorted(set(amounts))
         self.heads = [[head for head, own in enumerate(amounts) if own == amount] for amount in self.amounts]
-        order = [head for heads in self.heads for head in heads]
+        self.gathered = [head for heads in self.heads for head in heads]
         # Heads of one group need not be neighbours.
-        self.order = None if order == sorted(order) else order
-        self.places = [order.index(head) for head in range(len(order))]
+        self.order = None if self.gathered == sorted(self.gathered) else self.gathered
+        self.places = [self.gathered.index(head) for head in range(len(amounts))]
 
     def split(self, states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """`(batch, tokens, heads, head_dim)` into one tensor for each group, without a copy where it can be."""
+        return self.parts(self.gather(states))
+
+    def gather(self, states: torch.Tensor, width: int = 1) -> torch.Tensor:
+        """`(batch, tokens, heads * width)` or `(batch, tokens, heads, head_dim)`, with each group together."""
+        if self.order is None:
+            return states
+        return take(states.unflatten(2, (-1, width)), self.order, dim=2).flatten(2, 3)
+
+    def parts(self, states: torch.Tensor, width: int = 1) -> tuple[torch.Tensor, ...]:
+        """What `gather` gives as one tensor for each group."""
         if len(self.heads) == 1:
             return (states,)
-        if self.order is not None:
-            states = take(states, self.order, dim=2)
-        return states.split([len(heads) for heads in self.heads], dim=2)
+        return states.split([len(heads) * width for heads in self.heads], dim=2)
 
     def join(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         """The groups' tensors, `(batch, tokens, heads, head_dim)` each, as one in the order of the layer's heads."""

@@ -108,6 +108,7 @@ def softmax_kernel(
     mask: torch.Tensor | None,
     scaling: float,
     dropout: float,
+    implementation: str,
     pattern: SparsePattern | None = None,
     order: WindowOrder | None = None,
     layout: MapLayout = MapLayout(),
@@ -115,13 +116,14 @@ def softmax_kernel(
     **kwargs,
 ) -> tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, ...] | None]:
     """
-    Phi(x).Phi(y) = exp(x.y / sqrt(head_dim)), the kernel of softmax attention, by the back-end that the model's
-    `attn_implementation` names. `output_attentions=True` takes eager, the only one that forms the maps.
+    Phi(x).Phi(y) = exp(x.y / sqrt(head_dim)), the kernel of softmax attention, by one of transformers' back-ends.
+    `output_attentions=True` takes eager, the only one that forms the maps.
 
     Args:
         query (`torch.Tensor` of shape `(batch, heads, tokens, head_dim)`).
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
+        implementation (`str`): the name of the back-end, the model's `attn_implementation`.
         pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then torch's sdpa, or for
             a union its flash kernel on a CPU, or plain operations: where it is eager, and for a union elsewhere.
         order (`WindowOrder`, *optional*): the order of the queries in which the pattern holds.
@@ -131,8 +133,6 @@ def softmax_kernel(
         The output of shape `(batch, tokens, heads, head_dim)`; and the maps, `(batch, heads, tokens, keys)` or as
         `layout` says, or `None` where the back-end does not form them.
     """
-    # A layer used on its own has no model that would have chosen a back-end.
-    implementation = module.config._attn_implementation or "sdpa"
     if output_attentions:
         implementation = "eager"
     if pattern is not None and output_attentions:

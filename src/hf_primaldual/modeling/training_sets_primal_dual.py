@@ -10,8 +10,8 @@ from transformers import initialization as init
 
 from .downsampling_primal_dual import WindowOrder, pool_tokens, window_order
 from .head_groups_primal_dual import HeadGroups
-from .memory_primal_dual import are_long
 from .padding_primal_dual import can_look
+from .short_primal_dual import Pooling, pooling
 from .sparse_primal_dual import SparsePattern
 from .transforms_primal_dual import check_grid
 
@@ -69,11 +69,6 @@ def check_mask(
     return mask
 
 
-def _made(points: tuple[torch.Tensor, torch.Tensor | None], hidden_states: torch.Tensor):
-    """Points that were made before."""
-    return points
-
-
 class AllTokens(nn.Module):
     """Every head is fitted on every token; with a pattern, each query on its own subset of them."""
 
@@ -121,7 +116,9 @@ class DownsampledTokens(nn.Module):
         super().__init__()
         scales = config.resolved_head_scales()
         self.by_scale = scales is not None
-        self.groups = HeadGroups(scales if self.by_scale else config.resolved_head_points())
+        self.amount_name = "scale" if self.by_scale else "points"
+        self.amounts = tuple(scales if self.by_scale else config.resolved_head_points())
+        self.groups = HeadGroups(self.amounts)
         self.sampling, self.seed = config.sampling, config.sampling_seed
         self.pattern = sparse_pattern(config)
         self.prefix = config.num_prefix_tokens
@@ -147,18 +144,20 @@ class DownsampledTokens(nn.Module):
         Raises:
             ValueError: when there are not as many tokens as the prefix and the grid hold.
         """
-        grid_size = self.grid_size if self.grid_size is None or grid_size is None else tuple(grid_size)
-        if grid_size is not None:
-            check_grid(grid_size, self.prefix, hidden_states.shape[1])
+        grid_size = self._grid_size(grid_size, hidden_states.shape[1])
         groups = []
         for heads, amount in zip(self.groups.heads, self.groups.amounts, strict=True):
             pool = partial(self._pool, mask=mask, amount=amount, grid_size=grid_size)
-            if not are_long(hidden_states):
-                # At once, since the backward has no need of it.
-                pool = partial(_made, pool(hidden_states))
             is_pooled = amount > 1 or not self.by_scale
             groups.append(HeadGroup(heads, pool, is_pooled, *self._pattern_of(amount, grid_size, hidden_states)))
         return groups
+
+    def _grid_size(self, grid_size: tuple[int, int] | None, tokens: int) -> tuple[int, int] | None:
+        """The grid of these images, checked."""
+        grid_size = self.grid_size if self.grid_size is None or grid_size is None else tuple(grid_size)
+        if grid_size is not None:
+            check_grid(grid_size, self.prefix, tokens)
+        return grid_size
 
     def _pool(self, hidden_states, mask, amount, grid_size) -> tuple[torch.Tensor, torch.Tensor | None]:
         """The points of one factor or number of points, and which of them count."""
@@ -170,8 +169,15 @@ class DownsampledTokens(nn.Module):
             seed=self.seed,
             filters=self.filters(amount) if self.sampling == "conv" and amount > 1 else None,
             grid_size=grid_size,
-            **{"scale" if self.by_scale else "points": amount},
+            **{self.amount_name: amount},
         )
+
+    def pooling(self, hidden_states: torch.Tensor, grid_size: tuple[int, int] | None, centres: bool) -> Pooling:
+        """What pools the keys and values of all heads at once."""
+        grid_size = self._grid_size(grid_size, hidden_states.shape[1])
+        how = {"sampling": self.sampling, "seed": self.seed, "prefix": self.prefix, "grid_size": grid_size}
+        kind = {"dtype": hidden_states.dtype, "device": hidden_states.device}
+        return pooling(hidden_states.shape[1], self.amounts, name=self.amount_name, centres=centres, **kind, **how)
 
     def _pattern_of(self, scale: int, grid_size, hidden_states) -> tuple[SparsePattern | None, WindowOrder | None]:
         """The pattern over keys that stand for windows, and the order in which each key's queries lie together."""

@@ -1,5 +1,6 @@
 """The transforms T of a primal layer f(x) = W Phi(T(x)) / h(T(x)): what becomes of queries and keys."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,6 +13,10 @@ from .memory_primal_dual import are_long, kept_scaled
 
 if TYPE_CHECKING:
     from .configuration_primal_dual import PrimalDualConfig
+
+
+# Of so many numbers, operations cost by their number; of more, by how often they read and write memory.
+FEW = 2**16
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager:
@@ -29,8 +34,9 @@ def token_statistics(
     """
     Mean and biased variance over the tokens of each sequence, channel by channel.
 
-    Two passes of plain means: over the token axis they are some ten times faster on a CPU than `torch.var_mean`, and
-    unlike the mean of squares they cancel nothing when the mean is large against the deviation.
+    Two passes of plain sums: over the token axis they are some ten times faster on a CPU than `torch.var_mean`, their
+    backward copies nothing as that of a mean does, and unlike the mean of squares they cancel nothing when the mean is
+    large against the deviation.
 
     Args:
         states (`torch.Tensor` of shape `(batch, tokens, channels)`): for keys, the heads side by side.
@@ -46,7 +52,7 @@ def token_statistics(
 
     def mean_over_tokens(values):
         if weight is None:
-            return values.mean(dim=1, keepdim=True, dtype=dtype)
+            return values.sum(dim=1, keepdim=True, dtype=dtype) / values.shape[1]
         return (values * weight).sum(dim=1, keepdim=True, dtype=dtype)
 
     mean = mean_over_tokens(states)
@@ -98,7 +104,8 @@ class KeyBatchNorm(nn.Module):
         config (`PrimalDualConfig`): reads the fields `bn_*`.
     """
 
-    # Set on the last transform of softmax attention, which ignores what is constant over the keys.
+    # Set on the last transform of softmax attention, which ignores what is constant over the keys. It then takes all
+    # groups of heads at once as well: queries side by side, and tuples of the groups' keys and of their masks.
     folds = False
     # PEFT moves it along where it merges what is no LoRA.
     weight = None
@@ -120,14 +127,25 @@ class KeyBatchNorm(nn.Module):
         for name, parameter in self.named_parameters():
             init.constant_(parameter, self.initial[name])
 
+    def of_heads(self) -> tuple[float | torch.Tensor, bool | float | torch.Tensor, float]:
+        """Beta, scaling and eps, of shape `(heads, 1, 1, 1)` where they are learned."""
+        beta, scaling = (
+            value.view(-1, 1, 1, 1) if isinstance(value, nn.Parameter) else value
+            for value in (self.beta, self.scaling)
+        )
+        return beta, scaling, self.eps
+
     def forward(self, query, key, query_mask, key_mask, heads, grid_size=None):
         """T of queries and keys; arguments as for [`Transform`]."""
         beta, scaling = (
             take(value, heads).repeat_interleave(self.head_dim) if isinstance(value, nn.Parameter) else value
             for value in (self.beta, self.scaling)
         )
-        normalize = fold_batch_norm if self.folds else batch_norm
-        return normalize(query, key, key_mask, beta, scaling, self.eps)
+        if not self.folds:
+            return batch_norm(query, key, key_mask, beta, scaling, self.eps)
+        keys, masks = (key, key_mask) if isinstance(key, tuple) else ((key,), (key_mask,))
+        query, keys = fold_batch_norm(query, keys, masks, beta, scaling, self.eps)
+        return query, keys if isinstance(key, tuple) else keys[0]
 
 
 def batch_norm(
@@ -162,26 +180,77 @@ def batch_norm(
 
 def fold_batch_norm(
     query: torch.Tensor,
-    key: torch.Tensor,
-    mask: torch.Tensor | None,
+    keys: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor | None],
     beta: float | torch.Tensor,
     scaling: bool | float | torch.Tensor,
     eps: float,
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     """
-    Queries and keys with which softmax attention equals Attention-BN (Definition 1); arguments as for [`batch_norm`].
+    Queries and keys with which softmax attention equals Attention-BN (Definition 1).
 
     Softmax ignores what is constant over the keys, so that `((q - beta mu) / s) . ((k - beta mu) / s)` may be
-    replaced by `((q - beta mu) / s) . ((k - c) / s)` with any `c`. Without scaling the keys stay as they are. With it
+    replaced by `((q - beta mu) / s^2) . (k - c)` with any `c`. Without scaling the keys stay as they are. With it
     they are centred, `c = mu`: where a head has few keys and `1 / s` is huge, rounding errors common to all keys would
-    grow by it. Each side is divided by `s` once: `1 / s^2` reaches 1e5, with which float16 overflows.
+    grow by it. In float16 each side is divided by `s` once: `1 / s^2` reaches 1e5, with which it overflows.
+
+    Args:
+        query (`torch.Tensor` of shape `(batch, tokens, channels)`): all heads side by side.
+        keys (`torch.Tensor`s of shape `(batch, points, channels)`): of groups of heads, each on points of their own;
+            their channels are the queries', in order.
+        masks (`torch.BoolTensor`s of shape `(batch, points)`, or `None`): true for the points that count.
+        beta, scaling, eps: as for [`batch_norm`], of all channels.
     """
-    if not _scales(scaling) and isinstance(beta, float) and beta == 0:
-        return query, key
     if not _scales(scaling):
-        mean, _, _ = token_statistics(key, mask, with_variance=False)
-        return (query - beta * mean).to(query.dtype), key
-    is_long = are_long(query)
+        means = [token_statistics(key, mask, with_variance=False)[0] for key, mask in zip(keys, masks, strict=True)]
+        return normalize_queries(query, _side_by_side(means), None, beta, scaling, eps), tuple(keys)
+    if not (are_long(query) or query.dtype == torch.float16):
+        found = [token_statistics(key, mask) for key, mask in zip(keys, masks, strict=True)]
+        means, variances, centred = zip(*found, strict=True)
+        query = normalize_queries(query, _side_by_side(means), _side_by_side(variances), beta, scaling, eps)
+        return query, tuple(states.to(key.dtype) for states, key in zip(centred, keys, strict=True))
+    powers = (
+        scaling.split([key.shape[-1] for key in keys]) if isinstance(scaling, torch.Tensor) else [scaling] * len(keys)
+    )
+    of_groups = zip(keys, masks, powers, strict=True)
+    scaled = [_scale_keys(key, mask, power, eps, are_long(query)) for key, mask, power in of_groups]
+    keys, means, factors = zip(*scaled, strict=True)
+    factor = _side_by_side(factors)
+    return torch.addcmul(-beta * _side_by_side(means) * factor, query, factor).to(query.dtype), keys
+
+
+def normalize_queries(
+    query: torch.Tensor,
+    mean: torch.Tensor,
+    variance: torch.Tensor | None,
+    beta: float | torch.Tensor,
+    scaling: bool | float | torch.Tensor,
+    eps: float,
+) -> torch.Tensor:
+    """
+    `(q - beta mu) / (var + eps) ** scaling`, of statistics that broadcast over the queries' tokens; without a variance
+    nothing is divided.
+    """
+    centre = mean if isinstance(beta, float) and beta == 1 else beta * mean
+    if variance is None:
+        return (query - centre).to(query.dtype)
+    divisor = variance + eps
+    if isinstance(scaling, torch.Tensor) or scaling != 1:
+        divisor = divisor**scaling
+    if query.numel() <= FEW:
+        return ((query - centre) / divisor).to(query.dtype)
+    factor = divisor.reciprocal()
+    return torch.addcmul(-centre * factor, query, factor).to(query.dtype)
+
+
+def _side_by_side(states: Sequence[torch.Tensor]) -> torch.Tensor:
+    return states[0] if len(states) == 1 else torch.cat(tuple(states), dim=-1)
+
+
+def _scale_keys(
+    key: torch.Tensor, mask: torch.Tensor | None, scaling: float | torch.Tensor, eps: float, is_long: bool
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A group's keys, centred and divided by the deviation; their mean; and what the queries are multiplied by."""
     kept = []
     with kept_scaled(key.shape, kept) if is_long else nullcontext():
         mean, variance, centred = token_statistics(key, mask)
@@ -191,11 +260,10 @@ def fold_batch_norm(
             # so that the queries need not be kept for that of the factor: it comes through the keys alone.
             of_queries = factor.detach()
             factor = factor * (factor / of_queries)
-        query = torch.addcmul(-beta * mean * of_queries, query, of_queries).to(query.dtype)
         # Padding is as far from the mean as it likes: in half precision it would overflow before it is masked.
-        key = _without_padding(centred * factor, mask).to(key.dtype)
-    kept += (key.detach(), factor.detach())
-    return query, key
+        scaled = _without_padding(centred * factor, mask).to(key.dtype)
+    kept += (scaled.detach(), factor.detach())
+    return scaled, mean, of_queries
 
 
 def _scales(scaling: bool | float | torch.Tensor) -> bool:
@@ -204,8 +272,7 @@ def _scales(scaling: bool | float | torch.Tensor) -> bool:
 
 def _divisor(variance: torch.Tensor, scaling: bool | float | torch.Tensor, eps: float) -> torch.Tensor:
     """What is multiplied by, `(batch, 1, channels)`: a power of the deviation, downwards."""
-    power = scaling if isinstance(scaling, torch.Tensor) else float(scaling)
-    return (variance + eps) ** (-power / 2)
+    return (variance + eps) ** (-scaling / 2)
 
 
 class Filters(nn.Module):
