@@ -108,6 +108,9 @@ bench-all: $(TIMESTAMP)
 		--attn_implementation eager --name text-model-128x8-eager --output $(BENCH_ALL)
 	$(BIN)/python scripts/benchmarks/vit.py --image_size 224 384 512 --batch 8 --inference --rounds 9 --output $(BENCH_ALL)
 	$(BIN)/python scripts/benchmarks/vit.py --batch 8 --rounds 11 --output $(BENCH_ALL)
+	for threads in 1 2; do for mode in true false; do \
+		$(BIN)/python scripts/benchmarks/short.py --threads $$threads --inference $$mode --output $(BENCH_ALL) || exit 1; \
+	done; done
 	$(BIN)/python scripts/benchmarks/integration.py --rounds 20 --output $(BENCH_ALL)
 	$(BIN)/python scripts/figures.py --figure 1 2 3 4 --time 90 --output $(BENCH_ALL)
 	for family in text image; do \

@@ -27,6 +27,7 @@ LABELS = {
     "sparse:local": "`sparse`, window 256",
     "sparse": "`sparse`, window 256 and stride 128",
 }
+MODES = ("inference", "training")
 RATIOS = ["training step", "inference", "FLOPs", "peak memory"]
 
 
@@ -79,6 +80,25 @@ def vision_models() -> str:
     ]
     sizes = dict.fromkeys(f"{mode}, {row['image_size']}" for mode, row in found)
     return table(inference, ["vision model", *sizes], rows)
+
+
+def short() -> str:
+    """Whole models on short inputs: the ratios of bn, sh and bn+sh in one cell for each mode and number of threads."""
+    modes = {f"{mode}, {threads}": results_of(f"short-{mode}-{threads}") for mode in MODES for threads in (1, 2)}
+    cells = {}
+    for mode, results in modes.items():
+        for row in results["rows"]:
+            of_case = cells.setdefault((row["model"], row["batch"], row["tokens"]), {})
+            of_case.setdefault(mode, []).append(row)
+    rows = []
+    for (model, batch, tokens), found in cells.items():
+        row = [f"{model}, {batch} x {tokens}", f"{found['inference, 1'][0]['ms']['median']:.1f}"]
+        for mode in modes:
+            ratios_of = {each["attention"]: f"{each['ratio']:.2f}" for each in found[mode]}
+            row.append(" / ".join(ratios_of.get(name, "-") for name in ("bn", "sh", "bn+sh")))
+        rows.append(row)
+    heads = [f"{mode} thread{'s' * mode.endswith('2')}" for mode in modes]
+    return table(modes["inference, 2"], ["`bn` / `sh` / `bn+sh`", "`softmax`, ms", *heads], rows)
 
 
 def integration() -> str:
@@ -187,6 +207,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "first queries": first_queries,
     "text models": text_models,
     "vision models": vision_models,
+    "short inputs": short,
     "integration": integration,
     "redundancy": redundancy,
     "rivals": rivals,

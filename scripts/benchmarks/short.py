@@ -1,6 +1,6 @@
 """
-Times whole models on short inputs against the same models with softmax on sdpa, interleaved in one run. A training step
-is forward, backward and AdamW's update, without dropout.
+Times whole models on short inputs against the same models with softmax on sdpa, interleaved in one run. A training
+step is forward, backward and AdamW's update, without dropout.
 
     python scripts/benchmarks/short.py --inference --threads 1
     python scripts/benchmarks/short.py --cases series-8x29 image-1x224 --threads 2 --output results
@@ -40,9 +40,9 @@ FAMILIES = {
     # DeiT-tiny/16.
     "image": (PrimalDualViTForImageClassification, PrimalDualViTConfig, {"num_labels": 1000}),
 }
-# Families with batch and length in steps, tokens or pixels.
-CASES = ("series-8x29", "series-8x128", "series-1x512", "series-1x1024", "text-1x512", "text-1x1024", "image-1x224",
-         "image-8x224")  # fmt: skip
+# Families with batch and length in steps, tokens or pixels. In a padded batch every second row ends a quarter earlier.
+CASES = ("series-8x29", "series-8x29-padded", "series-8x128", "series-1x512", "series-1x1024", "text-1x512",
+         "text-1x1024", "image-1x224", "image-8x224")  # fmt: skip
 
 
 @dataclass
@@ -51,7 +51,7 @@ class ShortArguments(TimingArguments):
 
     cases: list[str] = HfArg(default_factory=lambda: list(CASES), help="Family, batch and length of each case.")
     attentions: list[str] = HfArg(default_factory=lambda: ["bn", "sh", "bn+sh"], help="Presets; of images not sh.")
-    rounds: int = HfArg(default=40, help="Timed calls of each.")
+    rounds: int = HfArg(default=25, help="Timed calls of each.")
 
 
 def make_model(family: str, length: int, attention: str, args: ShortArguments) -> PreTrainedModel:
@@ -75,14 +75,19 @@ def main(argv: list[str] | None = None) -> Path | None:
     args = ShortArguments.parse(argv)
     rows = []
     for case in args.cases:
-        family, size = case.split("-")
+        family, size, *padded = case.split("-")
         batch, length = map(int, size.split("x"))
         names = [name for name in args.attentions if (family, name) != ("image", "sh")]
         models = {name: make_model(family, length, name, args) for name in (BASELINE, *names)}
         inputs = make_inputs(models[BASELINE], None if family == "image" else length, batch)
+        if padded:
+            inputs["attention_mask"] = torch.ones(batch, length, dtype=torch.long)
+            inputs["attention_mask"][::2, length * 3 // 4 :] = 0
         calls = {name: make_call(model, inputs, args) for name, model in models.items()}
-        rows += time_rows(calls, BASELINE, args.rounds, {"model": family, "batch": batch, "tokens": length})
-    return args.save(f"short-{args.mode}-{torch.get_num_threads()}-threads", rows, leave_out=("batch",))
+        rows += time_rows(
+            calls, BASELINE, args.rounds, {"model": "-".join([family, *padded]), "batch": batch, "tokens": length}
+        )
+    return args.save(f"short-{args.mode}-{torch.get_num_threads()}", rows, leave_out=("batch",))
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import attention
 import decoding
 import integration
 import pytest
+import short
 import timing
 import vit
 from training import WARMUP, measure_training
@@ -27,8 +28,10 @@ from hf_primaldual.training.time_series import (
         (decoding, ["--tokens", "32", "--layers", "1", "--width", "16"], "attention", 4),
         (integration, ["--tokens", "16", "--layers", "1", "--width", "48", "--padded"], "attention", 4),
         (vit, ["--image_size", "32"], "model", 4),
+        (short, ["--cases", "series-2x5-padded"], "attention", 4),
+        (short, ["--cases", "image-1x32", "--inference"], "attention", 3),
     ],
-    ids=["layers", "layers in inference", "decoding", "integration", "vit"],
+    ids=["layers", "layers in inference", "decoding", "integration", "vit", "short", "short images"],
 )
 def test_a_benchmark_writes_a_row_for_each(program, flags, key, names, tmp_path, capsys):
     path = program.main([*flags, "--rounds", "1", "--output", str(tmp_path)])

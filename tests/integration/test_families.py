@@ -5,6 +5,7 @@ import torch
 
 from hf_primaldual import apply
 from hf_primaldual.integration import ATTENTIONS
+from hf_primaldual.modeling import short_primal_dual
 from tests.integration.families import DOCUMENT, FAMILIES, SCALES
 from tests.integration.model_types import row, table
 from tests.integration.reference import register_naive
@@ -60,7 +61,13 @@ def test_a_family_equals_the_formulas(family, name):
         actual = results(model, inputs)
         model.set_attn_implementation(family.named(register_naive(**naive_choices(family, name))))
         # Some models rotate in float32.
-        check_equal(actual, results(model, inputs), 1e-8)
+        check_equal(actual, results(model, inputs), 1e-7)
+
+
+@several
+def test_group_by_group_a_family_equals_the_formulas(family, monkeypatch):
+    monkeypatch.setattr(short_primal_dual, "SHORT", {})
+    test_a_family_equals_the_formulas(family, "primal_dual_bn_sh")
 
 
 @several

@@ -83,8 +83,8 @@ def test_matrix_work_without_a_formula_is_an_error_and_elementwise_work_is_not(f
 
 
 def test_a_head_pays_for_the_keys_that_it_sees():
-    tokens, width, scales = 25, 24, [3, 1, 4, 1]
-    # A head's keys and values are projected after pooling: 9, 25, 7 and 25 points.
+    tokens, width, scales = 75, 24, [3, 1, 4, 1]
+    # A head's keys and values are projected after pooling: 25, 75, 19 and 75 points.
     points = sum(-(-tokens // scale) for scale in scales)
     macs = 2 * tokens * width * width + points * (2 * width * 6 + 2 * tokens * 6)
     assert count_flops(make_layer("sh", head_scales=scales), torch.randn(3, tokens, width)) == 3 * 2 * macs

@@ -7,8 +7,9 @@ from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_primaldual import PrimalDualAttention, PrimalDualConfig
-from hf_primaldual.modeling.attention_primal_dual import project_rows
+from hf_primaldual.modeling.attention_primal_dual import by_group
 from hf_primaldual.modeling.configuration_primal_dual import doubling_scales
+from hf_primaldual.modeling.head_groups_primal_dual import HeadGroups
 from hf_primaldual.modeling.kernels_primal_dual import elu_plus_one
 from tests.modeling.cases import DEFAULT_SCALES, HEADS, WIDTH, right_padding
 from tests.modeling.parity import assert_parity, layer_results, make_cotangent, make_layer, reference_results
@@ -94,17 +95,20 @@ HOOKS = {
 
 @pytest.mark.parametrize("hook", [None, *HOOKS])
 @pytest.mark.parametrize("kind", [nn.Linear, Doubled])
-def test_rows_of_a_projection_keep_all_that_the_layer_is(kind, hook):
+def test_a_group_of_heads_keeps_all_that_a_projection_is(kind, hook):
     linear, inputs, calls = kind(6, 12, bias=hook is not None), torch.randn(2, 5, 6, requires_grad=True), []
     whole = linear(inputs).detach()
     if hook is not None:
         HOOKS[hook](linear, lambda: calls.append(1))
-    for rows in (None, slice(3, 9), [0, 1, 8, 9]):
-        calls.clear()
-        output = project_rows(linear, inputs, rows)
-        output.sum().backward()
-        assert calls == [1] * (hook is not None)
-        torch.testing.assert_close(output, whole if rows is None else whole[..., rows])
+    # Heads of three channels: alone, neighbours, and apart.
+    for amounts, channels in (([1] * 4, [range(12)]), ([1, 2, 2, 4], [range(3), range(3, 9), range(9, 12)]),
+                              ([2, 1, 1, 2], [range(3, 9), [0, 1, 2, 9, 10, 11]])):  # fmt: skip
+        for project, expected in zip(by_group(linear, HeadGroups(amounts), 3), channels, strict=True):
+            calls.clear()
+            output = project(inputs)
+            output.sum().backward()
+            assert calls == [1] * (hook is not None)
+            torch.testing.assert_close(output, whole[..., list(expected)])
 
 
 def test_attention_dropout_acts_in_training_only():

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_primaldual import PRESETS, PrimalDualConfig
-from hf_primaldual.modeling import memory_primal_dual
+from hf_primaldual.modeling import memory_primal_dual, short_primal_dual, transforms_primal_dual
 from tests.modeling.cases import EACH_CHOICE, PRESET_CASES, all_settings, choices_of, right_padding, uses
 from tests.modeling.parity import (
     compare,
@@ -57,6 +58,37 @@ def test_a_thousand_tokens_equal_the_formulas(preset, monkeypatch):
     # The default window and stride of sparse attention, and what the backward computes again.
     monkeypatch.setattr(memory_primal_dual, "LONG", 1)
     compare(make_layer(preset).double(), "right", 2, 600)
+
+
+# Where another way is taken than on the few tokens of these tests.
+SWITCHES = {
+    "group by group": (short_primal_dual, "SHORT", {}),
+    "many numbers": (transforms_primal_dual, "FEW", 0),
+    "long": (memory_primal_dual, "LONG", 1),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize(
+    ("preset", "fields"), [case for case in all_settings() if case.values[0] in ("bn", "sh", "bn+sh")]
+)
+def test_each_way_equals_the_formulas(preset, fields, switch, monkeypatch):
+    for each in ("group by group", switch):
+        monkeypatch.setattr(*SWITCHES[each])
+    compare(make_layer(preset, **fields).double(), "holes", 3, 63)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "change", "calls"), [(20, None, 1), (80, None, 3), (20, "hook", 3), (20, "maps", 0)]
+)
+def test_few_tokens_are_one_call_of_the_back_end(tokens, change, calls, monkeypatch):
+    sdpa, seen = ALL_ATTENTION_FUNCTIONS["sdpa"], []
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, "sdpa", lambda *args, **kw: seen.append(args) or sdpa(*args, **kw))
+    layer = make_layer("bn+sh", head_scales=[1, 2, 2, 4])
+    if change == "hook":
+        layer.transforms[0].register_forward_hook(lambda *_: None)
+    layer(make_input(None, 3, tokens), output_attentions=change == "maps")
+    assert len(seen) == calls
 
 
 @pytest.mark.parametrize("heads", [1, 6])

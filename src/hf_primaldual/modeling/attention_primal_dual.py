@@ -10,7 +10,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
-from .head_groups_primal_dual import take
+from .head_groups_primal_dual import HeadGroups
 from .kernels_primal_dual import KERNELS, feature_map
 from .keywords_primal_dual import check_keywords
 from .maps_primal_dual import MapLayout
@@ -35,25 +35,26 @@ def is_plain(module: nn.Module, kind: type[nn.Module] = nn.Linear) -> bool:
     )
 
 
-def project_rows(linear: nn.Module, inputs: torch.Tensor, rows: slice | list[int] | None) -> torch.Tensor:
+def by_group(linear: nn.Module, groups: HeadGroups, width: int) -> list[Callable[[torch.Tensor], torch.Tensor]]:
     """
-    The output channels `rows` of a linear layer, at the cost of those rows alone; `None` is all of them.
+    For each group of heads, what a linear layer gives in their output channels, `width` for each head, at the cost of
+    those alone.
 
     A layer that is more than its weight and bias is called as a whole and its output cut, so that nothing of it is
     lost.
     """
-    if rows is None:
-        return linear(inputs)
+    if len(groups.heads) == 1:
+        return [linear]
     if not is_plain(linear):
-        return _cut(linear(inputs), rows, dim=-1)
-    bias = None if linear.bias is None else _cut(linear.bias, rows)
-    return nn.functional.linear(inputs, _cut(linear.weight, rows), bias)
-
-
-def _cut(states: torch.Tensor, rows: slice | list[int], dim: int = 0) -> torch.Tensor:
-    if isinstance(rows, slice):
-        return states.narrow(dim, rows.start, rows.stop - rows.start)
-    return take(states, rows, dim)
+        return [
+            lambda inputs, group=group: groups.parts(groups.gather(linear(inputs), width), width)[group]
+            for group in range(len(groups.heads))
+        ]
+    weights, biases = (
+        [None] * len(groups.heads) if rows is None else groups.parts(groups.gather(rows, width, dim=0), width, dim=0)
+        for rows in (linear.weight, linear.bias)
+    )
+    return [partial(nn.functional.linear, weight=w, bias=b) for w, b in zip(weights, biases, strict=True)]
 
 
 def build_transforms(config: PrimalDualConfig) -> nn.ModuleList:
@@ -125,7 +126,6 @@ class PrimalDualAttention(nn.Module):
         self.transforms = build_transforms(config)
         self.training_set = TRAINING_SETS[config.choices.training_set](config.of_layer(layer_idx))
         self.groups = self.training_set.groups
-        self.group_rows = [self._rows(heads) for heads in self.groups.heads]
         self.turns_rows = _counts_from_the_start(config)
 
         self.num_added_tokens = config.num_added_tokens
@@ -137,15 +137,6 @@ class PrimalDualAttention(nn.Module):
 
     def extra_repr(self) -> str:
         return f"attention={self.config.attention!r}"
-
-    def _rows(self, heads: list[int]) -> slice | list[int] | None:
-        """The output channels of a projection that belong to heads; `None` for all."""
-        if len(heads) == self.num_heads:
-            return None
-        start, stop = heads[0] * self.head_dim, (heads[-1] + 1) * self.head_dim
-        if stop - start == len(heads) * self.head_dim:
-            return slice(start, stop)
-        return [head * self.head_dim + channel for head in heads for channel in range(self.head_dim)]
 
     def forward(
         self,
@@ -203,12 +194,13 @@ class PrimalDualAttention(nn.Module):
             output = self._at_once(hidden_states, attention_mask, grid_size)
             output = shift_rows(output, row_starts, prefix, back=True) if turned else output
             return self.o_proj(output.flatten(2)), None
-        layout = MapLayout(len(self.group_rows) > 1, row_starts if turned else None, prefix)
+        layout = MapLayout(len(self.groups.heads) > 1, row_starts if turned else None, prefix)
         groups = self.training_set(hidden_states, attention_mask, grid_size)
         query = self.groups.gather(self.q_proj(hidden_states), self.head_dim)
         points = []
-        for group, rows in zip(groups, self.group_rows, strict=True):
-            project = partial(self._project_points, group.pool, rows)
+        projections = (by_group(linear, self.groups, self.head_dim) for linear in (self.k_proj, self.v_proj))
+        for group, *to_key_and_value in zip(groups, *projections, strict=True):
+            project = partial(_project_points, group.pool, *to_key_and_value)
             # (batch, points, group_heads * head_dim) twice, and (batch, points)
             points.append(recomputed_in_backward(project, hidden_states, saves=group.is_pooled))
         keys, values, masks = zip(*points, strict=True)
@@ -260,13 +252,6 @@ class PrimalDualAttention(nn.Module):
         output, _ = attend_at_once(*states, mask, pooled, fold, attend)
         return output
 
-    def _project_points(
-        self, pool: Callable, rows: slice | list[int] | None, hidden_states: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-        """Keys and values of a group's heads, side by side, and which of them count."""
-        points, mask = pool(hidden_states)  # (batch, points, width)
-        return project_rows(self.k_proj, points, rows), project_rows(self.v_proj, points, rows), mask
-
     def _transform(
         self, query: torch.Tensor, keys: tuple, mask: torch.Tensor | None, masks: tuple, grid_size
     ) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
@@ -293,6 +278,14 @@ class PrimalDualAttention(nn.Module):
         return states.unflatten(-1, (-1, self.head_dim))
 
 
+def _project_points(
+    pool: Callable, to_key: Callable, to_value: Callable, hidden_states: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Keys and values of a group's heads, side by side, and which of them count."""
+    points, mask = pool(hidden_states)  # (batch, points, width)
+    return to_key(points), to_value(points), mask
+
+
 def _counts_from_the_start(config: PrimalDualConfig) -> bool:
     """
     Whether what a token sees depends on where its row begins: with windows or blocks of tokens, and where a pattern or
@@ -310,4 +303,4 @@ def _counts_from_the_start(config: PrimalDualConfig) -> bool:
     )
 
 
-__all__ = ["PrimalDualAttention", "project_rows"]
+__all__ = ["PrimalDualAttention"]

@@ -32,17 +32,15 @@ class HeadGroups:
         """`(batch, tokens, heads, head_dim)` into one tensor for each group, without a copy where it can be."""
         return self.parts(self.gather(states))
 
-    def gather(self, states: torch.Tensor, width: int = 1) -> torch.Tensor:
-        """`(batch, tokens, heads * width)` or `(batch, tokens, heads, head_dim)`, with each group together."""
+    def gather(self, states: torch.Tensor, width: int = 1, dim: int = 2) -> torch.Tensor:
+        """`states` with the heads of a group beside each other, of which each takes `width` places along `dim`."""
         if self.order is None:
             return states
-        return take(states.unflatten(2, (-1, width)), self.order, dim=2).flatten(2, 3)
+        return take(states.unflatten(dim, (-1, width)), self.order, dim).flatten(dim, dim + 1)
 
-    def parts(self, states: torch.Tensor, width: int = 1) -> tuple[torch.Tensor, ...]:
+    def parts(self, states: torch.Tensor, width: int = 1, dim: int = 2) -> tuple[torch.Tensor, ...]:
         """What `gather` gives as one tensor for each group."""
-        if len(self.heads) == 1:
-            return (states,)
-        return states.split([len(heads) * width for heads in self.heads], dim=2)
+        return (states,) if len(self.heads) == 1 else states.split([len(heads) * width for heads in self.heads], dim)
 
     def join(self, states: Sequence[torch.Tensor]) -> torch.Tensor:
         """The groups' tensors, `(batch, tokens, heads, head_dim)` each, as one in the order of the layer's heads."""
