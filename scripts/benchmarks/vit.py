@@ -1,5 +1,5 @@
 """
-Times vision transformers of DeiT-tiny/16's shape against transformers' own ViT, interleaved in one run. A training
+Times vision transformers of DeiT's shapes against transformers' own ViT, interleaved in one run. A training
 step is forward, backward and AdamW's update, without dropout.
 
     python scripts/benchmarks/vit.py
@@ -23,8 +23,9 @@ LABELS = 1000
 OURS = {
     "softmax": {"attention": "softmax"},
     "bn": {"attention": "bn"},
-    "bn+sh": {"attention": "bn+sh", "head_scales": [2, 2, 2]},
+    "bn+sh": {"attention": "bn+sh"},
 }
+SIZES = {"tiny": (192, 3), "small": (384, 6)}
 
 
 @dataclass
@@ -32,16 +33,24 @@ class ViTArguments(TimingArguments):
     """What is timed."""
 
     image_size: list[int] = HfArg(default_factory=lambda: [224], help="Sides of images in pixels.")
+    size: str = HfArg(default="tiny", help="DeiT-tiny/16, or small.")
 
 
 def make_models(image_size: int, args: ViTArguments) -> dict[str, PreTrainedModel]:
-    common = {"image_size": image_size, "num_labels": LABELS, "attn_implementation": args.attn_implementation}
-    sizes = ("hidden_size", "num_attention_heads", "num_hidden_layers", "intermediate_size")
-    tiny = PrimalDualViTConfig()
-    theirs = ViTConfig(**common, **{name: getattr(tiny, name) for name in sizes})
-    models = {BASELINE: ViTForImageClassification(theirs)}
+    width, heads = SIZES[args.size]
+    common = {
+        "image_size": image_size,
+        "num_labels": LABELS,
+        "attn_implementation": args.attn_implementation,
+        "hidden_size": width,
+        "num_attention_heads": heads,
+        "num_hidden_layers": 12,
+        "intermediate_size": 4 * width,
+    }
+    models = {BASELINE: ViTForImageClassification(ViTConfig(**common))}
     for name, fields in OURS.items():
-        models[name] = PrimalDualViTForImageClassification(PrimalDualViTConfig(**common, **fields))
+        scales = {"head_scales": [2] * heads} if name == "bn+sh" else {}
+        models[name] = PrimalDualViTForImageClassification(PrimalDualViTConfig(**common, **fields, **scales))
     return {name: model.to(**args.place).train(not args.inference) for name, model in models.items()}
 
 
@@ -61,7 +70,8 @@ def main(argv: list[str] | None = None) -> Path | None:
                 calls[name] = training_step(model, inputs, torch.optim.AdamW(model.parameters(), lr=1e-4))
         timed = time_rows(calls, BASELINE, args.rounds, {"image_size": image_size, "batch": args.batch}, "model")
         rows += [row | {"parameters": count_parameters(models[row["model"]])} for row in timed]
-    return args.save(f"vit-{args.mode}-batch{args.batch}", rows)
+    kind = "vit" if args.size == "tiny" else f"vit-{args.size}"
+    return args.save(f"{kind}-{args.mode}-batch{args.batch}", rows)
 
 
 if __name__ == "__main__":

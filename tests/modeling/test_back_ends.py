@@ -1,10 +1,13 @@
 import pytest
 import torch
 from torch import nn
+from torch.nn.attention.flex_attention import create_mask
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, flash_attention_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from hf_primaldual.modeling.block_masks_primal_dual import block_mask
 from hf_primaldual.modeling.padding_primal_dual import row_starts, shift_rows
+from hf_primaldual.modeling.sparse_primal_dual import SparsePattern, dense_mask
 from tests.modeling.cases import HEADS, MASKS, PRESET_CASES, WIDTH, all_settings, needs_flex, uses
 from tests.modeling.parity import compare, make_input, make_layer
 
@@ -23,13 +26,32 @@ def outputs_of(preset, implementation, mask, hidden_states, **fields):
 @pytest.mark.slow
 @needs_flex
 @pytest.mark.parametrize("mask_kind", MASKS)
-@pytest.mark.parametrize("preset", DENSE_SOFTMAX)
+@pytest.mark.parametrize("preset", [preset for preset in PRESET_CASES if not uses("linear", preset)])
 def test_flex_attention_equals_eager(preset, mask_kind):
     for tokens in (7, 300):
         mask = MASKS[mask_kind](2, tokens)
         with torch.no_grad():
             actual, expected = outputs_of(preset, "flex_attention", mask, make_input(mask, 2, tokens))
         torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1, 4])
+@pytest.mark.parametrize("parts", [("local",), ("strided",), ("local", "strided"), ("fixed",)], ids="+".join)
+def test_a_block_mask_keeps_what_the_pattern_keeps(parts, scale):
+    pattern = SparsePattern(parts, half=20, stride=16)
+    pattern, tokens = pattern.for_scale(scale) if scale > 1 else pattern, 300
+    keys, valid = -(-tokens // scale), torch.arange(-(-tokens // scale)) < torch.tensor([[9], [70]])
+    expected = dense_mask(pattern, tokens, keys, "cpu")
+    query = torch.zeros(2, 1, tokens, 4)
+    for mask in (None, valid):
+        blocks = block_mask(pattern, query, keys, mask)
+        kept = create_mask(blocks.mask_mod, 2, 1, tokens, keys, device="cpu")[:, 0]
+        assert torch.equal(kept, expected.expand(2, -1, -1) if mask is None else expected & mask[:, None])
+        # Blocks in which nothing is kept are left out.
+        whole = (
+            nn.functional.pad(kept, (0, -keys % 128, 0, -tokens % 128)).unflatten(1, (-1, 128)).unflatten(3, (-1, 128))
+        )
+        assert torch.equal(blocks.to_dense()[:, 0].expand(2, -1, -1).bool(), whole.any(dim=(2, 4)))
 
 
 def packed_attention(query, key, value, lengths_q, lengths_k, scaling):
@@ -96,6 +118,20 @@ FLASH = all_settings("bn-default", "-scattered", "sh-points-listed", without=("l
 @pytest.mark.parametrize(("preset", "fields"), FLASH)
 def test_flash_attention_gets_padded_keys_of_every_length(flash, preset, fields, mask_kind):
     compare(make_layer(preset, flash, bn_eps=0.1, **fields), mask_kind, 3, 40, 1e-5)
+
+
+def test_groups_of_as_many_heads_are_one_call_of_flash_attention(flash, monkeypatch):
+    calls, kernel = [], ALL_ATTENTION_FUNCTIONS[flash]
+    monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS, flash, lambda *args, **kw: calls.append(kw) or kernel(*args, **kw))
+    for scales, expected in (([1, 2, 1, 2], 1), ([1, 2, 2, 4], 3)):
+        calls.clear()
+        make_layer("bn+sh", flash, head_scales=scales)(make_input(None, 3, 40))
+        assert len(calls) == expected
+
+
+@pytest.mark.parametrize("mask_kind", ["unmasked", "left", "holes"])
+def test_one_call_of_flash_attention_equals_the_formulas(flash, mask_kind):
+    compare(make_layer("bn+sh", flash, head_scales=[1, 3, 1, 3], bn_eps=0.1), mask_kind, 3, 40, 1e-5)
 
 
 def test_a_back_end_without_a_mask_function_serves_without_padding_alone(monkeypatch):

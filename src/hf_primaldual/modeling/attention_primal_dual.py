@@ -11,7 +11,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
 from .head_groups_primal_dual import HeadGroups
-from .kernels_primal_dual import KERNELS, feature_map
+from .kernels_primal_dual import KERNELS, feature_map, packed_flash
 from .keywords_primal_dual import check_keywords
 from .maps_primal_dual import MapLayout
 from .memory_primal_dual import recomputed_in_backward
@@ -194,6 +194,7 @@ class PrimalDualAttention(nn.Module):
             output = self._at_once(hidden_states, attention_mask, grid_size)
             output = shift_rows(output, row_starts, prefix, back=True) if turned else output
             return self.o_proj(output.flatten(2)), None
+        dropout = self.attention_dropout if self.training else 0.0
         layout = MapLayout(len(self.groups.heads) > 1, row_starts if turned else None, prefix)
         groups = self.training_set(hidden_states, attention_mask, grid_size)
         query = self.groups.gather(self.q_proj(hidden_states), self.head_dim)
@@ -205,23 +206,21 @@ class PrimalDualAttention(nn.Module):
             points.append(recomputed_in_backward(project, hidden_states, saves=group.is_pooled))
         keys, values, masks = zip(*points, strict=True)
         queries, keys = self._transform(query, keys, attention_mask, masks, grid_size)
+        # (batch, group_heads, tokens, head_dim), and of keys and values points
+        heads_apart = [
+            [self._split_heads(each).transpose(1, 2) for each in states] for states in (queries, keys, values)
+        ]
         outputs, maps = [], []
-        for query, key, value, mask, group in zip(queries, keys, values, masks, groups, strict=True):
-            output, weights = self.kernel(
-                self,
-                self._split_heads(query).transpose(1, 2),  # (batch, group_heads, tokens, head_dim)
-                self._split_heads(key).transpose(1, 2),  # (batch, group_heads, points, head_dim)
-                self._split_heads(value).transpose(1, 2),
-                mask,
-                scaling=self.scaling,
-                dropout=self.attention_dropout if self.training else 0.0,
-                pattern=group.pattern,
-                order=group.order,
-                layout=layout,
-                **kwargs,
-            )
-            outputs.append(output)  # (batch, tokens, group_heads, head_dim)
-            maps.append(weights)  # (batch, group_heads, tokens, points), or a tuple of (batch, tokens, points)
+        if self._goes_packed(kwargs):
+            kwargs.pop("output_attentions")
+            outputs = packed_flash(self, *heads_apart, masks, scaling=self.scaling, dropout=dropout, **kwargs)
+            maps = [None] * len(groups)
+        else:
+            for *states, mask, group in zip(*heads_apart, masks, groups, strict=True):
+                how = {"pattern": group.pattern, "order": group.order, "layout": layout, **kwargs}
+                output, weights = self.kernel(self, *states, mask, scaling=self.scaling, dropout=dropout, **how)
+                outputs.append(output)  # (batch, tokens, group_heads, head_dim)
+                maps.append(weights)  # (batch, group_heads, tokens, points), or a tuple of (batch, tokens, points)
         if turned:
             outputs = [shift_rows(output, row_starts, prefix, back=True) for output in outputs]
         output = recomputed_in_backward(self._project_outputs, *outputs, saves=len(outputs) > 1)
@@ -238,6 +237,16 @@ class PrimalDualAttention(nn.Module):
             and self.kernel is KERNELS["softmax"]
             and all(getattr(each, "folds", False) and is_plain(each, KeyBatchNorm) for each in self.transforms)
             and are_short(hidden_states)
+        )
+
+    def _goes_packed(self, kwargs: dict) -> bool:
+        """Whether FlashAttention takes all groups in one call, as sequences of other lengths."""
+        return (
+            "flash" in kwargs["implementation"]
+            and len({len(heads) for heads in self.groups.heads}) == 1 < len(self.groups.heads)
+            and not kwargs["output_attentions"]
+            and self.training_set.pattern is None
+            and self.kernel is KERNELS["softmax"]
         )
 
     def _at_once(

@@ -1,6 +1,6 @@
 """The kernels Phi(x).Phi(y): softmax attention through any back-end of transformers, and linear attention."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -8,6 +8,7 @@ from transformers.activations import ACT2FN
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, bidirectional_mask_function
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .block_masks_primal_dual import block_mask
 from .downsampling_primal_dual import WindowOrder
 from .maps_primal_dual import MapLayout
 from .padding_primal_dual import can_look
@@ -124,8 +125,9 @@ def softmax_kernel(
         key, value (`torch.Tensor` of shape `(batch, heads, keys, head_dim)`).
         mask (`torch.BoolTensor` of shape `(batch, keys)`, *optional*): true for the keys that count.
         implementation (`str`): the name of the back-end, the model's `attn_implementation`.
-        pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then torch's sdpa, or for
-            a union its flash kernel on a CPU, or plain operations: where it is eager, and for a union elsewhere.
+        pattern (`SparsePattern`, *optional*): which keys each query sees; the back-end is then FlexAttention where
+            that is named and there is no dropout; or torch's sdpa, or for a union its flash kernel on a CPU, or plain
+            operations: where it is eager, and for a union elsewhere.
         order (`WindowOrder`, *optional*): the order of the queries in which the pattern holds.
         layout (`MapLayout`): how the maps are put out.
 
@@ -143,13 +145,17 @@ def softmax_kernel(
         keep = keep if mask is None else keep & mask[:, None, None, :]
         bias = additive_mask(keep, query)
         return eager_attention_forward(module, query, key, value, bias, scaling, dropout, layout, output_attentions)
+    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+    if pattern is not None and implementation == "flex_attention" and dropout == 0:
+        keep = block_mask(pattern, query, key.shape[2], mask, order)
+        return attention(module, query, key, value, keep, scaling=scaling, **kwargs)[0], None
     if pattern is not None:
         query = query if order is None else query[:, :, order.tokens]
         output = sparse_softmax(query, key, value, mask, pattern, scaling, dropout, fused=implementation != "eager")
         return output if order is None else output[:, order.places], None
-    attention: Callable = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
     if mask is not None and "flash" in implementation and mask.shape[1] != query.shape[2]:
-        return _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs)
+        (output,) = packed_flash(module, [query], [key], [value], [mask], scaling, dropout, implementation, **kwargs)
+        return output, None
     attention_mask = backend_mask(implementation, mask, query, module.config)
     if implementation == "eager":
         kwargs = {"layout": layout, "output_attentions": output_attentions}
@@ -158,32 +164,65 @@ def softmax_kernel(
     return output, weights if implementation == "eager" else None
 
 
-def _flash_over_fewer_keys(attention, module, query, key, value, mask, scaling, dropout, **kwargs):
+def packed_flash(
+    module: nn.Module,
+    queries: Sequence[torch.Tensor],
+    keys: Sequence[torch.Tensor],
+    values: Sequence[torch.Tensor],
+    masks: Sequence[torch.Tensor | None],
+    scaling: float,
+    dropout: float,
+    implementation: str,
+    **kwargs,
+) -> list[torch.Tensor]:
     """
-    FlashAttention over padded keys that are fewer than the queries.
+    FlashAttention over the keys of groups of as many heads each, in one call for all of them: each row of each group
+    is a sequence of its own.
 
     transformers unpads queries and keys by one common mask, which downsampled keys do not share; here only the keys
     are unpadded, and the lengths are handed over as FlashAttention's own arguments. Tested against a stand-in kernel
     only: unmeasured on a GPU.
+
+    Args:
+        queries (`torch.Tensor`s of shape `(batch, heads, tokens, head_dim)`).
+        keys, values (`torch.Tensor`s of shape `(batch, heads, points, head_dim)`).
+        masks (`torch.BoolTensor`s of shape `(batch, points)`, or `None`): true for the points that count.
+
+    Returns:
+        The outputs, of shape `(batch, tokens, heads, head_dim)`.
     """
-    batch, heads, tokens, head_dim = query.shape
-    lengths = mask.sum(dim=1, dtype=torch.int32)
-    packed = [states.transpose(1, 2)[mask].transpose(0, 1).unsqueeze(0) for states in (key, value)]
-    query = query.transpose(1, 2).reshape(1, batch * tokens, heads, head_dim).transpose(1, 2)
-    output, _ = attention(
+    batch, heads, tokens, head_dim = queries[0].shape
+    lengths = [
+        torch.full((batch,), key.shape[2], dtype=torch.int32, device=key.device)
+        if mask is None
+        else mask.sum(dim=1, dtype=torch.int32)
+        for key, mask in zip(keys, masks, strict=True)
+    ]
+    longest = max(
+        key.shape[2] if mask is None else int(each.max()) for key, mask, each in zip(keys, masks, lengths, strict=True)
+    )
+
+    def packed(groups, masks):
+        rows = (states.transpose(1, 2) for states in groups)  # (batch, points, heads, head_dim)
+        rows = [each.flatten(0, 1) if mask is None else each[mask] for each, mask in zip(rows, masks, strict=True)]
+        return torch.cat(rows).transpose(0, 1).unsqueeze(0)
+
+    sequences = batch * len(queries)
+    output, _ = ALL_ATTENTION_FUNCTIONS[implementation](
         module,
-        query,
-        *packed,
+        packed(queries, [None] * len(queries)),
+        packed(keys, masks),
+        packed(values, masks),
         None,
         scaling=scaling,
         dropout=dropout,
-        cu_seq_lens_q=torch.arange(0, (batch + 1) * tokens, tokens, dtype=torch.int32, device=query.device),
-        cu_seq_lens_k=nn.functional.pad(lengths.cumsum(0, dtype=torch.int32), (1, 0)),
+        cu_seq_lens_q=torch.arange(0, (sequences + 1) * tokens, tokens, dtype=torch.int32, device=queries[0].device),
+        cu_seq_lens_k=nn.functional.pad(torch.cat(lengths).cumsum(0, dtype=torch.int32), (1, 0)),
         max_length_q=tokens,
-        max_length_k=int(lengths.max()),
+        max_length_k=longest,
         **kwargs,
     )
-    return output.reshape(batch, tokens, heads, head_dim), None
+    return list(output.reshape(len(queries), batch, tokens, heads, head_dim))
 
 
 def elu_plus_one(states: torch.Tensor) -> torch.Tensor:
@@ -292,5 +331,6 @@ __all__ = [
     "elu_plus_one",
     "feature_map",
     "linear_kernel",
+    "packed_flash",
     "softmax_kernel",
 ]
