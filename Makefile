@@ -7,7 +7,13 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
+.PHONY: help install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub \
+	test-aeon test-transformers test-dist mutants bench bench-all checkpoints quality style dist clean
+
+## What can be made: the targets, with the lines that stand above them here.
+help:
+	@awk '/^## / { text = text sprintf("\n    %s", substr($$0, 4)); next } \
+		text && /^[a-z-]+:/ { print substr($$1, 1, index($$1, ":") - 1) text } { text = "" }' $(firstword $(MAKEFILE_LIST))
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -77,7 +83,7 @@ test-processes: $(TIMESTAMP)
 
 ## The tests that take minutes.
 test-slow: $(TIMESTAMP)
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m 'slow and not dist'
 
 ## Faults planted in the modeling core and in the attention function, and the share that the tests find: about half
 ## an hour for SAMPLE=150 of them, many hours for SAMPLE=all.
@@ -180,13 +186,34 @@ test-transformers: $(TIMESTAMP) .peers/transformers/.installed
 	$(PIP_INSTALL) --target .peers/transformers parameterized==0.9.0
 	@touch $@
 
+## The style, and the types of what is public.
 quality: $(TIMESTAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
+## The style, mended where that can be done for you.
 style: $(TIMESTAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+## Source archive and wheel, in dist, as an index takes them.
+dist: .peers/dist/.installed
+	rm -rf build dist
+	.peers/dist/bin/python -m build --quiet
+	.peers/dist/bin/python -m twine check --strict dist/*
+
+.peers/dist/.installed: Makefile
+	$(PYTHON) -m venv .peers/dist
+	.peers/dist/bin/python -m pip install -qq --disable-pip-version-check build==1.6.1 twine==7.0.0
+	@touch $@
+
+## Installs the wheel in a venv of its own, without the checkout, and runs the README's blocks and mypy there; minutes.
+test-dist: dist $(TIMESTAMP)
+	DIST_PYTHON=$(PYTHON) $(BIN)/python -m pytest tests/test_distribution.py -m '$(DIST_TESTS)'
+
+DIST_TESTS := dist
+
+## Removes all that was made here, but for what was downloaded into .data.
 clean:
-	rm -rf $(VENV) .peers outputs mutants
+	rm -rf $(VENV) .peers build dist outputs mutants

@@ -1,6 +1,7 @@
 """The attentions of *A Primal-Dual Framework for Transformers and Neural Networks* (ICLR 2023) for transformers."""
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from .integration.apply import apply
 from .integration.calibration import calibrate
@@ -36,11 +37,15 @@ register()
 # Of modules that take longer to import than all the rest, and need libraries that are not always installed.
 _LATER = {"DistillationTrainer": ".integration.distillation", "PrimalDualTimeSeriesClassifier": ".estimator"}
 
-
-def __getattr__(name):
-    if name in _LATER:
-        return getattr(import_module(_LATER[name], __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if TYPE_CHECKING:
+    from .estimator import PrimalDualTimeSeriesClassifier as PrimalDualTimeSeriesClassifier
+    from .integration.distillation import DistillationTrainer as DistillationTrainer
+else:
+    # Hidden from type checkers, for which any name would then be one of this module's.
+    def __getattr__(name: str) -> Any:
+        if name in _LATER:
+            return getattr(import_module(_LATER[name], __name__), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 __all__ = [

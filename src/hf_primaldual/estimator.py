@@ -15,7 +15,7 @@ from huggingface_hub import CommitInfo, HfApi
 from huggingface_hub.errors import StrictDataclassError
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, compute_class_weight
+from sklearn.utils import Tags, check_random_state, compute_class_weight
 from sklearn.utils.validation import check_is_fitted
 from transformers import PreTrainedConfig
 
@@ -125,6 +125,12 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
     ```
     """
 
+    classes_: np.ndarray
+    model_: PrimalDualTimeSeriesForSequenceClassification
+    feature_extractor_: PrimalDualTimeSeriesFeatureExtractor
+    n_iter_: int
+    history_: list[dict[str, Any]]
+
     def __init__(
         self,
         attention: str = "bn+sh",
@@ -172,13 +178,13 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         self.n_jobs = n_jobs
         self.verbose = verbose
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         tags.input_tags.allow_nan = self.missing_values == "mean"
         return tags
 
-    def fit(self, X, y=None) -> "PrimalDualTimeSeriesClassifier":
+    def fit(self, X: Any, y: Any = None) -> "PrimalDualTimeSeriesClassifier":
         """
         Trains on series.
 
@@ -255,7 +261,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             )
         return self
 
-    def predict_proba(self, X) -> np.ndarray:
+    def predict_proba(self, X: Any) -> np.ndarray:
         """
         Args:
             X: Series, in any form that `fit` takes.
@@ -278,7 +284,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
                 rows.append(self.model_(**batch).logits.double().softmax(-1).cpu().numpy())
         return np.concatenate(rows)
 
-    def predict(self, X) -> np.ndarray:
+    def predict(self, X: Any) -> np.ndarray:
         """
         Args:
             X: Series, in any form that `fit` takes.
@@ -326,13 +332,14 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
             params: Parameters of the classifier. By default those of the model are the checkpoint's, and those of the
                 training as for a new one.
         """
-        where = {"revision": revision, "token": token}
+        where: dict[str, Any] = {"revision": revision, "token": token}
         with without_bars():
             model = PrimalDualTimeSeriesForSequenceClassification.from_pretrained(source, **where)
             feature_extractor = PrimalDualTimeSeriesFeatureExtractor.from_pretrained(source, **where)
         config = model.config
         saved = dict(getattr(config, "estimator", None) or {})
-        classes = saved.pop("classes", [config.id2label[place] for place in range(config.num_labels)])
+        id2label: dict[Any, str] = config.id2label
+        classes = saved.pop("classes", [id2label[place] for place in range(config.num_labels)])
         saved |= {name: getattr(config, field) for name, field in _FIELDS.items()}
         classifier = cls(**{**saved, "missing_values": feature_extractor.missing_values, **params})
         if "model_config" not in params:
@@ -346,7 +353,7 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
         classifier.model_, classifier.feature_extractor_ = model.eval(), feature_extractor
         return classifier
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         if "model_" in state and state["model_"].device.type != "cpu":
             # Who loads it may have no such device.
@@ -373,14 +380,14 @@ class PrimalDualTimeSeriesClassifier(ClassifierMixin, BaseEstimator):
     def _config(self, classes: np.ndarray, channels: int, of_the_data: dict[str, Any]) -> PrimalDualTimeSeriesConfig:
         names = [str(name) for name in classes.tolist()]
         # To transformers one class is no classification; its only logit, softmax of which is 1, decides nothing.
-        problem_type = "single_label_classification" if len(names) > 1 else "regression"
+        only = len(names) == 1
         try:
             return PrimalDualTimeSeriesConfig(
                 **self._model_fields(of_the_data),
                 num_channels=channels,
                 id2label=dict(enumerate(names)),
                 label2id={name: place for place, name in enumerate(names)},
-                problem_type=problem_type,
+                problem_type="regression" if only else "single_label_classification",
             )
         except StrictDataclassError as error:
             raise ValueError(str(error.__cause__ or error)) from error

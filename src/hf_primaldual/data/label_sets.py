@@ -97,7 +97,7 @@ def _is_list(kind: pa.DataType) -> bool:
     return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
 
 
-def _of_lists(split: Dataset, columns: Sequence[str], _: None, where: str) -> tuple[list, list[str]]:
+def _of_lists(split: Dataset, columns: Sequence[str], _: str | None, where: str) -> tuple[list, list[str]]:
     (column,) = columns
     feature, values = getattr(split.features[column], "feature", None), column_of(split, column)
     if not _is_list(values.type) or pa.types.is_nested(values.type.value_type):
@@ -133,8 +133,9 @@ def _of_texts(split: Dataset, columns: Sequence[str], separator: str, where: str
     return sets, problem(where, missing, len(sets), f"labels are missing in {column!r}", advice)
 
 
-def _of_columns(split: Dataset, columns: Sequence[str], _: None, where: str) -> tuple[list, list[str]]:
-    sets, problems = [[] for _ in range(len(split))], []
+def _of_columns(split: Dataset, columns: Sequence[str], _: str | None, where: str) -> tuple[list, list[str]]:
+    sets: list[list[str] | None] = [[] for _ in range(len(split))]
+    problems: list[str] = []
     for column in columns:
         flags = [_FLAGS.get(class_name(value, None)) for value in column_of(split, column).to_pylist()]
         for labels, flag in zip(sets, flags, strict=True):

@@ -11,7 +11,7 @@ Labels are uneven: in 20000 expressions of seed 0 the most frequent value, 0, ha
 import csv
 import random
 import statistics
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from os import PathLike
 
@@ -25,7 +25,7 @@ LISTOPS_VOCABULARY = ("[PAD]", "[MIN", "[MAX", "[MED", "[SM", "]", *"0123456789"
 
 _IDS = {symbol: index for index, symbol in enumerate(LISTOPS_VOCABULARY)}
 _END, _ZERO = _IDS["]"], _IDS["0"]
-_OPERATORS = {
+_OPERATORS: dict[int, Callable[[list[int]], int]] = {
     _IDS["[MIN"]: min,
     _IDS["[MAX"]: max,
     _IDS["[MED"]: lambda values: int(statistics.median(values)),
@@ -48,7 +48,7 @@ class ListOpsSpec:
     min_length: int = 500
     max_length: int = 2000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if min(self.max_depth, self.max_arguments) < 2:
             raise ValueError(
                 f"`max_depth` and `max_arguments` must be at least 2, got {self.max_depth} and {self.max_arguments}"
@@ -109,7 +109,8 @@ def read_listops(path: str | PathLike) -> Iterator[dict]:
 def _value(input_ids: list[int]) -> int:
     """The value, 0 to 9, of a whole expression. The median of an even number of values is cut to a whole one."""
     # One list of values for each operator that is still open, above them the result.
-    stack, operators = [[]], []
+    stack: list[list[int]] = [[]]
+    operators: list[int] = []
     for token in input_ids:
         if token in _OPERATORS:
             operators.append(token)

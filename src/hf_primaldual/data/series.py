@@ -87,7 +87,8 @@ def series_dataset(
     sources |= {name: source for name, source in (("validation", validation), ("test", test)) if source is not None}
     limit = max_steps if too_long == "refuse" and window is None else None
     where = {name: _where(source, name) for name, source in sources.items()}
-    splits, problems, width, found = DatasetDict(), [], None, []
+    splits, width, found = DatasetDict(), None, []
+    problems: list[str] = []
     for name, source in sources.items():
         split, channels = _read(source, layout, where[name], problems)
         found.append(channels)
@@ -115,7 +116,7 @@ def series_dataset(
     splits = with_classes(splits, where=where, problems=problems, at_least=1 + cuts)
     cut = _cut_by_group if "group" in splits["train"].column_names else cut_by_class
     splits = cut_shares(splits, shares, seed, cut)
-    windows = {"window": window, "stride": stride, "max_steps": max_steps, "too_long": too_long}
+    windows: dict[str, Any] = {"window": window, "stride": stride, "max_steps": max_steps, "too_long": too_long}
     return DatasetDict({name: cut_series(split, **windows) for name, split in splits.items()})
 
 
@@ -126,7 +127,8 @@ def read_series(
     Read one split, as [`series_dataset`] reads it; it needs no labels, and NaN stays: what is to be predicted. With
     `may_lack_labels` it need not have the `label_column` either, which data that were trained on had.
     """
-    layout, problems, where = _layout(layout), [], _where(source, "given")
+    layout, where = _layout(layout), _where(source, "given")
+    problems: list[str] = []
     if labels is not None or groups is not None:
         source = (source, labels, groups)
     split, channels = _read(source, layout, where, problems, may_lack_labels)
@@ -360,7 +362,7 @@ def _arrays(source: Iterable, layout: SeriesLayout, where: str, problems: list[s
 
 def _floats(values: Any) -> np.ndarray:
     if isinstance(values, np.ma.MaskedArray):
-        values = values.astype(np.float64).filled(np.nan)
+        values = np.ma.filled(values.astype(np.float64), np.nan)
     if np.iscomplexobj(values):
         raise TypeError("complex numbers have two parts, which are two channels")
     return np.asarray(values, np.float64)

@@ -254,7 +254,7 @@ def class_name(value: Any, feature: Any) -> str | None:
     return name.strip() or None
 
 
-def in_order(names: Iterable[str]):
+def in_order(names: Iterable[str]) -> Callable[[str], Any]:
     """By number where all are numbers, else by letter."""
     try:
         return {name: (float(name), name) for name in names}.__getitem__

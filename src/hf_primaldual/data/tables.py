@@ -55,7 +55,7 @@ class SeriesLayout:
     channels_first: bool = False
     rows_are: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.rows_are not in (None, "steps", "series"):
             raise ValueError(f"`rows_are` must be steps or series, got {self.rows_are!r}.")
         if isinstance(self.value_columns, str):

@@ -102,7 +102,8 @@ def read_ts(path: str | PathLike) -> tuple[list[str], Iterator[tuple[np.ndarray,
             target. The message starts with `path:line`.
     """
     lines = _lines(path)
-    header, where = {}, f"{path}:1"
+    header: dict[str, Any] = {}
+    where = f"{path}:1"
     for where, line in lines:
         name, *words = line.split()
         name = {"@dimension": "@dimensions"}.get(name.lower(), name.lower())

@@ -255,7 +255,7 @@ def _own_transforms(names: Sequence[str]) -> list[str]:
 
 def _mean_f1(runs: list[Mapping[str, Any]]) -> dict[str, float]:
     """The micro F1 on the test set by attention, where examples have several labels."""
-    found = {}
+    found: dict[str, list[float]] = {}
     for run in runs:
         if "test_f1" in run:
             found.setdefault(run["attention"], []).append(run["test_f1"])

@@ -5,7 +5,7 @@ It says what the original is, which attention each head has now and how that was
 and of the time. Keys with a default may be left out. What nobody measured is null.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -104,7 +104,8 @@ class Speed(Size):
 class EncoderResults(Document):
     """The whole file."""
 
-    task: Literal[ENCODER_TASKS]
+    # As in `Document`.
+    task: Literal[ENCODER_TASKS]  # type: ignore[valid-type]
     original: Original
     # The factors of the heads of each layer; null where nothing is downsampled.
     head_scales: Annotated[list[Annotated[list[int], Field(min_length=1)]], Field(min_length=1)] | None
@@ -120,7 +121,7 @@ class EncoderResults(Document):
     efficiency: list[Speed]
 
     @model_validator(mode="after")
-    def _agrees(self):
+    def _agrees(self) -> Self:
         if self.head_scales is not None and len(set(map(len, self.head_scales))) > 1:
             raise ValueError(f"'head_scales' must have as many factors for each layer, not {self.head_scales}")
         sides = 2 if self.task == "image-feature-extraction" else 1

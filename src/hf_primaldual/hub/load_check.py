@@ -12,7 +12,7 @@ from pathlib import Path
 class _Hide:
     """Hides the package where it is installed: what travels with the checkpoint must do."""
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: object = None, target: object = None) -> None:
         if name.partition(".")[0] == "hf_primaldual":
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import (
@@ -107,7 +108,7 @@ def publish(
         if dry_run:
             return _look(api, Path(place), repo_id, revision, patterns)
         message = message or f"{Path(folder).resolve().name}, checked by hf_primaldual"
-        options = {"private": private, "pull_request": pull_request, "tag": tag}
+        options: dict[str, Any] = {"private": private, "pull_request": pull_request, "tag": tag}
         return upload(api, Path(place), repo_id, revision, patterns, message, **options)
 
 

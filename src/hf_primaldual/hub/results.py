@@ -10,7 +10,7 @@ import os
 import reprlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -75,7 +75,7 @@ class Comparison(Object):
     significant: bool
 
     @model_validator(mode="after")
-    def _agrees(self):
+    def _agrees(self) -> Self:
         adjusted = self.p_value_adjusted
         if (self.p_value is None) != (adjusted is None):
             raise ValueError("of 'p_value' and 'p_value_adjusted' only one is null")
@@ -119,7 +119,8 @@ class Point(Object):
 class Results(Document):
     """The whole file."""
 
-    task: Literal[TASKS]
+    # As in `Document`.
+    task: Literal[TASKS]  # type: ignore[valid-type]
     # None where none was trained.
     baseline: str | None
     attentions: Annotated[list[str], Field(min_length=1)]
@@ -135,7 +136,7 @@ class Results(Document):
     trainer: str = None
 
     @model_validator(mode="after")
-    def _agrees(self):
+    def _agrees(self) -> Self:
         for wrong in _disagreements(self.model_dump(exclude_unset=True)):
             raise ValueError(wrong)
         return self

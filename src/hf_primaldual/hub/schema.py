@@ -75,7 +75,8 @@ class Versions(Object):
 class Document(Object):
     """What every results file says. `hardware` and `versions` are `measure.environment()`."""
 
-    version: Literal[SCHEMA_VERSION] = Field(alias="schema")
+    # pydantic reads the constants in these `Literal`s, a type checker does not.
+    version: Literal[SCHEMA_VERSION] = Field(alias="schema")  # type: ignore[valid-type]
     command: str
     date: str
     model_name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]+$")]

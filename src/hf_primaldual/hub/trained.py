@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from transformers import EvalPrediction, PreTrainedConfig, PreTrainedModel, Trainer, TrainingArguments
 
 from ..measure import efficiency_point, environment
@@ -122,7 +123,12 @@ def results_from_trainer(
 
 
 def checkpoint_from_trainer(
-    folder: str | os.PathLike, trainer: Trainers, dataset: str | Mapping[str, Any], *, processor: Any = None, **options
+    folder: str | os.PathLike,
+    trainer: Trainers,
+    dataset: str | Mapping[str, Any],
+    *,
+    processor: Any = None,
+    **options: Any,
 ) -> Path:
     """
     Writes the checkpoint of what a Trainer has trained, with results, learning curves and card, ready for `publish`;
@@ -155,17 +161,17 @@ def checkpoint_from_trainer(
 
 def training_settings(args: TrainingArguments) -> dict[str, Any]:
     """What a card tells of Trainer's arguments."""
-    selection = "none, the last weights are kept"
+    selection, written = "none, the last weights are kept", args.to_dict()
     if args.load_best_model_at_end:
-        strategy = args.eval_strategy.value
+        strategy = written["eval_strategy"]
         every = "epoch" if strategy == "epoch" else f"{args.eval_steps:g} steps"
         selection = f"validation {args.metric_for_best_model.removeprefix('eval_')}, once per {every}"
     return {
         "selection": selection,
         **{name: getattr(args, name) for name in _OF_TRAINING},
         "train_batch_size": args.train_batch_size * args.world_size * args.gradient_accumulation_steps,
-        "optimizer": str(args.optim.value),
-        "lr_scheduler_type": str(args.lr_scheduler_type.value),
+        "optimizer": written["optim"],
+        "lr_scheduler_type": written["lr_scheduler_type"],
         "precision": "bf16" if args.bf16 else "fp16" if args.fp16 else "fp32",
         "processes": args.world_size,
     }
@@ -226,7 +232,7 @@ def _run(trainer: Trainer, validation_dataset: Any, test_dataset: Any) -> dict[s
 
 def _dataset(task: str, config: PreTrainedConfig, sets: Mapping[str, Any]) -> dict[str, Any]:
     """What is known of the data without being told."""
-    known = {"source": "", "sha256": {}, "licence": None}
+    known: dict[str, Any] = {"source": "", "sha256": {}, "licence": None}
     known |= {"vocabulary": config.vocab_size} if task == LANGUAGE else {"classes": config.num_labels}
     known |= {name: len(split) if hasattr(split, "__len__") else None for name, split in sets.items()}
     if hasattr(config, "num_channels"):
@@ -297,7 +303,8 @@ def _measured(
         config = copy.deepcopy(model.config)
         # torch has no fused attention on a CPU for maps with dropout.
         config.attention_probs_dropout_prob = 0.0
-        fresh[name] = type(model)(config).to(trainer.args.device)
+        fresh[name] = type(model)(config)
+        nn.Module.to(fresh[name], trainer.args.device)
     grid = getattr(next(iter(models.values())).config, "grid_size", None)
     return efficiency_point(fresh, inputs, baseline, tokens=None if grid is None else math.prod(grid))
 

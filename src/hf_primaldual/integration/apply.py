@@ -3,22 +3,25 @@
 import copy
 import warnings
 from collections.abc import Iterable
+from typing import Any, TypeVar, Unpack
 
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from ..modeling.presets_primal_dual import PRESETS
 from .dispatch import all_slide, check_dispatch, check_layers, check_reads_config, has_dispatch, parts_of
-from .settings import ATTENTIONS, check_reads_settings, check_settings, parts, with_parts
+from .settings import ATTENTIONS, Settings, check_reads_settings, check_settings, parts, with_parts
+
+Model = TypeVar("Model", bound=PreTrainedModel)
 
 
 def apply(
-    model: PreTrainedModel,
+    model: Model,
     attention: str = "bn+sh",
     *,
     budget: float | None = None,
     calibration: Iterable | None = None,
-    **settings,
-) -> PreTrainedModel:
+    **settings: Unpack[Settings],
+) -> Model:
     """
     Replaces the softmax attention of a model, and of its parts, by one of the paper's. Nothing is trained: the weights
     stay, and `apply(model, "softmax")` brings the model back.
@@ -64,7 +67,8 @@ def apply(
         check_dispatch(model, names[attention])
         check_layers(model)
         check_reads_config(model)
-        for part in (model, *parts_of(model)):
+        every: list[PreTrainedModel] = [model, *parts_of(model)]
+        for part in every:
             # transformers would only warn, and leave the model as it is.
             if has_dispatch(part) and not part._can_set_attn_implementation():
                 raise ValueError(
@@ -81,13 +85,14 @@ def apply(
                 "as it is, so that 'bn+sh' is 'bn' here.",
                 stacklevel=2,
             )
+    chosen: dict[str, Any] = dict(settings)
     if budget is not None or calibration is not None:
         from .calibration import within_budget
 
-        settings |= within_budget(model, attention, budget, calibration, settings, measured=attention)
+        chosen |= within_budget(model, attention, budget, calibration, settings, measured=attention)
     model.set_attn_implementation(names[attention])
     for config in with_parts(model.config):
-        config.primal_dual = copy.deepcopy(settings) or None
+        config.primal_dual = copy.deepcopy(chosen) or None
     return model
 
 
@@ -95,7 +100,7 @@ def _softmax(model: PreTrainedModel) -> str | dict:
     """sdpa, but for the parts that transformers does not give it to, such as those that may cap their logits."""
     without = {id(part.config) for part in (model, *parts_of(model)) if not part._supports_sdpa}
 
-    def names(config):
+    def names(config: PreTrainedConfig) -> Any:
         own = "eager" if id(config) in without else "sdpa"
         return {"": own} | {name: names(part) for name, part in parts(config).items()}
 

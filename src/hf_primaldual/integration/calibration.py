@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from os import PathLike
-from typing import Any
+from typing import Any, Unpack
 
 import torch
 from transformers import AttentionInterface, PreTrainedModel
@@ -24,7 +24,7 @@ from .apply import apply
 from .attention import attention_function
 from .embeddings import EMBEDDINGS, as_batches
 from .layouts import token_layout
-from .settings import ATTENTIONS, SETTINGS
+from .settings import ATTENTIONS, SETTINGS, Settings
 
 # On a sequence, and on a grid, where a factor pools both sides. Each factor is a group of heads with calls of its own;
 # finer ones, up to 64, kept embeddings no nearer.
@@ -96,7 +96,7 @@ def calibrate(
     directions: int = 8,
     rounds: int = 4,
     seed: int = 0,
-    **settings,
+    **settings: Unpack[Settings],
 ) -> Calibration:
     """
     Chooses the factors of Attention-SH for each head of each layer, so that attention costs `budget` of what it costs
@@ -138,7 +138,7 @@ def calibrate(
     batches = [_as_called(batch, model.device) for batch in inputs]
     if not batches:
         raise ValueError("`inputs` must hold some batches of examples to calibrate with, got none.")
-    embed = EMBEDDINGS.get(embedding, embedding)
+    embed = EMBEDDINGS.get(embedding) if isinstance(embedding, str) else embedding
     if not callable(embed):
         raise ValueError(f"`embedding` must be one of {', '.join(EMBEDDINGS)}, or a function, got {embedding!r}.")
     for name, counts in (("factors", factors or (1,)), ("directions", [directions]), ("rounds", [rounds])):
@@ -232,11 +232,21 @@ class Recorder:
         self.name, self.function, self.scales, self.factors = name, attention_function(name), scales, factors
         # How many heads there are, and share a key; whether tokens lie on a line or a grid, and its shortest side.
         self.config, self.heads, self.per_key, self.sides, self.shortest = None, 0, 1, 1, math.inf
-        self.is_causal, self.layers, self.all_layers = False, set(), set()
+        self.is_causal = False
+        self.layers: set[int] = set()
+        self.all_layers: set[int] = set()
         # The layer's place, its output, and changes of shape (factors, batch, tokens, heads, head_dim).
         self.calls: list[tuple[int, torch.Tensor, torch.Tensor]] = []
 
-    def __call__(self, module, query, key, value, attention_mask, **kwargs):
+    def __call__(
+        self,
+        module: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, Any]:
         config, layer, heads = module.config, module.primal_dual_layer, query.shape[1]
         if self.config not in (None, config):
             raise ValueError("`model` has several parts that attend; calibrate each part by itself.")
@@ -244,7 +254,7 @@ class Recorder:
         self.all_layers.add(layer)
         settings = config.primal_dual or {}
 
-        def attend(scales):
+        def attend(scales: list[int]) -> tuple[torch.Tensor, Any]:
             config.primal_dual = {**settings, "head_scales": scales}
             return self.function(module, query, key, value, attention_mask, **kwargs)
 
@@ -281,8 +291,8 @@ def recording(recorder: Recorder) -> Iterator[Recorder]:
 def measure(
     model: PreTrainedModel,
     name: str,
-    batches: list[Mapping[str, torch.Tensor]],
-    originals: list[torch.Tensor],
+    batches: Sequence[Mapping[str, torch.Tensor]],
+    originals: Sequence[torch.Tensor],
     embed: Callable,
     scales: torch.Tensor,
     factors: Sequence[int],

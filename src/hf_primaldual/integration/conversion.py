@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import transformers
@@ -32,7 +32,10 @@ COMMON_FIELDS = (
     "initializer_range",
 )
 
-_VIT_NAMES = {
+# Patterns in the names of weights, and what each becomes.
+Names = dict[str, str | Callable[[re.Match[str]], str]]
+
+_VIT_NAMES: Names = {
     r"^(vit|deit)\.": "model.",
     r"\.attention\.([qkvo]_proj)\.": r".self_attn.\1.",
     r"\.layernorm_before\.": ".norm1.",
@@ -40,7 +43,7 @@ _VIT_NAMES = {
     r"\blayernorm\.": "norm.",
     r"^cls_classifier\.": "classifier.",
 }
-_DINOV2_NAMES = {
+_DINOV2_NAMES: Names = {
     r"^dinov2\.": "model.",
     r"\bencoder\.layer\.": "layers.",
     r"\.lambda1$": ".weight",
@@ -48,7 +51,7 @@ _DINOV2_NAMES = {
     r"^classifier\.": "cls.",
     **_VIT_NAMES,
 }
-_BERT_NAMES = {
+_BERT_NAMES: Names = {
     r"^(bert|roberta)\.": "model.",
     r"^model\.pooler\.": "pooler.",
     r"\.attention\.self\.(query|key|value)\.": lambda match: f".self_attn.{match[1][0]}_proj.",
@@ -77,7 +80,7 @@ class Architecture(NamedTuple):
     model: type[PrimalDualPreTrainedModel]
     classifier: type[PrimalDualPreTrainedModel]
     fields: Callable[[PreTrainedConfig], dict]
-    names: dict[str, str | Callable]
+    names: Names
 
 
 def _vit_fields(config: PreTrainedConfig) -> dict:
@@ -138,7 +141,7 @@ def convert(
     *,
     budget: float | None = None,
     calibration: Iterable | None = None,
-    **fields,
+    **fields: Any,
 ) -> PrimalDualPreTrainedModel:
     """
     A ViT, DeiT, DINOv2, BERT or RoBERTa with softmax attention as a model of this package, with all of its weights
@@ -171,23 +174,27 @@ def convert(
             that have no place.
     """
     hub = {name: fields.pop(name) for name in HUB_ARGUMENTS if name in fields}
-    is_name = isinstance(model_or_name, str | Path)
-    if hub and not is_name:
+    if hub and isinstance(model_or_name, PreTrainedModel):
         raise ValueError(f"`{next(iter(hub))}` is for a name on the Hub, but `model_or_name` is a model already.")
-    original = AutoConfig.from_pretrained(model_or_name, **hub) if is_name else model_or_name.config
+    original = (
+        model_or_name.config
+        if isinstance(model_or_name, PreTrainedModel)
+        else AutoConfig.from_pretrained(model_or_name, **hub)
+    )
     check_convertible(original)
     architecture = ARCHITECTURES[original.model_type]
-    architecture.model.config_class.check_keywords(fields)
-    model = load(model_or_name, original, **hub) if is_name else model_or_name
+    config_class: Any = architecture.model.config_class
+    config_class.check_keywords(fields)
+    model = model_or_name if isinstance(model_or_name, PreTrainedModel) else load(model_or_name, original, **hub)
     is_classifier, learns_bn = wants_classifier(model, fields), not LEARNED_BN.keys() & fields.keys()
     if budget is not None or calibration is not None:
         # Without a head that the new model does not have.
-        kept = model if is_classifier and "num_labels" not in fields else model.base_model
+        kept: Any = model if is_classifier and "num_labels" not in fields else model.base_model
         measured = "bn+sh" if attention == "bn+sh" and not learns_bn else "sh"
         fields |= within_budget(kept, attention, budget, calibration, fields, measured)
     weights = {rename(name, architecture.names): weight for name, weight in model.state_dict().items()}
     labels = {} if "num_labels" in fields else {"id2label": model.config.id2label, "label2id": model.config.label2id}
-    config = architecture.model.config_class(
+    config = config_class(
         attention=attention,
         **{
             # DINOv2 has `mlp_ratio` in the place of `intermediate_size`.
@@ -204,14 +211,15 @@ def convert(
     # Whoever publishes it has to name the original, whose name is unknown here where it is a folder or a model.
     config.converted_from = model.config.model_type
     converted = architecture.classifier if is_classifier else architecture.model
-    ours = converted(config).to(device=model.device, dtype=config.dtype or model.dtype)
+    ours: Any = converted(config)
+    ours.to(device=model.device, dtype=config.dtype or model.dtype)
     if "image_size" in fields:
         fit_positions(weights, model.config, config)
     move_weights(weights, ours)
     return ours.eval()
 
 
-def load(name: str | Path, config: PreTrainedConfig, **hub) -> PreTrainedModel:
+def load(name: str | Path, config: PreTrainedConfig, **hub: Any) -> PreTrainedModel:
     """
     A checkpoint by the class of transformers that its configuration names.
 

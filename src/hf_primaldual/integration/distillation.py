@@ -6,7 +6,7 @@ distillation; the loss is our choice.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -69,17 +69,18 @@ class DistillationTrainer(Trainer):
 
     def __init__(
         self,
-        *args,
+        *args: Any,
         teacher: PreTrainedModel,
         embedding: str | Callable[[Any, Mapping[str, torch.Tensor]], torch.Tensor] = "mean",
         layers_weight: float = 1.0,
         embedding_weight: float = 1.0,
         trainable: str = "all",
-        **kwargs,
+        **kwargs: Any,
     ):
-        self._embed = EMBEDDINGS.get(embedding, embedding)
-        if not callable(self._embed):
+        embed = EMBEDDINGS.get(embedding) if isinstance(embedding, str) else embedding
+        if not callable(embed):
             raise ValueError(f"`embedding` must be one of {', '.join(EMBEDDINGS)}, or a function, got {embedding!r}.")
+        self._embed = embed
         if min(layers_weight, embedding_weight) < 0 or layers_weight + embedding_weight == 0:
             raise ValueError(
                 "`layers_weight` and `embedding_weight` must be at least 0 and not both 0, got "
@@ -123,7 +124,12 @@ class DistillationTrainer(Trainer):
         return self.layers_weight * errors + self.embedding_weight * (1 - cosine), cosine, output
 
     @staticmethod
-    def _check_shapes(student, teacher, embedding: torch.Tensor, wanted: torch.Tensor) -> None:
+    def _check_shapes(
+        student: Sequence[torch.Tensor] | None,
+        teacher: Sequence[torch.Tensor] | None,
+        embedding: torch.Tensor,
+        wanted: torch.Tensor,
+    ) -> None:
         if student is None or teacher is None:
             raise ValueError("`model` and `teacher` must return hidden states, by `output_hidden_states=True`.")
         if len(student) != len(teacher):
@@ -147,12 +153,24 @@ class DistillationTrainer(Trainer):
                 f"{tuple(wanted.shape)}."
             )
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: torch.Tensor | int | None = None,
+    ) -> torch.Tensor | tuple[torch.Tensor, Any]:
         """The mean over examples."""
         losses, _, output = self.compare(model, inputs)
         return (losses.mean(), output) if return_outputs else losses.mean()
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         """The loss, and the cosine of each example, which is its own label: Trainer computes no metric without one."""
         with torch.no_grad(), self.compute_loss_context_manager():
             losses, cosine, _ = self.compare(model, self._prepare_inputs(inputs))
@@ -161,7 +179,8 @@ class DistillationTrainer(Trainer):
 
 def mean_cosine(prediction: EvalPrediction) -> dict[str, float]:
     """`cosine`, the mean over examples."""
-    return {"cosine": float(prediction.predictions.mean())}
+    cosines: Any = prediction.predictions
+    return {"cosine": float(cosines.mean())}
 
 
 def freeze_all_but_attention(model: nn.Module) -> None:

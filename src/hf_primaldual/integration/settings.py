@@ -2,7 +2,8 @@
 
 import functools
 import warnings
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
@@ -14,18 +15,22 @@ from ..modeling.keywords_primal_dual import nearest_to
 # The names for `attn_implementation`, and the preset that each runs.
 ATTENTIONS = {"primal_dual_bn": "bn", "primal_dual_sh": "sh", "primal_dual_bn_sh": "bn+sh"}
 
-# The fields of `PrimalDualConfig` that a function without weights can honour.
-SETTINGS = (
-    "bn_beta",
-    "bn_scaling",
-    "bn_eps",
-    "head_scales",
-    "head_points",
-    "sampling",
-    "sampling_seed",
-    "num_prefix_tokens",
-    "grid_size",
-)
+
+class Settings(TypedDict, total=False):
+    """The fields of `PrimalDualConfig` that a function without weights can honour."""
+
+    bn_beta: float
+    bn_scaling: bool | float
+    bn_eps: float
+    head_scales: Sequence[int] | Sequence[Sequence[int]] | None
+    head_points: int | Sequence[int] | None
+    sampling: str
+    sampling_seed: int
+    num_prefix_tokens: int
+    grid_size: Sequence[int] | None
+
+
+SETTINGS = tuple(Settings.__annotations__)
 # What version 0.1.0 saved under another name.
 _FORMER_NAMES = {"prefix_tokens": "num_prefix_tokens"}
 
@@ -148,7 +153,7 @@ def _cached(settings: tuple | None, attention: str, heads: int, head_dim: int, l
         config = config if layer is None else config.of_layer(layer)
     except (StrictDataclassError, ValueError) as error:
         raise ValueError(f"`primal_dual`: {error.__cause__ or error}") from error
-    scales = config.resolved_head_scales()
+    scales: Any = config.resolved_head_scales()
     return LayerSettings(
         amounts=scales or config.resolved_head_points(),
         amount_name="scale" if scales else "points",
@@ -200,6 +205,7 @@ def inherit_settings(config: PreTrainedConfig) -> None:
 __all__ = [
     "ATTENTIONS",
     "SETTINGS",
+    "Settings",
     "attentions",
     "check_reads_settings",
     "check_settings",

@@ -8,3 +8,32 @@ from .latency import Timing, inference, interleaved, training_step
 from .memory import Outcome, activation_memory, count_peak_memory, if_it_fits, is_out_of_memory, peak_memory
 from .redundancy import LayerRedundancy, head_redundancy, mean_redundancy
 from .results import compare, save_results
+
+__all__ = [
+    "LayerRedundancy",
+    "Outcome",
+    "Timing",
+    "activation_memory",
+    "attention_maps",
+    "attention_share",
+    "compare",
+    "count_flops",
+    "count_parameters",
+    "count_peak_memory",
+    "efficiency_point",
+    "environment",
+    "head_redundancy",
+    "if_it_fits",
+    "inference",
+    "interleaved",
+    "is_out_of_memory",
+    "load_model",
+    "make_inputs",
+    "maps_over_tokens",
+    "mean_redundancy",
+    "measure",
+    "measure_together",
+    "peak_memory",
+    "save_results",
+    "training_step",
+]

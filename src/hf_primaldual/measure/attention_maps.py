@@ -1,7 +1,7 @@
 """Where the heads of a model look, over its original tokens: patches of an image, steps of a series."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ def attention_maps(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> list
         raise ValueError(f"`inputs` must hold one example, got {batch}.")
     found: list[LayerMaps] = []
 
-    def note(layer, args, kwargs, returned):
+    def note(layer: nn.Module, args: tuple, kwargs: dict[str, Any], returned: tuple) -> None:
         weights = maps_over_tokens(layer, returned[1], mask_of(args, kwargs), kwargs.get("grid_size"))[0]
         maps = returned[1] if isinstance(returned[1], tuple) else returned[1].unbind(dim=1)
         found.append(LayerMaps(weights, tuple(head.shape[-1] for head in maps)))

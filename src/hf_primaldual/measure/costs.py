@@ -1,7 +1,8 @@
 """Everything that models or a checkpoint cost at one size of input."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,7 +26,7 @@ _IN_RESULTS = (
 
 
 def efficiency_point(
-    models: Mapping[str, nn.Module],
+    models: Mapping[str, PreTrainedModel],
     inputs: Mapping[str, torch.Tensor],
     baseline: str | None,
     tokens: int | None = None,
@@ -85,7 +86,7 @@ def measure(
         inputs: Keyword arguments of the model; by default `make_inputs(model, tokens, batch)`.
         load: Passed on to `from_pretrained`, such as `attn_implementation` or `trust_remote_code`.
     """
-    model = model_or_checkpoint
+    model: Any = model_or_checkpoint
     if not isinstance(model, nn.Module):
         model = load_model(model, **load)
     elif load:
@@ -113,11 +114,12 @@ def measure_together(
     batch = next(iter(inputs.values())).shape[0]
     rows: dict[str, dict[str, Any]] = {name: {} for name in models}
     for name, model in models.items():
-        reason = if_it_fits(lambda model=model, row=rows[name]: _count(model, inputs, training, row)).does_not_fit
+        reason = if_it_fits(partial(_count, model, inputs, training, rows[name])).does_not_fit
         model.zero_grad(set_to_none=True)
         if reason is not None:
             rows[name]["does_not_fit"] = reason
     fitting = {name: model for name, model in models.items() if "does_not_fit" not in rows[name]}
+    modes: list[tuple[str, str, Callable[..., Callable[[], Any]]]]
     modes = [("train_step_ms", "trained_per_second", training_step)] if training else []
     modes.append(("inference_ms", "inference_per_second", inference))
     for milliseconds, per_second, call_of in modes:
@@ -131,7 +133,7 @@ def measure_together(
     return rows
 
 
-def _count(model: nn.Module, inputs: Mapping[str, torch.Tensor], training: bool, row: dict[str, Any]) -> None:
+def _count(model: nn.Module, inputs: Mapping[str, Any], training: bool, row: dict[str, Any]) -> None:
     """Puts into `row` what is counted and not timed."""
     device = next(iter(inputs.values())).device
     row["parameters"] = count_parameters(model)

@@ -47,7 +47,7 @@ class ExampleArguments:
         default=False, help="Run the transforms that a checkpoint brings in its own files."
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if sum(getattr(self, flag) is not None for flag in _FLAGS.values()) != 1:
             raise ValueError("one of `dataset`, `text` and `image` must be given, got none or several.")
 

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +11,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from .latency import scalar_of
+
+Shape = Sequence[int]
 
 # Words in an operator's name that tell matrix work: aten.mv, aten._native_multi_head_attention, aten.lstm, ...
 _MATRIX_WORK = re.compile(
@@ -85,20 +87,22 @@ class _Guard(TorchDispatchMode):
         super().__init__()
         self.counter = counter
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
         packet = getattr(func, "_overloadpacket", func)
         if packet not in self.counter.flop_registry and _MATRIX_WORK.search(packet.__name__):
             raise NotImplementedError(f"no FLOP formula for the operator {func}: its work would be counted as zero")
         return func(*args, **(kwargs or {}))
 
 
-def _attention_forward(query_shape, key_shape, value_shape, *args, **kwargs) -> int:
+def _attention_forward(query_shape: Shape, key_shape: Shape, value_shape: Shape, *args: Any, **kwargs: Any) -> int:
     batch, heads, queries, dim = query_shape
     keys, value_dim = value_shape[-2:]
     return 2 * batch * heads * queries * keys * (dim + value_dim)
 
 
-def _attention_backward(grad_shape, query_shape, key_shape, value_shape, *args, **kwargs) -> int:
+def _attention_backward(
+    grad_shape: Shape, query_shape: Shape, key_shape: Shape, value_shape: Shape, *args: Any, **kwargs: Any
+) -> int:
     batch, heads, queries, dim = query_shape
     keys, value_dim = value_shape[-2:]
     # The scores again, then the gradients of query and key (dim each), of the weights and of value (value_dim each).
@@ -106,8 +110,8 @@ def _attention_backward(grad_shape, query_shape, key_shape, value_shape, *args, 
 
 
 def _convolution_backward(
-    grad_shape, input_shape, weight_shape, bias, stride, padding, dilation, transposed, output_padding, groups, wanted,
-    *args, **kwargs,
+    grad_shape: Shape, input_shape: Shape, weight_shape: Shape, bias: Any, stride: Any, padding: Any, dilation: Any,
+    transposed: bool, output_padding: Any, groups: int, wanted: Sequence[bool], *args: Any, **kwargs: Any,
 ) -> int:  # fmt: skip
     batch, places = grad_shape[0], (input_shape if transposed else grad_shape)[2:]
     # As many as the forward, for the gradient of the input and for that of the filters.

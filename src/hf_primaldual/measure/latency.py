@@ -77,7 +77,7 @@ def training_step(
     """
     tensors = [each for each in inputs.values() if isinstance(each, torch.Tensor) and each.requires_grad]
 
-    def step():
+    def step() -> None:
         model.zero_grad(set_to_none=True)
         for tensor in tensors:
             tensor.grad = None
@@ -92,7 +92,7 @@ def inference(model: nn.Module, inputs: Mapping[str, torch.Tensor]) -> Callable[
     """A call that makes one forward in inference mode, without the `labels`."""
     inputs = {name: tensor for name, tensor in inputs.items() if name != "labels"}
 
-    def call():
+    def call() -> None:
         with torch.inference_mode():
             model(**inputs)
 

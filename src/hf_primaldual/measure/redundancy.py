@@ -1,7 +1,7 @@
 """How much the heads of a layer differ from each other: the paper's pairwise L2 distance, cosine and linear CKA."""
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -28,7 +28,8 @@ class LayerRedundancy(NamedTuple):
 
     def means(self) -> dict[str, float]:
         """The mean of each over the pairs of different heads."""
-        first, second = torch.triu_indices(*self.output_distance.shape, offset=1)
+        rows, columns = self.output_distance.shape
+        first, second = torch.triu_indices(rows, columns, offset=1)
         return {name: matrix[first, second].mean().item() for name, matrix in self._asdict().items()}
 
 
@@ -74,10 +75,10 @@ class _Sums:
         self.mean = torch.zeros(heads * head_dim, dtype=torch.float64)
         self.moment = torch.zeros(heads * head_dim, heads * head_dim, dtype=torch.float64)
 
-    def note_outputs(self, projection, args) -> None:
+    def note_outputs(self, projection: nn.Module, args: tuple) -> None:
         self.outputs = args[0]
 
-    def add(self, layer, args, kwargs, returned) -> None:
+    def add(self, layer: nn.Module, args: tuple, kwargs: dict[str, Any], returned: tuple) -> None:
         mask = mask_of(args, kwargs)
         outputs = self.outputs.unflatten(-1, (self.heads, self.head_dim)).transpose(1, 2)
         maps = maps_over_tokens(layer, returned[1], mask, kwargs.get("grid_size"))

@@ -74,7 +74,7 @@ def compare(
 
 def flat(row: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """A row without mappings inside of it: `{"ms": {"median": 1}}` becomes `{"ms.median": 1}`."""
-    cells = {}
+    cells: dict[str, Any] = {}
     for key, value in row.items():
         cells |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
     return cells

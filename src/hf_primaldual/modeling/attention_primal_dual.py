@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -145,7 +146,7 @@ class PrimalDualAttention(nn.Module):
         mask_is_checked: bool = False,
         grid_size: tuple[int, int] | None = None,
         row_starts: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> tuple[torch.Tensor, torch.Tensor | tuple[torch.Tensor, ...] | None]:
         """
         Args:
@@ -262,7 +263,7 @@ class PrimalDualAttention(nn.Module):
         return output
 
     def _transform(
-        self, query: torch.Tensor, keys: tuple, mask: torch.Tensor | None, masks: tuple, grid_size
+        self, query: torch.Tensor, keys: tuple, mask: torch.Tensor | None, masks: tuple, grid_size: Any
     ) -> tuple[Sequence[torch.Tensor], Sequence[torch.Tensor]]:
         """Queries and keys of each group's heads, side by side, with T applied; `query` is of all groups."""
         transforms = list(self.transforms)

@@ -52,7 +52,7 @@ def doubling_scales(num_heads: int) -> list[int]:
     return [2 ** (head // 2) for head in range(num_heads)]
 
 
-def _check_per_head(name: str, values: list[int] | tuple[int, ...], num_heads: int) -> list[int]:
+def _check_per_head(name: str, values: Any, num_heads: int) -> list[int]:
     if len(values) != num_heads:
         raise ValueError(
             f"`{name}` must hold one entry for each of the {num_heads} heads, got {len(values)}: {list(values)}."
@@ -192,7 +192,7 @@ class PrimalDualConfig(PreTrainedConfig):
     initializer_range: float = 0.02
     hf_primaldual_version: str | None = None
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         self.check_keywords(kwargs)
         super().__post_init__(**kwargs)
         self.name_attention()
@@ -288,7 +288,8 @@ class PrimalDualConfig(PreTrainedConfig):
                 f"{layer_idx} has none."
             )
         own = copy.copy(self)
-        own.head_scales = list(self.head_scales[layer_idx])
+        own_scales: Any = self.head_scales[layer_idx]
+        own.head_scales = list(own_scales)
         return own
 
     def resolved_head_points(self) -> list[int] | None:
@@ -299,13 +300,13 @@ class PrimalDualConfig(PreTrainedConfig):
         points = [self.head_points] * heads if isinstance(self.head_points, int) else self.head_points
         return _check_per_head("head_points", points, heads)
 
-    def validate_attention(self):
+    def validate_attention(self) -> None:
         """Part of `@strict`'s validation, and repeated by every layer: fields may have been set one by one since."""
         with self._naming_the_version():
             self._validate_attention()
 
     @classmethod
-    def from_dict(cls, config_dict: dict[str, Any], **kwargs):
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """
         What a config.json holds that is no field here stays an attribute, as other programs write their own into it.
 

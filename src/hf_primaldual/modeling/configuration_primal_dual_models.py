@@ -1,5 +1,7 @@
 """The configurations of the models: what their architectures need besides the attention."""
 
+from typing import TYPE_CHECKING, Any, ClassVar
+
 from huggingface_hub.dataclasses import strict
 
 from .configuration_primal_dual import PrimalDualConfig
@@ -43,15 +45,22 @@ class PrimalDualEncoderConfig(PrimalDualConfig):
     norm_eps: float = 1e-6
     layer_scale_init_value: float | int | None = None
     drop_path_rate: float | int = 0.0
+    if TYPE_CHECKING:
+        # Taken by transformers, which has no fields of these names.
+        num_labels: int = 2
+        attn_implementation: str | None = None
 
     # What FSDP2 gathers and frees as one; the rest of a model is a group of its own.
     base_model_fsdp_plan = {"layers.*": "free_full_weight"}
 
     # What must be at least 1, and what may be set to few values; each model's configuration adds its own.
-    _positive = ("num_hidden_layers", "intermediate_size")
-    _allowed = {"norm_type": ("layer", "batch"), "norm_position": ("pre", "post")}
+    _positive: ClassVar[tuple[str, ...]] = ("num_hidden_layers", "intermediate_size")
+    _allowed: ClassVar[dict[str, tuple[str, ...]]] = {
+        "norm_type": ("layer", "batch"),
+        "norm_position": ("pre", "post"),
+    }
 
-    def validate_encoder(self):
+    def validate_encoder(self) -> None:
         """Part of `@strict`'s validation."""
         with self._naming_the_version():
             self._validate_encoder()
@@ -78,7 +87,7 @@ class RegisteredPipelines(dict):
     registered its class for series, which needs none; the task can still be inferred from the key.
     """
 
-    def __contains__(self, task) -> bool:
+    def __contains__(self, task: object) -> bool:
         return task != SERIES_TASK and super().__contains__(task)
 
 
@@ -119,7 +128,7 @@ class PrimalDualTimeSeriesConfig(PrimalDualEncoderConfig):
     _positive = (*PrimalDualEncoderConfig._positive, "num_channels", "max_position_embeddings")
     _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("flatten", "mean")}
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         super().__post_init__(**kwargs)
         # Lets `pipeline(model=folder, trust_remote_code=True)` find the pipeline that travels with the checkpoint.
         pipelines = getattr(self, "custom_pipelines", None) or {
@@ -180,11 +189,11 @@ class PrimalDualViTConfig(PrimalDualEncoderConfig):
     _positive = (*PrimalDualEncoderConfig._positive, "num_channels")
     _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("cls", "mean")}
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         self._follow_image_size()
         super().__post_init__(**kwargs)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
         # A configuration's fields may be set one by one, by `from_pretrained` too.
         shape = ("image_size", "patch_size", "distillation_token")
@@ -211,7 +220,7 @@ class PrimalDualViTConfig(PrimalDualEncoderConfig):
             )
         super()._validate_attention()
 
-    def validate_distillation(self):
+    def validate_distillation(self) -> None:
         """Part of `@strict`'s validation."""
         if self.distillation_head and not self.distillation_token:
             raise ValueError("`distillation_head=True` classifies a token that `distillation_token=False` leaves out.")
@@ -280,14 +289,14 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
     _positive = (*PrimalDualEncoderConfig._positive, "vocab_size", "max_position_embeddings")
     _allowed = {**PrimalDualEncoderConfig._allowed, "pooling": ("mean", "cls", "last")}
 
-    def __post_init__(self, **kwargs):
+    def __post_init__(self, **kwargs: Any) -> None:
         if self.prepend_cls:
             self.num_prefix_tokens = max(self.num_prefix_tokens, 1)
         # Of several classifiers of one configuration transformers picks by these names, and cannot go through None.
         self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         before = vars(self).get(name)
         super().__setattr__(name, value)
         # A configuration's fields may be set one by one, by `from_pretrained` too.
@@ -298,7 +307,7 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
     def num_added_tokens(self) -> int:
         return int(self.prepend_cls)
 
-    def validate_decoder(self):
+    def validate_decoder(self) -> None:
         """Part of `@strict`'s validation."""
         if not self.is_decoder:
             return
@@ -324,7 +333,7 @@ class PrimalDualTextConfig(PrimalDualEncoderConfig):
                 "back, or `is_decoder=False`."
             )
 
-    def validate_vocabulary(self):
+    def validate_vocabulary(self) -> None:
         """Part of `@strict`'s validation."""
         if self.pad_token_id is not None and not 0 <= self.pad_token_id < self.vocab_size:
             raise ValueError(

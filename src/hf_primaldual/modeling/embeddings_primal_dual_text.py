@@ -17,7 +17,7 @@ class PrefixToken(nn.Module):
         self.initializer_range = config.initializer_range
         self.weight = nn.Parameter(torch.empty(config.hidden_size))
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         init.normal_(self.weight, std=self.initializer_range)
 
     def forward(self, embeddings: torch.Tensor) -> torch.Tensor:

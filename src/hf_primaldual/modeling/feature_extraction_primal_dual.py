@@ -45,7 +45,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         mean: list[float] | None = None,
         std: list[float] | None = None,
         missing_values: str = "error",
-        **kwargs,
+        **kwargs: Any,
     ):
         for name in kwargs:
             if not self._knows(name):
@@ -82,7 +82,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         return name in (*cls._fields(), "auto_map", "feature_extractor_type", "processor_class") or name[0] == "_"
 
     @classmethod
-    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs):
+    def from_dict(cls, feature_extractor_dict: dict[str, Any], **kwargs: Any) -> Any:
         """Entries of other programs stay as attributes; one that is nearly a field is refused."""
         foreign = {name: value for name, value in feature_extractor_dict.items() if not cls._knows(name)}
         refuse_near_misses(cls, (*foreign, *kwargs), cls._knows, cls._fields())
@@ -119,7 +119,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
         self.mean, self.std = mean.tolist(), np.where(std > 0, std, 1.0).tolist()
         return self
 
-    def __call__(self, past_values, **kwargs) -> BatchFeature:
+    def __call__(self, past_values: Any, **kwargs: Any) -> BatchFeature:
         """
         Args:
             past_values: one series, an array of shape `(time, channels)`, or a list or an array of several, `(batch,
@@ -149,7 +149,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
 
     def pad(
         self,
-        processed_features,
+        processed_features: Any,
         padding: bool | str = True,
         max_length: int | None = None,
         truncation: bool = False,
@@ -204,7 +204,7 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
             features["attention_mask"] = mask
         return BatchFeature(features, tensor_type=return_tensors)
 
-    def is_single(self, past_values) -> bool:
+    def is_single(self, past_values: Any) -> bool:
         """Whether this is one series; else it is several of them, or none at all."""
         if not hasattr(past_values, "__len__"):
             raise ValueError(f"`past_values` must be an array or a list of series, got {type(past_values).__name__}.")
@@ -233,11 +233,11 @@ class PrimalDualTimeSeriesFeatureExtractor(SequenceFeatureExtractor):
                 raise ValueError(f"{message}.")
         return checked
 
-    def _as_array(self, series, index: int) -> np.ndarray:
+    def _as_array(self, series: Any, index: int) -> np.ndarray:
         """A series as `(time, channels)`, in float64: near a large offset float32 has no room for the values."""
         if isinstance(series, np.ma.MaskedArray):
             # What is masked is missing.
-            series = series.astype(np.float64).filled(np.nan)
+            series = np.ma.filled(series.astype(np.float64), np.nan)
         try:
             if np.iscomplexobj(series):
                 raise TypeError("complex numbers have two parts, which are two channels")

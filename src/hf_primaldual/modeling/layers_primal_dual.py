@@ -1,5 +1,7 @@
 """What the encoders are made of: norms, the feed-forward block, the layer, and what their heads share."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers import initialization as init
@@ -97,7 +99,7 @@ class LayerScale(nn.Module):
         self.initial_value = config.layer_scale_init_value
         self.weight = nn.Parameter(torch.full((config.hidden_size,), float(self.initial_value)))
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         init.constant_(self.weight, self.initial_value)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
@@ -142,7 +144,7 @@ class PrimalDualLayer(GradientCheckpointingLayer):
         self.drop_path = DropPath(rate) if rate else nn.Identity()
 
     def forward(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> torch.Tensor:
         """
         Args:
@@ -191,7 +193,7 @@ def classification_loss(
     pooled_logits: torch.Tensor,
     config: PrimalDualEncoderConfig,
     num_items_in_batch: torch.Tensor | int | None = None,
-    **kwargs,
+    **kwargs: Any,
 ) -> torch.Tensor:
     """
     The loss that transformers gives a classifier of sequences: cross-entropy, binary cross-entropy of several labels

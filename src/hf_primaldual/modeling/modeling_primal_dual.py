@@ -7,9 +7,10 @@ import shutil
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
+from torch import nn
 from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.modeling_utils import PreTrainedModel
 
@@ -43,11 +44,11 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
     # The classes that a checkpoint loads with where this package is not installed, `module.Class` by Auto class.
     checkpoint_classes: ClassVar[dict[str, str]] = {}
 
-    def __init__(self, config: PrimalDualEncoderConfig, *inputs, **kwargs):
+    def __init__(self, config: PrimalDualEncoderConfig, *inputs: Any, **kwargs: Any):
         super().__init__(config, *inputs, **kwargs)
         self.loss_function = classification_loss
 
-    def post_init(self):
+    def post_init(self) -> None:
         # They are built in float32, and transformers would halve them on loading.
         norms = {name for name, module in self.named_modules() if isinstance(module, TokenBatchNorm)}
         named = self._keep_in_fp32_modules_strict or ()
@@ -55,7 +56,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         super().post_init()
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         # Modules of an attention's own start as the paper's constant, or where they leave plain attention as it is.
         if isinstance(module, OWN_PARAMETERS):
@@ -65,7 +66,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
             module.reset_parameters()
 
     def encode(
-        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self, hidden_states: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> torch.Tensor:
         """
         An encoder's layers, and the norm behind the last one where norms come before the sublayers.
@@ -79,7 +80,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
             hidden_states = layer(hidden_states, attention_mask, **kwargs)
         return hidden_states if self.norm is None else self.norm(hidden_states, attention_mask)
 
-    def save_pretrained(self, save_directory: str | os.PathLike, *args, **kwargs):
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
         """
         As `PreTrainedModel.save_pretrained`; the checkpoint names every class of the family in its `auto_map`, and
         carries the files of transforms from outside of this package.
@@ -112,7 +113,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
             (Path(save_directory) / name).write_text(code, encoding="utf-8")
 
     @classmethod
-    def from_pretrained(cls, *args, **kwargs):
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Self:
         """
         As `PreTrainedModel.from_pretrained`; a model loaded to the CPU gives the saved model's outputs to the bit.
 
@@ -125,7 +126,8 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
                 missing. Or when an early version saved it on its way from softmax to its attention.
         """
         with_info = kwargs.pop("output_loading_info", False)
-        model, info = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        loaded: Any = super().from_pretrained(*args, output_loading_info=True, **kwargs)
+        model, info = loaded
         if moved := [name for name in info["unexpected_keys"] if name.endswith("annealing.millionths")]:
             raise ValueError(f"the checkpoint has `{min(moved)}` among its weights: {WAS_MOVED}")
         missing = sorted(name for name in info["missing_keys"] if model._must_be_in_a_checkpoint(name))

@@ -1,5 +1,7 @@
 """A language model: the text model as a decoder, with a head that predicts the next token."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache
@@ -55,7 +57,7 @@ class PrimalDualTextForCausalLM(PrimalDualTextPreTrainedModel, GenerationMixin):
         use_cache: bool | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: torch.Tensor | int | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> CausalLMOutputWithPast:
         """
         Args:

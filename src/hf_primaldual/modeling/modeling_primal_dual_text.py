@@ -1,5 +1,8 @@
 """A transformer encoder over tokens with the primal-dual framework's attentions, and its classifiers."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicCache
@@ -69,7 +72,7 @@ class PrimalDualTextPreTrainedModel(PrimalDualPreTrainedModel):
     }
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, PrefixToken):
             module.reset_parameters()
@@ -109,7 +112,7 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
         position_ids: torch.Tensor | None = None,
         cache: Cache | None = None,
         use_cache: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> BaseModelOutput | BaseModelOutputWithPast:
         """
         Args:
@@ -178,7 +181,15 @@ class PrimalDualTextModel(PrimalDualTextPreTrainedModel):
         return BaseModelOutput(last_hidden_state=hidden_states)
 
     def _decode(
-        self, input_ids, attention_mask, token_type_ids, inputs_embeds, position_ids, cache, use_cache, kwargs
+        self,
+        input_ids: torch.Tensor | None,
+        attention_mask: torch.Tensor | None,
+        token_type_ids: torch.Tensor | None,
+        inputs_embeds: torch.Tensor | None,
+        position_ids: torch.Tensor | None,
+        cache: Cache | None,
+        use_cache: bool | None,
+        kwargs: dict[str, Any],
     ) -> BaseModelOutputWithPast:
         """The forward of a decoder."""
         tokens = input_ids if inputs_embeds is None else inputs_embeds
@@ -242,7 +253,7 @@ class PrimalDualTextForSequenceClassification(PrimalDualTextPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """
         Args:
@@ -323,7 +334,7 @@ class PrimalDualTextForDocumentMatching(PrimalDualTextPreTrainedModel):
         token_type_ids: torch.Tensor | None = None,
         pair_token_type_ids: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """
         Args:
@@ -377,7 +388,11 @@ def classifier_dropout(config: PrimalDualTextConfig) -> float:
     return config.hidden_dropout_prob if config.classifier_dropout is None else config.classifier_dropout
 
 
-def _filled_in(pair, documents, default) -> tuple[torch.Tensor, torch.Tensor]:
+def _filled_in(
+    pair: tuple[torch.Tensor | None, torch.Tensor | None],
+    documents: tuple[torch.Tensor, torch.Tensor],
+    default: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
     """What belongs to both documents, with a default where it was not given for one of them."""
     return tuple(default(ids) if values is None else values for values, ids in zip(pair, documents, strict=True))
 

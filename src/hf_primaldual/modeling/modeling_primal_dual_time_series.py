@@ -1,6 +1,6 @@
 """A transformer encoder over multivariate series with the primal-dual framework's attentions, and its classifier."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -67,7 +67,7 @@ class PrimalDualTimeSeriesModel(PrimalDualTimeSeriesPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self, past_values: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs
+        self, past_values: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs: Any
     ) -> BaseModelOutput:
         """
         Args:
@@ -141,7 +141,7 @@ class PrimalDualTimeSeriesForSequenceClassification(PrimalDualTimeSeriesPreTrain
         past_values: torch.Tensor,
         attention_mask: torch.Tensor | None = None,
         labels: torch.Tensor | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> SequenceClassifierOutput:
         """
         Args:

@@ -1,6 +1,8 @@
 """A vision transformer with the primal-dual framework's attentions, and its classifier."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,7 +30,7 @@ class PrimalDualViTPatchEmbeddings(nn.Module):
 
 
 def interpolate_positions(
-    positions: torch.Tensor, prefix: int, grid_size: tuple[int, int], new_grid_size: tuple[int, int]
+    positions: torch.Tensor, prefix: int, grid_size: Sequence[int], new_grid_size: Sequence[int]
 ) -> torch.Tensor:
     """Positions `(1, prefix + patches, width)` of a grid, interpolated (bicubic) to one of another size."""
     positions, patches = positions.split([prefix, positions.shape[1] - prefix], dim=1)
@@ -56,7 +58,7 @@ class PrimalDualViTEmbeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout_prob)
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for parameter in (self.cls_token, self.distillation_token, self.position_embeddings):
             if parameter is not None:
                 init.trunc_normal_(parameter, mean=0.0, std=self.config.initializer_range)
@@ -86,7 +88,7 @@ class PrimalDualViTPreTrainedModel(PrimalDualPreTrainedModel):
     _input_embed_layer = "patch_embeddings"
 
     @torch.no_grad()
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
         if isinstance(module, PrimalDualViTEmbeddings):
             module.reset_parameters()
@@ -109,7 +111,7 @@ class PrimalDualViTModel(PrimalDualViTPreTrainedModel):
     @merge_with_config_defaults
     @capture_outputs(tie_last_hidden_states=False)
     def forward(
-        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None = None, **kwargs
+        self, pixel_values: torch.Tensor, interpolate_pos_encoding: bool | None = None, **kwargs: Any
     ) -> BaseModelOutput:
         """
         Args:
@@ -189,7 +191,7 @@ class PrimalDualViTForImageClassification(PrimalDualViTPreTrainedModel):
         labels: torch.Tensor | None = None,
         distillation_targets: torch.Tensor | None = None,
         interpolate_pos_encoding: bool | None = None,
-        **kwargs,
+        **kwargs: Any,
     ) -> PrimalDualViTClassifierOutput:
         """
         Args:

@@ -2,10 +2,12 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from transformers.pipelines.base import GenericTensor, Pipeline
+from transformers.utils import ModelOutput
 
 # What turns logits of shape (labels,) into scores.
 _FUNCTIONS = {"softmax": lambda logits: logits.softmax(-1), "sigmoid": torch.sigmoid, "none": lambda logits: logits}
@@ -28,7 +30,7 @@ class TimeSeriesClassificationPipeline(Pipeline):
     _load_feature_extractor = True
     _load_tokenizer = False
 
-    def __call__(self, series, **kwargs):
+    def __call__(self, series: Any, **kwargs: Any) -> Any:
         series = _as_arrays(series)
         if not isinstance(series, list | tuple) and not hasattr(series, "ndim"):
             # A generator or a data set.
@@ -39,7 +41,9 @@ class TimeSeriesClassificationPipeline(Pipeline):
             return super().__call__([series], **kwargs)[0]
         return super().__call__([_as_arrays(values) for values in series], **kwargs)
 
-    def _sanitize_parameters(self, top_k: int | None = None, function_to_apply: str | None = None):
+    def _sanitize_parameters(
+        self, top_k: int | None = None, function_to_apply: str | None = None
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         if top_k is not None and not (isinstance(top_k, int) and top_k >= 1):
             raise ValueError(f"`top_k` must be at least 1, got {top_k!r}.")
         if function_to_apply not in (None, *_FUNCTIONS):
@@ -47,13 +51,15 @@ class TimeSeriesClassificationPipeline(Pipeline):
         given = {"top_k": top_k, "function_to_apply": function_to_apply}
         return {}, {}, {name: value for name, value in given.items() if value is not None}
 
-    def preprocess(self, series) -> dict[str, GenericTensor]:
+    def preprocess(self, series: Any) -> dict[str, GenericTensor]:
         return self.feature_extractor([series], return_tensors="pt")
 
-    def _forward(self, model_inputs):
+    def _forward(self, model_inputs: dict[str, GenericTensor]) -> ModelOutput:
         return self.model(**model_inputs)
 
-    def postprocess(self, model_outputs, top_k: int | None = None, function_to_apply: str | None = None) -> list[dict]:
+    def postprocess(
+        self, model_outputs: ModelOutput, top_k: int | None = None, function_to_apply: str | None = None
+    ) -> list[dict[str, Any]]:
         config = self.model.config
         if function_to_apply is None and config.problem_type == "regression":
             function_to_apply = "none"
@@ -65,14 +71,14 @@ class TimeSeriesClassificationPipeline(Pipeline):
         return [{"label": config.id2label[i], "score": scores[i].item()} for i in best.tolist()]
 
 
-def _as_arrays(series):
+def _as_arrays(series: Any) -> Any:
     """What a path or a DataFrame holds, as an array or a list of arrays; anything else as it is."""
     if isinstance(series, str | os.PathLike):
         series = _read(Path(series))
     return series.to_numpy() if hasattr(series, "to_numpy") else series
 
 
-def _read(path: Path):
+def _read(path: Path) -> Any:
     if path.suffix in (".npy", ".npz"):
         arrays = np.load(path)
         return arrays if path.suffix == ".npy" else list(arrays.values())

@@ -94,7 +94,7 @@ class WindowFilters(nn.Module):
             self.register_parameter(str(scale), nn.Parameter(torch.empty(shape)))
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         """Filters that average."""
         for filters in self.parameters():
             init.constant_(filters, 1 / len(filters))

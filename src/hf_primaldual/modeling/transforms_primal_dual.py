@@ -123,7 +123,7 @@ class KeyBatchNorm(nn.Module):
     def _of_heads(config: "PrimalDualConfig", value: float | bool, is_learned: bool):
         return nn.Parameter(torch.full((config.num_attention_heads,), float(value))) if is_learned else value
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         for name, parameter in self.named_parameters():
             init.constant_(parameter, self.initial[name])
 
@@ -288,7 +288,7 @@ class Filters(nn.Module):
         self.weight = nn.Parameter(torch.empty(channels, 1, *[size] * dimensions))
         self.reset_parameters()
 
-    def reset_parameters(self):
+    def reset_parameters(self) -> None:
         init.dirac_(self.weight, groups=len(self.weight))
 
 

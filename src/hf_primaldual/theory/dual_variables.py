@@ -1,8 +1,9 @@
 """The dual variables of a trained model: what each attention layer's regression looks like from inside."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -82,7 +83,9 @@ class DualVariables:
         return self.relative_magnitudes() > tolerance
 
 
-def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[DualVariables]:
+def dual_variables(
+    model: nn.Module, inputs: Mapping[str, Any] | torch.Tensor, layer: int | None = None
+) -> list[DualVariables]:
     """
     The dual variables of a model's attention layers on given inputs: alpha_j - alpha~_j = v_j h(k_j) with
     h(k_j) = sum_l K(T(k_j), T(k_l)) over the keys that the head was fitted on (paper, section 2, Theorem 1).
@@ -117,22 +120,24 @@ def dual_variables(model: nn.Module, inputs, layer: int | None = None) -> list[D
 
 
 @contextmanager
-def _recording(attentions: Iterable[nn.Module], hooks: list):
+def _recording(attentions: Iterable[Any], hooks: list) -> Iterator[dict[nn.Module, list[tuple]]]:
     """
     Notes what each attention hands to its kernel, one entry for each group of heads, and the layer's own mask.
 
     A last batch normalization that is folded into the queries gives the same softmax but another h: meanwhile it is
     carried out on both sides.
     """
-    calls = {attention: [] for attention in attentions}
+    calls: dict[nn.Module, list[tuple]] = {attention: [] for attention in attentions}
     kernels = {attention: attention.kernel for attention in attentions}
     folding = [t for attention in attentions for t in attention.transforms if getattr(t, "folds", False)]
     token_masks = {}
 
-    def note_mask(attention, args, kwargs):
+    def note_mask(attention: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         token_masks[attention] = mask_of(args, kwargs)
 
-    def note_call(attention, query, key, value, mask, **kwargs):
+    def note_call(
+        attention: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: Any, **kwargs: Any
+    ) -> Any:
         calls[attention].append((query, key, value, mask, token_masks[attention]))
         return kernels[attention](attention, query, key, value, mask, **kwargs)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from .inputs import as_matrix
+from .inputs import Array, as_matrix
 
 # A kernel by its name, or a function of x (N, D) and y (M, D) that returns K(x_i, y_j), of shape (N, M).
 Kernel = str | Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -50,7 +50,7 @@ class ExponentialFeatureMap:
         counts = torch.zeros(self.num_features, dim + 1, dtype=torch.long)
         self.exponents = counts.scatter_add_(1, choices, torch.ones_like(choices))[:, :dim]
 
-    def __call__(self, x) -> torch.Tensor:
+    def __call__(self, x: Array) -> torch.Tensor:
         """Features `(N, num_features)`, float64, of `x` `(N, dim)`."""
         x = as_matrix("x", x, columns=self.dim)
         powers = torch.arange(self.degree + 1, dtype=torch.float64)
@@ -60,7 +60,7 @@ class ExponentialFeatureMap:
             features *= table[:, channel, self.exponents[:, channel]]
         return features
 
-    def error_bound(self, x, y) -> torch.Tensor:
+    def error_bound(self, x: Array, y: Array) -> torch.Tensor:
         """
         Bound of |Phi(x_i) . Phi(y_j) - exp(x_i . y_j / sqrt(D))|, of shape `(N, M)`, by Lagrange's remainder; rounding
         comes on top.

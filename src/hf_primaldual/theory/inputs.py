@@ -1,9 +1,13 @@
 """Checks of what a user hands in."""
 
 import torch
+from numpy.typing import ArrayLike
+
+# What a user may hand in for a tensor.
+Array = torch.Tensor | ArrayLike
 
 
-def as_matrix(name: str, values, rows: int | None = None, columns: int | None = None) -> torch.Tensor:
+def as_matrix(name: str, values: Array, rows: int | None = None, columns: int | None = None) -> torch.Tensor:
     """An array or tensor as a finite float64 matrix on the CPU, with the `rows` and `columns` asked for."""
     matrix = torch.as_tensor(values, dtype=torch.float64, device="cpu")
     shape = tuple(matrix.shape)

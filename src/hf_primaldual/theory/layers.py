@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import nn
 
 
-def attention_layers(model: nn.Module) -> list[nn.Module]:
+def attention_layers(model: nn.Module) -> list[Any]:
     """The layers of `PrimalDualAttention` of a model, in its order; a `ValueError` where it has none."""
     # By name: a checkpoint loaded with `trust_remote_code` brings its own class.
     layers = [module for module in model.modules() if type(module).__name__ == "PrimalDualAttention"]

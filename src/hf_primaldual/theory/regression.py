@@ -55,7 +55,7 @@ import numpy as np
 import torch
 
 from .feature_maps import Kernel, log_kernel
-from .inputs import as_matrix, check_range
+from .inputs import Array, as_matrix, check_range
 from .solver import DualProblem
 
 # From the keys (N, D) to the map T, which then takes keys and queries alike.
@@ -66,7 +66,7 @@ def batch_normalization(beta: float = 1.0, scaling: bool = True, eps: float = 1e
     """T(x) = (x - beta mu) / sqrt(var + eps) by the keys' mean and biased variance (Definition 1); no division without
     `scaling`."""
 
-    def from_keys(keys: torch.Tensor):
+    def from_keys(keys: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         mean = keys.mean(dim=0)
         deviation = (keys.var(dim=0, correction=0) + eps).sqrt() if scaling else torch.ones_like(mean)
         return lambda x: (x - beta * mean) / deviation
@@ -75,7 +75,12 @@ def batch_normalization(beta: float = 1.0, scaling: bool = True, eps: float = 1e
 
 
 def support_vector_expansion(
-    queries, keys, values, kernel: Kernel = "softmax", transform: Transform | None = None, training_sets=None
+    queries: Array,
+    keys: Array,
+    values: Array,
+    kernel: Kernel = "softmax",
+    transform: Transform | None = None,
+    training_sets: Array | None = None,
 ) -> torch.Tensor:
     """
     f(q_i) = sum_j K(T(q_i), T(k_j)) / h(q_i) v_j, which is attention (paper, section 2, Theorem 1). Keys that were
@@ -111,7 +116,11 @@ def support_vector_expansion(
 
 
 def values_to_targets(
-    keys, values, kernel: Kernel = "softmax", epsilon: float = 0.0, transform: Transform | None = None
+    keys: Array,
+    values: Array,
+    kernel: Kernel = "softmax",
+    epsilon: float = 0.0,
+    transform: Transform | None = None,
 ) -> tuple[torch.Tensor, float]:
     """
     The converse of Theorem 1: the targets y = (attention of the keys on themselves applied to V) + epsilon sign(V)
@@ -179,7 +188,7 @@ class RegressionSolution:
         """y_j - f(k_j), of shape `(N, outputs)`."""
         return self.targets - self.predict(self.keys)
 
-    def predict(self, queries) -> torch.Tensor:
+    def predict(self, queries: Array) -> torch.Tensor:
         """f(q_i), of shape `(queries, outputs)`, for queries of shape `(queries, D)`."""
         regression = self.regression
         return support_vector_expansion(queries, self.keys, self.values, regression.kernel, regression.transform)
@@ -215,13 +224,13 @@ class PrimalDualRegression:
     tolerance: float = 1e-10
     max_iterations: int = 10_000
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_range("C", self.C, least=0, allowed=False)
         check_range("epsilon", self.epsilon, least=0, allowed=True)
         check_range("tolerance", self.tolerance, least=0, allowed=False)
         check_range("max_iterations", self.max_iterations, least=1, allowed=True)
 
-    def fit(self, keys, targets) -> RegressionSolution:
+    def fit(self, keys: Array, targets: Array) -> RegressionSolution:
         """
         Solves the dual for keys of shape `(N, D)` and targets of shape `(N, outputs)`; a `ConvergenceError` names the
         duality gap where it stays above `tolerance`.

@@ -1,6 +1,7 @@
 """The dual of the regression, solved by scipy's L-BFGS-B."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def _solve_output(problem: DualProblem, tolerance: float, max_iterations: int) -
     linear /= np.tile(problem.scale[:, 0], 2)
     position, iterations = np.zeros(2 * keys), 0
 
-    def quadratic(z):
+    def quadratic(z: np.ndarray) -> np.ndarray:
         fitted = problem.gram @ (z[:keys] - z[keys:])
         return np.concatenate([fitted, -fitted])
 
@@ -77,7 +78,7 @@ def _solve_output(problem: DualProblem, tolerance: float, max_iterations: int) -
             return u, iterations, gap
         gradient = quadratic(position) + linear
 
-        def decrease(step, gradient=gradient):
+        def decrease(step: np.ndarray, gradient: np.ndarray = gradient) -> tuple[Any, np.ndarray]:
             curvature = quadratic(step)
             return step @ (gradient + curvature / 2), gradient + curvature
 
