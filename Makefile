@@ -77,6 +77,7 @@ test-processes: $(TIMESTAMP)
 
 ## The tests that take minutes.
 test-slow: $(TIMESTAMP)
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[notebooks]'
 	$(BIN)/python -m pytest -m slow
 
 ## Faults planted in the modeling core and in the attention function, and the share that the tests find: about half
@@ -178,6 +179,16 @@ test-transformers: $(TIMESTAMP) .peers/transformers/.installed
 		--strip-components 2 --wildcards '*/tests/test_*.py'
 	touch .peers/transformers/transformers_tests/__init__.py
 	$(PIP_INSTALL) --target .peers/transformers parameterized==0.9.0
+	@touch $@
+
+.PHONY: docs
+## The pages of docs/ and the API as a site, into outputs/site; a link to nothing is an error.
+docs: .venv/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs outputs/site
+	@echo "written: outputs/site/index.html"
+
+.venv/.docs: setup.cfg constraints.txt | $(TIMESTAMP)
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[docs]'
 	@touch $@
 
 quality: $(TIMESTAMP)

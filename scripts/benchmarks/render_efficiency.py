@@ -20,7 +20,7 @@ from hf_primaldual.measure.figures import FIGURES, claims
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "docs/attentions.md", "docs/efficiency.md", "docs/hub.md", "docs/your-own-series.md")
+DOCUMENTS = ("README.md", "docs/decoders.md", "docs/efficiency.md", "docs/hub.md", "docs/your-own-series.md")
 # What the tables call the names of the results.
 LABELS = {
     "sh:256": "`sh`, 256 points",

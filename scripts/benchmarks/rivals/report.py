@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from tables import percent
+from tables import percent, ratios
 
 from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.measure.plots import plot_pareto
@@ -13,7 +13,7 @@ from .results import REFERENCES, Results, Row, load_results
 
 # Where the tables stand in a document.
 BLOCK = "tables of rivals"
-COSTS = ("parameters", "step GFLOPs", "peak MB", "step ms", "ratio", "inference ms", "ratio")
+COSTS = ("parameters", "training step", "inference", "FLOPs", "peak memory")
 
 
 def format_table(results: Results, tokens: int) -> str:
@@ -25,7 +25,7 @@ def format_table(results: Results, tokens: int) -> str:
     references = [name for name in REFERENCES[results.family] if name in summary]
     title, head = f"{results.family}, {tokens} tokens", ["model"]
     if costs:
-        title += f", batch {next(iter(costs.values()))['batch']}, ratios to {_baseline(costs)}"
+        title += f", batch {next(iter(costs.values()))['batch']}, {_unit(costs)}"
         head += COSTS
     if summary:
         task, training = results.tasks[str(tokens)], results.settings["training"]
@@ -46,15 +46,15 @@ def format_table(results: Results, tokens: int) -> str:
 
 
 def tables(files: list[Path]) -> str:
-    """All tables of results files, each with what it was measured on and its picture."""
+    """The table of each results file at its longest length, with what it was measured on and its picture."""
     parts = []
     for file in files:
         results = load_results(file)
-        for tokens in results.lengths:
-            parts += [format_table(results, tokens), _measured_on(results, tokens), ""]
-            if plot_results(results, tokens) is not None:
-                name = f"{picture_name(file, tokens)}.png"
-                parts += [f"![{results.family}, {tokens} tokens: accuracy against costs](../results/{name})", ""]
+        tokens = results.lengths[-1]
+        parts += [format_table(results, tokens), _measured_on(results, tokens), ""]
+        if plot_results(results, tokens) is not None:
+            name = f"{picture_name(file, tokens)}.png"
+            parts += [f"![{results.family}, {tokens} tokens: accuracy against costs](../results/{name})", ""]
     return "\n".join(parts)
 
 
@@ -99,13 +99,16 @@ def _baseline(models: dict[str, Any]) -> str:
     return BASELINE if BASELINE in models else next(iter(models))
 
 
+def _unit(costs: dict[str, Row]) -> str:
+    """What the ratios are ratios to."""
+    name = _baseline(costs)
+    step, inference = (costs[name][kind]["median"] for kind in ("train_step_ms", "inference_ms"))
+    flops, memory = costs[name]["train_step_flops"] / 1e9, costs[name]["peak_memory_bytes"] / 1e6
+    return f"in units of {name} ({step:.1f} ms, {inference:.1f} ms, {flops:.2f} GFLOPs, {memory:.1f} MB)"
+
+
 def _costs(cost: Row, baseline: Row) -> list[str]:
-    cells = [f"{cost['parameters']:,}", f"{cost['train_step_flops'] / 1e9:.2f}"]
-    cells.append(f"{cost['peak_memory_bytes'] / 1e6:.1f}")
-    for kind in ("train_step_ms", "inference_ms"):
-        median, base = cost[kind]["median"], baseline[kind]["median"]
-        cells += [f"{median:.1f}", "1" if cost is baseline else f"{median / base:.3f}"]
-    return cells
+    return [f"{cost['parameters']:,}", *ratios(cost, baseline)]
 
 
 def _accuracies(row: Row, references: list[str]) -> list[str]:
