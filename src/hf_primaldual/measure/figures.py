@@ -197,7 +197,7 @@ def plot_figure(number: int, results: dict[str, Any]):
         for place, tokens in enumerate(lengths):
             missing = [str(row["width"]) for row in rows if row["tokens"] == tokens and metric not in row["ratio"]]
             if missing:
-                not_measured(panel, place, "" if len(missing) == len(widths) else f": width {', '.join(missing)}")
+                not_measured(panel, place, "" if len(missing) == len(widths) else f":\nwidth {', '.join(missing)}")
     largest = max(ratio for row in rows for ratio in row["ratio"].values())
     panels[0][0].set_ylim(0, max(1.25, 1.05 * largest))
     handles = [Line2D([], [], **look, label=f"width {width}") for width, look in looks.items()]

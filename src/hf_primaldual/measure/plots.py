@@ -188,3 +188,31 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
         if not front or points[name][1] > points[front[-1]][1]:
             front.append(name)
     return front
+
+
+def plot_times(times_of: Mapping[str, Mapping[int, float]], about: str, dark: bool = False):
+    """Milliseconds by the number of tokens, a line with its name at its end for each of some attentions."""
+    ink, styles = "#e6edf3" if dark else "#1f2328", styles_of(times_of)
+    figure, ((panel,),) = new_figure(7, 3.6, 1, 1)
+    for name, times in times_of.items():
+        color = ink if styles[name]["color"] == "black" else styles[name]["color"]
+        panel.plot(list(times), list(times.values()), **styles[name] | {"color": color}, linewidth=2)
+        last = max(times)
+        panel.annotate(name, (last, times[last]), (8, 0), textcoords="offset points", color=color, va="center")
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    readable_log(panel.yaxis)
+    lengths = sorted({tokens for times in times_of.values() for tokens in times})
+    panel.set_xticks(lengths, [f"{tokens:,}" for tokens in lengths])
+    panel.set_xlim(lengths[0] / 1.2, lengths[-1] * 2.6)
+    panel.set_xlabel("tokens", color=ink)
+    panel.set_ylabel("ms for a training step", color=ink)
+    panel.set_title(about, color=ink, fontsize=9)
+    panel.tick_params(colors=ink)
+    for side in panel.spines.values():
+        side.set_color(ink)
+    panel.spines[["top", "right"]].set_visible(False)
+    # What lies behind it is the page's.
+    figure.patch.set_alpha(0)
+    panel.patch.set_alpha(0)
+    return figure
