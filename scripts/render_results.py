@@ -67,7 +67,7 @@ def marked(cell: str, paired: Mapping[str, Any] | None) -> str:
 
 
 def summary() -> str:
-    """The table of the README and of docs/results.md: test accuracy of the paper's two attentions on every task of classification."""
+    """A table of the README and of docs/results.md: test accuracy of the paper's two on each task with classes."""
     tables = [load_results(path) for path in sorted(RESULTS.glob("*.json"))]
     tables = [results for results in tables if results["task"] != LANGUAGE]
     rows = []

@@ -18,4 +18,7 @@ def test_a_notebook_runs_and_is_committed_with_its_outputs(path):
     committed = [cell.execution_count for cell in notebook.cells if cell.cell_type == "code"]
     assert committed == list(range(1, len(committed) + 1))
     assert path.stat().st_size < 300_000
+    # Warnings name the folders of whoever ran it.
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert not [output for output in outputs if output.get("name") == "stderr"]
     nbclient.NotebookClient(notebook, timeout=600, resources={"metadata": {"path": FOLDER}}).execute()

@@ -34,7 +34,7 @@ def format_table(results: Results, tokens: int, names: Iterable[str] | None = No
         title += f"; {task['description']}, {task['train']} trained on in {training['steps']} steps of "
         title += f"{training['train_batch']}, {task[split]} of {split}, largest class {task['largest_class']:.1%}"
         title += f", {'/'.join(sorted({str(row['seeds']) for row in summary.values()}))} seeds"
-        head += [f"{split} accuracy", *(f"minus {name}" for name in references)]
+        head += [f"{split} accuracy, %", *(f"minus {name}" for name in references)]
     rows = []
     for name in names or costs | summary:
         cells = [name]
@@ -117,7 +117,7 @@ def _costs(cost: Row, baseline: Row) -> list[str]:
 
 
 def _accuracies(row: Row, references: list[str]) -> list[str]:
-    cells = [percent(row["accuracy_mean"], row["accuracy_std"]) + " %"]
+    cells = [percent(row["accuracy_mean"], row["accuracy_std"])]
     for name in references:
         found = row.get(f"minus_{name}")
         cell = "" if found is None else percent(found["difference_mean"], found["difference_std"], "+")
