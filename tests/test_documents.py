@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import hf_primaldual
 from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.hub.results import LANGUAGE, TASKS, load_results
@@ -51,6 +52,11 @@ def test_the_readmes_python_runs(capsys):
     assert re.search(r"'score': 0\.9\d+, 'label': '1'", capsys.readouterr().out)
     for block in blocks:
         exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_page_of_the_api_has_all_that_is_public():
+    page = read("docs/api.md")
+    assert [name for name in hf_primaldual.__all__ if f"hf_primaldual.{name}\n" not in page] == []
 
 
 def test_commands_and_files_that_the_documents_name_exist():

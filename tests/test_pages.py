@@ -81,7 +81,13 @@ def run_command(words: list[str]) -> None:
     argv += (TRAINING if name.startswith(("train-", "run_", "measure_redundancy")) else SMALLER.get(name, "")).split()
     if any(word.endswith(".yaml") for word in argv):
         # A recipe's factors are those of its heads.
-        argv += ["--num_attention_heads", "8", *([] if "--attention" in argv else ["--attention", "bn"])]
+        argv += [
+            "--num_attention_heads",
+            "8",
+            "--hidden_size",
+            "32",
+            *([] if "--attention" in argv else ["--attention", "bn"]),
+        ]
     if "--search" in argv:
         argv += ["--search", "2", "--attention", "bn"]
     if program == "hf-primaldual":
