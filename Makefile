@@ -76,8 +76,7 @@ test-processes: $(TIMESTAMP)
 	$(BIN)/python -m pytest -m 'processes and not slow and not hub_peers' --numprocesses auto --dist loadfile
 
 ## The tests that take minutes.
-test-slow: $(TIMESTAMP)
-	$(PIP_INSTALL) --constraint constraints.txt --editable '.[notebooks]'
+test-slow: .venv/.notebooks .venv/.checkpoints
 	$(BIN)/python -m pytest -m slow
 
 ## Faults planted in the modeling core and in the attention function, and the share that the tests find: about half
@@ -189,6 +188,15 @@ docs: .venv/.docs
 
 .venv/.docs: setup.cfg constraints.txt | $(TIMESTAMP)
 	$(PIP_INSTALL) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+.PHONY: notebooks
+## The notebooks of scripts/notebooks, executed in place: three minutes.
+notebooks: .venv/.notebooks .venv/.checkpoints
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/jupyter-execute --inplace scripts/notebooks/*.ipynb
+
+.venv/.notebooks: setup.cfg constraints.txt | $(TIMESTAMP)
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[notebooks]'
 	@touch $@
 
 quality: $(TIMESTAMP)

@@ -80,16 +80,10 @@ def run_command(words: list[str]) -> None:
     name = argv[0] if program == "hf-primaldual" else Path(argv[0] if program.endswith(".sh") else program).stem
     argv += (TRAINING if name.startswith(("train-", "run_", "measure_redundancy")) else SMALLER.get(name, "")).split()
     if any(word.endswith(".yaml") for word in argv):
-        # A recipe's factors are those of its heads.
-        argv += [
-            "--num_attention_heads",
-            "8",
-            "--hidden_size",
-            "32",
-            *([] if "--attention" in argv else ["--attention", "bn"]),
-        ]
+        # A recipe's factors are those of its heads; its attentions are tested elsewhere.
+        argv += ["--num_attention_heads", "8", "--attention", "bn"]
     if "--search" in argv:
-        argv += ["--search", "2", "--attention", "bn"]
+        argv += ["--search", "2"]
     if program == "hf-primaldual":
         main(argv)
     elif program.endswith(".sh"):
