@@ -105,7 +105,8 @@ def folder(tmp_path, monkeypatch):
     Path(".venv").symlink_to(sys.prefix)
     Path("model_cards").symlink_to(ROOT / "model_cards")
     Path("posts.txt").write_text("".join("key " * count + "value " * 20 + "\n" for count in range(70)))
-    bert_with_tokenizer(Path("me/encoder"))
+    for name in ("me/encoder", "sentence-transformers/all-MiniLM-L6-v2"):
+        bert_with_tokenizer(Path(name))
     twelve = {**SIZES, "hidden_size": 24, "num_attention_heads": 12}
     BertModel(BertConfig(vocab_size=7, **twelve)).save_pretrained("google-bert/bert-base-uncased")
     ViTModel(ViTConfig(image_size=32, patch_size=8, **SIZES)).save_pretrained("google/vit-base-patch16-224")
