@@ -8,7 +8,7 @@ TIMESTAMP := $(VENV)/.installed
 export PYTHONUTF8 := 1
 
 .PHONY: help install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub \
-	test-aeon test-transformers test-dist mutants bench bench-all checkpoints quality style dist clean
+	test-aeon test-transformers test-dist mutants bench bench-all checkpoints docs notebooks quality style dist clean
 
 ## What can be made: the targets, with the lines that stand above them here.
 help:
@@ -82,7 +82,7 @@ test-processes: $(TIMESTAMP)
 	$(BIN)/python -m pytest -m 'processes and not slow and not hub_peers' --numprocesses auto --dist loadfile
 
 ## The tests that take minutes.
-test-slow: $(TIMESTAMP)
+test-slow: .venv/.notebooks .venv/.checkpoints
 	$(BIN)/python -m pytest -m 'slow and not dist'
 
 ## Faults planted in the modeling core and in the attention function, and the share that the tests find: about half
@@ -184,6 +184,23 @@ test-transformers: $(TIMESTAMP) .peers/transformers/.installed
 		--strip-components 2 --wildcards '*/tests/test_*.py'
 	touch .peers/transformers/transformers_tests/__init__.py
 	$(PIP_INSTALL) --target .peers/transformers parameterized==0.9.0
+	@touch $@
+
+## The pages of docs/ and the API as a site, into outputs/site; a link to nothing is an error.
+docs: .venv/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs outputs/site
+	@echo "written: outputs/site/index.html"
+
+.venv/.docs: setup.cfg constraints.txt | $(TIMESTAMP)
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+## The notebooks of scripts/notebooks, executed in place: three minutes.
+notebooks: .venv/.notebooks .venv/.checkpoints
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/jupyter-execute --inplace scripts/notebooks/*.ipynb
+
+.venv/.notebooks: setup.cfg constraints.txt | $(TIMESTAMP)
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[notebooks]'
 	@touch $@
 
 ## The style, and the types of what is public.
