@@ -7,7 +7,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub test-aeon test-transformers test-space space mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -178,6 +178,23 @@ test-transformers: $(TIMESTAMP) .peers/transformers/.installed
 		--strip-components 2 --wildcards '*/tests/test_*.py'
 	touch .peers/transformers/transformers_tests/__init__.py
 	$(PIP_INSTALL) --target .peers/transformers parameterized==0.9.0
+	@touch $@
+
+## A page that shows softmax and Attention-BN+SH side by side, on this machine: http://127.0.0.1:7860.
+space: .peers/space/.installed
+	PYTHONPATH=src .peers/space/bin/python spaces/app.py
+
+## That page in a real browser, Debian's chromium without a window; installing it needs root.
+test-space: .peers/space/.installed
+	command -v chromedriver > /dev/null || (apt-get update -qq \
+		&& apt-get install -qq --yes --no-install-recommends chromium chromium-driver fonts-liberation)
+	PYTHONPATH=src .peers/space/bin/python -m pytest --override-ini addopts= -m space tests/spaces/test_page.py
+
+# What a Space installs, by its own two files and nothing else, so that what they lack is seen here.
+.peers/space/.installed: spaces/README.md spaces/requirements.txt
+	$(PYTHON) -m venv .peers/space
+	.peers/space/bin/python -m pip install -qq --disable-pip-version-check --requirement spaces/requirements.txt \
+		gradio==$(shell sed -n 's/^sdk_version: //p' spaces/README.md) pytest selenium
 	@touch $@
 
 quality: $(TIMESTAMP)
