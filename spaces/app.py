@@ -32,7 +32,7 @@ def told(function):
         try:
             return function(*args)
         except ValueError as error:
-            raise gr.Error(str(error), duration=None) from error
+            raise gr.Error(str(error), duration=None, print_exception=False) from error
 
     return call
 
@@ -53,7 +53,8 @@ def image_example(path):
 def text_example(text):
     limit = TEXTS.config.max_position_embeddings
     inputs = TEXTS.processor(as_text(text), truncation=True, max_length=limit, return_tensors="pt")
-    return inputs, f"{inputs['input_ids'].shape[1]} bytes", {}
+    tokens = TEXTS.processor.convert_ids_to_tokens(inputs["input_ids"][0].tolist())
+    return inputs, f"{len(tokens)} bytes", {"tokens": tokens}
 
 
 def predict(pair, example, given):
@@ -90,12 +91,13 @@ def results(kind):
             with gr.Column(min_width=480):
                 gr.Markdown(f"### `{name}`")
                 here = f"{kind}-{place}"
-                places += [
-                    gr.Label(label="prediction", num_top_classes=3, elem_id=f"{here}-scores"),
-                    gr.Plot(label="where each head looks", format="png", elem_id=f"{here}-attention"),
-                    gr.Plot(label="which keys are support vectors", format="png", elem_id=f"{here}-duals"),
-                    gr.Markdown(elem_id=f"{here}-support"),
-                ]
+                places.append(gr.Label(label="prediction", num_top_classes=3, elem_id=f"{here}-scores"))
+                # A plot's own label would cover its title.
+                gr.Markdown("**Where each head looks**")
+                places.append(gr.Plot(show_label=False, format="png", elem_id=f"{here}-attention"))
+                gr.Markdown("**Which keys are support vectors**")
+                places.append(gr.Plot(show_label=False, format="png", elem_id=f"{here}-duals"))
+                places.append(gr.Markdown(elem_id=f"{here}-support"))
     gr.Markdown("### What a prediction costs")
     return places, gr.Markdown("Measured after a prediction.", elem_id=f"{kind}-costs")
 
@@ -117,12 +119,7 @@ def series_tab():
     first = next(iter(EXAMPLES))
     with gr.Row():
         choice = gr.Dropdown(list(EXAMPLES), value=first, label="test series")
-        file = gr.File(
-            label="or a CSV file: names of 12 channels, then a line a step",
-            file_types=[".csv"],
-            height=100,
-            elem_id="series-file",
-        )
+        file = gr.UploadButton("or a CSV file: the names of 12 channels, then a line a step", file_types=[".csv"])
     table = gr.Dataframe(
         EXAMPLES[first], label="the series, a row a step", interactive=True, max_height=260, elem_id="series-table"
     )

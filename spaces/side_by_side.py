@@ -66,7 +66,8 @@ class Pair:
         Args:
             inputs (mapping): What the processor makes of it, a batch of one.
             title (`str`): What it is called.
-            drawn: `series`, the values `(time, channels)`; or `pixels` of an image `(channels, height, width)`.
+            drawn: `series`, the values `(time, channels)`; `tokens` of a text, by name; or `pixels` of an image
+                `(channels, height, width)`.
         """
         return [self._show(name, inputs, f"{title}, {name}", **drawn) for name in self.models]
 
@@ -76,6 +77,7 @@ class Pair:
         inputs: Mapping[str, torch.Tensor],
         title: str,
         series: torch.Tensor | None = None,
+        tokens: list[str] | None = None,
         pixels: torch.Tensor | None = None,
     ) -> Shown:
         model, config = self.models[name], self.models[name].config
@@ -83,9 +85,11 @@ class Pair:
             shares = model(**inputs).logits[0].softmax(dim=-1).tolist()
         maps, duals = attention_maps(model, inputs), dual_variables(model, inputs)
         if pixels is None:
-            attention = plot_sequence_attention(maps, series, title=title)
+            attention = plot_sequence_attention(maps, series, tokens, title=title)
         else:
             attention = plot_image_attention(maps, pixels, config.grid_size, config.num_prefix_tokens, title=title)
+        # Half a page wide, where its letters would be too small.
+        attention.set_size_inches(0.75 * attention.get_size_inches())
         scores = {config.id2label[place]: share for place, share in enumerate(shares)}
         return Shown(scores, attention, plot_dual_variables(duals, title=title), _support(duals))
 
