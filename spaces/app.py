@@ -107,7 +107,10 @@ def connect(kind, wish, given, pair, example):
     button = gr.Button(wish, variant="primary")
     places, costs = results(kind)
     alone = {"concurrency_id": "models", "concurrency_limit": 1}
-    predicted = button.click(told(functools.partial(predict, pair, example)), given, places, **alone)
+    # Where progress is shown, a refusal would hide what was predicted before.
+    predicted = button.click(
+        told(functools.partial(predict, pair, example)), given, places, show_progress="hidden", **alone
+    )
     predicted.success(told(functools.partial(measure, pair, example)), given, costs, **alone)
 
 

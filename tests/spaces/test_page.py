@@ -153,6 +153,8 @@ def test_a_series_is_predicted_and_measured_and_bad_ones_are_refused(browser, tm
     browser.wait(lambda: "c12" not in browser.text("#series-table"), "the table of the file")
     browser.click("Predict the speaker")
     browser.refused("A series must have 12 channels, a column for each, got 2.")
+    # What was predicted before is still there.
+    assert browser.predicted("series") == speakers
     (tmp_path / "broken.csv").write_text("")
     browser.give("[data-testid$=upload-button]", tmp_path / "broken.csv")
     browser.refused("The file is no CSV that can be read")
