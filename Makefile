@@ -98,8 +98,8 @@ bench: $(TIMESTAMP)
 ## All costs that the documents show, on an idle machine in less than half an hour, into results; the
 ## documents' tables are rendered from there.
 bench-all: $(TIMESTAMP)
-	$(BIN)/python scripts/benchmarks/attention.py --tokens 1024 4096 16384 --rounds 11 --output $(BENCH_ALL) \
-		--attentions bn sh bn+sh sh:256 linear linear-bn linear-sh linear-bn+sh sparse:local sparse
+	$(BIN)/python scripts/benchmarks/attention.py --tokens 512 1024 2048 4096 8192 16384 --rounds 7 --output $(BENCH_ALL) \
+		--attentions bn sh bn+sh sh:256 bn+sh:256 linear linear-bn linear-sh linear-bn+sh sparse:local sparse
 	$(BIN)/python scripts/benchmarks/attention.py --causal --tokens 1024 4096 16384 --rounds 15 --output $(BENCH_ALL) \
 		--attentions bn sh bn+sh linear linear-bn+sh
 	$(BIN)/python scripts/benchmarks/decoding.py --tokens 4096 16384 --rounds 60 --output $(BENCH_ALL)

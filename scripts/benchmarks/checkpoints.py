@@ -35,6 +35,7 @@ from hf_primaldual.hub.schema import SCHEMA_VERSION
 from hf_primaldual.integration.calibration import Calibration
 from hf_primaldual.integration.embeddings import EMBEDDINGS
 from hf_primaldual.measure import attention_share, count_flops, environment, inference
+from hf_primaldual.pictures import in_style, new_figure
 from hf_primaldual.training.runs import command_line
 from hf_primaldual.training.settings import parse_arguments
 
@@ -411,18 +412,17 @@ def place_of(size: int, checkpoint: Checkpoint) -> dict[str, Any]:
     return {"tokens": 1 + (size // 14) ** 2, "image_size": [size, size]}
 
 
+@in_style
 def plot(rows: list[dict[str, Any]], checkpoint: Checkpoint, path: Path) -> None:
     """Cosine and accuracy on validation against the cost."""
-    from hf_primaldual.pictures import new_figure
-
     figure, (panels,) = new_figure(9, 3.6, 1, 2)
     accuracy = "linear" if checkpoint.sides == 1 else "nearest"
     words = {"linear": "linear probe", "nearest": "nearest neighbour"}[accuracy]
     looks = {
-        "calibrated": ("tab:blue", "o"),
-        "shuffled": ("tab:orange", "x"),
-        "fixed": ("tab:red", "s"),
-        "distilled": ("tab:green", "D"),
+        "calibrated": ("#0072B2", "o"),
+        "shuffled": ("#E69F00", "x"),
+        "fixed": ("#D55E00", "s"),
+        "distilled": ("#009E73", "D"),
     }
     at_size = [row for row in rows if row["size"] == checkpoint.size]
     for panel, key, scale, label in (

@@ -17,6 +17,8 @@ from tables import percent, ratios
 from hf_primaldual.hub.markdown import markdown_table, replace_between
 from hf_primaldual.hub.results import write_atomically
 from hf_primaldual.measure.figures import FIGURES, claims
+from hf_primaldual.measure.plots import plot_times
+from hf_primaldual.pictures import write_pictures
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
@@ -24,10 +26,13 @@ DOCUMENTS = ("README.md", "docs/attentions.md", "docs/efficiency.md", "docs/hub.
 # What the tables call the names of the results.
 LABELS = {
     "sh:256": "`sh`, 256 points",
+    "bn+sh:256": "`bn+sh`, 256 points",
     "sparse:local": "`sparse`, window 256",
     "sparse": "`sparse`, window 256 and stride 128",
 }
 MODES = ("inference", "training")
+# What the README's picture shows.
+FRONT = {"softmax": "softmax", "bn+sh": "bn+sh", "bn+sh:256": "bn+sh, 256 points a head"}
 RATIOS = ["training step", "inference", "FLOPs", "peak memory"]
 
 
@@ -50,9 +55,11 @@ def table(results: dict[str, Any], header: list[str], rows: list[list[str]], abo
     return f"({about}{machine}, {libraries}; ours)\n\n{markdown_table(header, rows)}"
 
 
-def layers(name: str = "attention-training-128x8", on_gpu: bool = False) -> str:
+def layers(name: str = "attention-training-128x8", on_gpu: bool = False, only: tuple[str, ...] = ()) -> str:
+    """Layers in units of softmax; `only` some of them."""
     results = results_of(name, on_gpu=on_gpu)
-    found = {(row["attention"], row["tokens"]): row for row in results["rows"]}
+    rows = [row for row in results["rows"] if not only or row["attention"] in ("softmax", *only)]
+    found = {(row["attention"], row["tokens"]): row for row in rows}
     lengths = sorted({tokens for _, tokens in found})
     rows = [["`softmax` on sdpa, ms", *(f"{found['softmax', tokens]['ms']['median']:.1f}" for tokens in lengths)]]
     for name in dict.fromkeys(name for name, _ in found if name != "softmax"):
@@ -200,6 +207,7 @@ def figure(number: int) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "layers": layers,
+    "costs": partial(layers, only=("bn", "sh", "bn+sh", "bn+sh:256", "linear-bn+sh")),
     "causal layers": partial(layers, "causal-training-128x8"),
     "decoding": partial(layers, "decoding-128x8"),
     "layers on a GPU": partial(layers, "attention-training-512x8", on_gpu=True),
@@ -217,6 +225,21 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 
+def front_pictures() -> None:
+    """The README's picture, for light and for dark pages."""
+    results = results_of("attention-training-128x8")
+    times = {name: {} for name in FRONT}
+    for row in results["rows"]:
+        if row["attention"] in FRONT:
+            times[row["attention"]][row["tokens"]] = row["ms"]["median"]
+    settings, hardware = results["settings"], results["hardware"]
+    about = f"one layer, width {settings['width']}, {settings['heads']} heads, fused attention\n"
+    about += f"{hardware['processor']}, {hardware['threads']} threads, torch {results['versions']['torch']}"
+    for shade in ("light", "dark"):
+        named = {FRONT[name]: of for name, of in times.items()}
+        write_pictures(plot_times(named, about, dark=shade == "dark"), RESULTS, f"time-{shade}")
+
+
 def rendered(document: str) -> str:
     """A document's text with its tables as the results give them."""
     text = (ROOT / document).read_text(encoding="utf-8")
@@ -227,6 +250,7 @@ def rendered(document: str) -> str:
 
 
 def main() -> None:
+    front_pictures()
     for document in DOCUMENTS:
         write_atomically(ROOT / document, rendered(document))
         print(document)

@@ -1,6 +1,7 @@
-"""What all pictures share: figures without a display, a colour and a marker for each attention, readable axes."""
+"""What all pictures share: figures without a display, fonts, a colour and a marker for each attention, and axes."""
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Callable, Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,44 @@ from .modeling.presets_primal_dual import PRESETS
 
 # Of softmax, the first of the presets, and of those after it.
 _MARKERS = "so^Dv<>P*Xph"
+# Of the presets in order: the colours of Okabe and Ito, which the colour-blind tell apart, then Paul Tol's muted ones.
+_COLORS = [
+    *("black", "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#882255", "#D55E00"),
+    *("#332288", "#88CCEE", "#44AA99", "#117733", "#999933", "#CC6677", "#AA4499", "#DDCC77", "#F0E442"),
+]
+_STYLE = {
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.labelsize": 9,
+    "figure.titlesize": 10,
+    "legend.fontsize": 8,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "hf_primaldual",
+}
+
+
+def in_style(plot: Callable) -> Callable:
+    """A function that draws, with the fonts and axes of all pictures."""
+
+    @functools.wraps(plot)
+    def drawn(*args: Any, **kwargs: Any):
+        try:
+            from matplotlib import rc_context
+        except ImportError as error:
+            raise ImportError("plots need matplotlib: pip install matplotlib") from error
+        with rc_context(_STYLE):
+            return plot(*args, **kwargs)
+
+    return drawn
 
 
 def new_figure(width: float, height: float, rows: int, columns: int, **options: Any):
     """A figure without a display and its panels, an array `(rows, columns)`."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install matplotlib") from error
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, **options)
 
@@ -37,10 +68,8 @@ def styles_of(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """
     from matplotlib import colormaps
 
-    dark, light = colormaps["tab20"].colors[::2], colormaps["tab20"].colors[1::2]
-    # Neighbours in the table of presets, such as bn and bn+sh, are of different hues.
-    colors = [*dark, *light, *colormaps["Dark2"].colors, *colormaps["Set2"].colors, *colormaps["Set3"].colors]
-    names, styles = list(names), dict(zip(PRESETS, ["black", *colors], strict=False))
+    colors = [*_COLORS, *colormaps["tab20"].colors, *colormaps["Dark2"].colors]
+    names, styles = list(names), dict(zip(PRESETS, colors, strict=False))
     free = (color for color in colors if color not in [styles.get(name) for name in names])
     styles |= {name: next(free) for name in names if name not in styles}
     markers = {name: _MARKERS[index % len(_MARKERS)] for index, name in enumerate(PRESETS)}

@@ -65,7 +65,7 @@ def test_what_was_not_measured_is_said_in_the_picture(tmp_path):
     for row, time in zip(rows, (0.9, None, None, None), strict=True):
         row["ratio"] |= {"memory": 0.6} | ({} if time is None else {"time": time})
     results = {"rows": rows, "hardware": {"processor": "one", "threads": 1}, "versions": {"torch": "2"}}
-    assert texts_of(plot_figure(1, results)) == ["not measured: width 128", "not measured"]
+    assert texts_of(plot_figure(1, results)) == ["not measured:\nwidth 128", "not measured"]
     # One epoch, one seed, no accuracies: a point each, and a panel without.
     runs = [{"attention": "sh", "seed": 0, "history": [{"epoch": 1.0, "step": 5, "loss": 1.0, "eval_loss": 2.0}]}]
     plot_learning_curves(runs, ("sh",), tmp_path / "curves.svg", "data")

@@ -105,7 +105,7 @@ def test_gradients_of_heads_with_one_key_at_the_default_eps(only, implementation
     compare(make_layer("bn+sh", implementation, **only), "right", 3, 63, 3e-5)
 
 
-@pytest.mark.parametrize("preset", ["bn", "linear-bn+sh", "sparse-bn"])
+@pytest.mark.parametrize("preset", ["bn", "bn+sh", "linear-bn+sh", "sparse-bn"])
 def test_rounding_is_that_of_the_formulas_where_keys_are_far_from_zero(preset):
     layer = make_layer(preset)
     with torch.no_grad():

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..pictures import new_figure, not_measured, styles_of
+from ..pictures import in_style, new_figure, not_measured, styles_of
 from .summary import of_attention
 
 CURVES = "learning_curves.png"
@@ -17,6 +17,7 @@ _PANELS = {
 }
 
 
+@in_style
 def plot_learning_curves(runs: list[dict[str, Any]], names: tuple[str, ...], path: Path, title: str = "") -> None:
     """Draws the mean over seeds of each run's `history`, and the range of all seeds around it; needs no display."""
     from matplotlib.lines import Line2D
@@ -42,11 +43,11 @@ def plot_learning_curves(runs: list[dict[str, Any]], names: tuple[str, ...], pat
             axes.set_xlim(left=0)
             axes.ticklabel_format(axis="y", useOffset=False)
         axes.set(xlabel="epoch", ylabel=unit)
-        axes.set_title(heading, fontsize=10)
+        axes.set_title(heading)
         axes.grid(alpha=0.3)
     handles = [Line2D([], [], **styles[name], markersize=4, label=name) for name in names]
     if seeds > 1:
         handles.append(Patch(color="grey", alpha=0.3, label=f"line: mean of {seeds} seeds\nband: lowest to highest"))
-    figure.legend(handles=handles, loc="outside right center", fontsize=8)
-    figure.suptitle(", ".join([*[title] * bool(title), f"{seeds} seed{'s' * (seeds != 1)}"]), fontsize=10)
+    figure.legend(handles=handles, loc="outside right center")
+    figure.suptitle(", ".join([*[title] * bool(title), f"{seeds} seed{'s' * (seeds != 1)}"]))
     figure.savefig(path, dpi=120)

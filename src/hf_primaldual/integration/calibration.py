@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from transformers import AttentionInterface, PreTrainedModel
 
+from ..pictures import in_style, new_figure
 from .apply import apply
 from .attention import attention_function
 from .embeddings import EMBEDDINGS, as_batches
@@ -67,10 +68,9 @@ class Calibration:
         )
         return "\n".join((head, *lines))
 
+    @in_style
     def plot(self, path: str | PathLike) -> None:
         """Draws the factors, layer by head, and what each adds to the change."""
-        from ..pictures import new_figure
-
         figure, ((factors, changes),) = new_figure(9, 0.8 + 0.35 * len(self.head_scales), 1, 2)
         for panel, values, label in (
             (factors, torch.tensor(self.head_scales).log2(), "factor"),

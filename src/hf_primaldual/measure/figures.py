@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from hf_primaldual.modeling.configuration_primal_dual_models import PrimalDualTextConfig
 from hf_primaldual.modeling.modeling_primal_dual_text import PrimalDualTextForDocumentMatching
 
-from ..pictures import new_figure, not_measured
+from ..pictures import in_style, new_figure, not_measured
 from .costs import make_inputs
 from .environment import environment
 from .flops import count_flops
@@ -166,6 +166,7 @@ def claims(attention: str, rows: list[dict[str, Any]]) -> str:
     return " ".join([*sentences, f"Training time: {timed}."])
 
 
+@in_style
 def plot_figure(number: int, results: dict[str, Any]):
     """
     One of the paper's figures, of a results file with its `rows`, `hardware` and `versions`: FLOPs on the left, peak
@@ -184,7 +185,7 @@ def plot_figure(number: int, results: dict[str, Any]):
     }
     picture, panels = new_figure(13, 4.6, 1, len(PANELS), sharey=True)
     for panel, (metric, label) in zip(panels[0], PANELS.items(), strict=True):
-        panel.set_title(f"{label} / {baseline}'s", fontsize=10)
+        panel.set_title(f"{label} / {baseline}'s")
         panel.axhline(1, color="black", linewidth=0.8, linestyle=":")
         panel.set_xlim(-0.4, len(lengths) - 0.6)
         panel.set_xticks(range(len(lengths)), [str(length) for length in lengths])
@@ -197,18 +198,18 @@ def plot_figure(number: int, results: dict[str, Any]):
         for place, tokens in enumerate(lengths):
             missing = [str(row["width"]) for row in rows if row["tokens"] == tokens and metric not in row["ratio"]]
             if missing:
-                not_measured(panel, place, "" if len(missing) == len(widths) else f": width {', '.join(missing)}")
+                not_measured(panel, place, "" if len(missing) == len(widths) else f":\nwidth {', '.join(missing)}")
     largest = max(ratio for row in rows for ratio in row["ratio"].values())
     panels[0][0].set_ylim(0, max(1.25, 1.05 * largest))
     handles = [Line2D([], [], **look, label=f"width {width}") for width, look in looks.items()]
     handles.append(Line2D([], [], color="grey", marker="o", markerfacecolor="white", label="counted, not run"))
     handles.append(Line2D([], [], color="black", linewidth=0.8, linestyle=":", label=f"{baseline}, below is less"))
-    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=8)
+    picture.legend(handles=handles, loc="outside lower center", ncols=len(handles))
     hardware, torch = results["hardware"], f"torch {results['versions']['torch']}"
     machine = f"{hardware['processor']}, {hardware['threads']} thread{'s' * (hardware['threads'] > 1)}, {torch}"
     title = f"Figure {number}: {attention} to {baseline} on {rows[0]['attn_implementation']}"
     title += f", a training step on a pair of documents, {LAYERS} layers, {HEADS} heads\n"
-    picture.suptitle(title + (f"run on {machine}" if _run(rows) else f"not run, counted by {torch}"), fontsize=10)
+    picture.suptitle(title + (f"run on {machine}" if _run(rows) else f"not run, counted by {torch}"))
     return picture
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..pictures import new_figure, readable_log, styles_of
+from ..pictures import in_style, new_figure, readable_log, styles_of
 from .attention_maps import LayerMaps, seen_from
 from .redundancy import LayerRedundancy
 
@@ -13,6 +13,7 @@ from .redundancy import LayerRedundancy
 _CHANNELS_NAMED, _TOKENS_NAMED = 10, 80
 
 
+@in_style
 def plot_redundancy(layers_of: Mapping[str, Sequence[LayerRedundancy]], title: str = ""):
     """A heat map of the heads' output distances for each layer, a row for each attention, all on one scale."""
     matrices = {name: [layer.output_distance for layer in layers] for name, layers in layers_of.items()}
@@ -22,7 +23,7 @@ def plot_redundancy(layers_of: Mapping[str, Sequence[LayerRedundancy]], title: s
     for (name, layers), row in zip(matrices.items(), panels, strict=True):
         for index, (matrix, panel) in enumerate(zip(layers, row, strict=False)):
             image = panel.imshow(matrix.numpy(), vmin=0, vmax=largest, cmap="viridis")
-            panel.set_title(f"{name}, layer {index}", fontsize=9)
+            panel.set_title(f"{name}, layer {index}")
             panel.set_xticks(range(len(matrix)))
             panel.set_yticks(range(len(matrix)))
             panel.tick_params(labelsize=6)
@@ -32,10 +33,11 @@ def plot_redundancy(layers_of: Mapping[str, Sequence[LayerRedundancy]], title: s
     for panel in panels[-1]:
         panel.set_xlabel("head")
     figure.colorbar(image, ax=panels, label="distance of two heads' outputs; 0: they say the same", shrink=0.8)
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title)
     return figure
 
 
+@in_style
 def plot_sequence_attention(
     layers: list[LayerMaps],
     series: torch.Tensor | None = None,
@@ -66,7 +68,7 @@ def plot_sequence_attention(
         image = panel.imshow(weights[index], aspect="auto", cmap="Blues", interpolation="nearest", **scale)
         labels = [f"head {head}, {keys} keys" for head, keys in enumerate(layer.keys)]
         panel.set_yticks(range(heads), labels, fontsize=6)
-        panel.set_title(f"layer {index}", loc="left", fontsize=9)
+        panel.set_title(f"layer {index}", loc="left")
     figure.colorbar(image, ax=list(panels[drawn:]), label="attention weight")
     if query is not None:
         for panel in panels:
@@ -82,10 +84,11 @@ def plot_sequence_attention(
             label.set_parse_math(False)
     panels[-1].set_xlabel("step" if drawn else "token")
     seen = "mean over all queries" if query is None else f"seen from {query}, the dotted line"
-    figure.suptitle(f"{title}; {seen}", fontsize=10, parse_math=False)
+    figure.suptitle(f"{title}; {seen}", parse_math=False)
     return figure
 
 
+@in_style
 def plot_image_attention(
     layers: list[LayerMaps],
     image: torch.Tensor,
@@ -130,10 +133,11 @@ def plot_image_attention(
             if query >= prefix
             else f"seen from token {query}, before the patches"
         )
-    figure.suptitle(f"{title}; {seen}", fontsize=10)
+    figure.suptitle(f"{title}; {seen}")
     return figure
 
 
+@in_style
 def plot_pareto(results: dict[str, Any]):
     """
     Test accuracy of every attention against FLOPs, inference time and training time at the last size of `efficiency`,
@@ -173,11 +177,12 @@ def plot_pareto(results: dict[str, Any]):
         handles.append(Line2D([], [], color="grey", linewidth=0.8, label="best for its cost"))
     if seeds > 1:
         handles.append(Line2D([], [], color="grey", marker="|", linestyle="none", label="± deviation over seeds"))
-    picture.legend(handles=handles, loc="outside right center", fontsize=8)
+    picture.legend(handles=handles, loc="outside right center")
     runs = f"{seeds} seed{'s' * (seeds != 1)}"
-    picture.suptitle(
-        f"{results['dataset']['name']}, {runs}; costs at batch {cost['batch']} of {cost['tokens']} tokens", fontsize=10
-    )
+    title = f"{results['dataset']['name']}, {runs}; costs at batch {cost['batch']} of {cost['tokens']} tokens"
+    if hardware := results.get("hardware"):
+        title += f", on {hardware['accelerator'] or hardware['processor']}"
+    picture.suptitle(title)
     return picture
 
 
@@ -188,3 +193,32 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
         if not front or points[name][1] > points[front[-1]][1]:
             front.append(name)
     return front
+
+
+@in_style
+def plot_times(times_of: Mapping[str, Mapping[int, float]], about: str, dark: bool = False):
+    """Milliseconds by the number of tokens, a line with its name at its end for each of some attentions."""
+    ink, styles = "#e6edf3" if dark else "#1f2328", styles_of(times_of)
+    figure, ((panel,),) = new_figure(7, 3.6, 1, 1)
+    for name, times in times_of.items():
+        color = ink if styles[name]["color"] == "black" else styles[name]["color"]
+        panel.plot(list(times), list(times.values()), **styles[name] | {"color": color}, linewidth=2)
+        last = max(times)
+        panel.annotate(name, (last, times[last]), (8, 0), textcoords="offset points", color=color, va="center")
+    panel.set_xscale("log", base=2)
+    panel.set_yscale("log")
+    readable_log(panel.yaxis)
+    lengths = sorted({tokens for times in times_of.values() for tokens in times})
+    panel.set_xticks(lengths, [f"{tokens:,}" for tokens in lengths])
+    panel.set_xlim(lengths[0] / 1.2, lengths[-1] * 2.6)
+    panel.set_xlabel("tokens", color=ink)
+    panel.set_ylabel("ms for a training step", color=ink)
+    panel.set_title(about, color=ink)
+    panel.tick_params(colors=ink)
+    for side in panel.spines.values():
+        side.set_color(ink)
+    panel.spines[["top", "right"]].set_visible(False)
+    # What lies behind it is the page's.
+    figure.patch.set_alpha(0)
+    panel.patch.set_alpha(0)
+    return figure

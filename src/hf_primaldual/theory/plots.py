@@ -2,13 +2,14 @@
 
 from os import PathLike
 
-from ..pictures import new_figure
+from ..pictures import in_style, new_figure
 from .dual_variables import DualVariables
 
 # Keys below this share of their head's largest coefficient are all drawn alike.
 _LEAST_SHARE = 1e-3
 
 
+@in_style
 def plot_dual_variables(
     result: DualVariables | list[DualVariables], path: str | PathLike | None = None, row: int = 0, title: str = ""
 ):
@@ -56,7 +57,7 @@ def plot_dual_variables(
     panels[-1].set_xlabel("place in the sequence, from first to last key")
     percent = FuncFormatter(lambda share, _: f"{100 * share:g} %")
     figure.colorbar(strip, ax=list(panels), label="|α − α̃| of its head's largest", extend="min", format=percent)
-    figure.suptitle(title, fontsize=10, parse_math=False)
+    figure.suptitle(title, parse_math=False)
     if path is not None:
         figure.savefig(path, dpi=150)
     return figure
