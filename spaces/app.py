@@ -133,14 +133,24 @@ def series_tab():
 
 def image_tab():
     gr.Markdown(
-        "scikit-learn's handwritten digits. Choose a test image, or drop a picture of one digit: it is cut out and "
-        f"made as coarse as the training images, 8 x 8 pixels. {IMAGES.origin}"
+        "scikit-learn's handwritten digits. Choose a test image, draw a digit, or drop a picture of one: it is cut "
+        f"out and made as coarse as the training images, 8 x 8 pixels. {IMAGES.origin}"
     )
     with gr.Row():
         image = gr.Image(
             label="a digit", type="filepath", sources=["upload", "clipboard"], height=240, elem_id="images-given"
         )
         gr.Examples(load_digits(), image, label="test images", examples_per_page=20)
+    with gr.Accordion("Draw a digit: click on the brush first", open=False):
+        drawing = gr.Sketchpad(
+            type="pil",
+            show_label=False,
+            canvas_size=(280, 280),
+            layers=False,
+            brush=gr.Brush(default_size=24, colors=["#000000"]),
+            elem_id="images-drawn",
+        )
+        gr.Button("Take the drawing").click(lambda drawn: drawn["composite"], drawing, image)
     connect("images", "Predict the digit", image, IMAGES, image_example)
 
 

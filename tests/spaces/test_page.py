@@ -82,8 +82,8 @@ class Browser:
         return " ".join(one.text for one in self.all(css))
 
     def click(self, name: str, role: str = "button") -> None:
-        """Clicks a button or a tab by its name."""
-        path = f"//button[normalize-space()='{name}']" + ("[@role='tab']" if role == "tab" else "")
+        """Clicks a button or a tab by what its name begins with."""
+        path = f"//button[starts-with(normalize-space(), '{name}')]" + ("[@role='tab']" if role == "tab" else "")
         found = self.driver.find_elements
         self.wait(lambda: [one for one in found("xpath", path) if one.is_displayed()], name)[0].click()
 
@@ -174,6 +174,25 @@ def test_an_image_is_predicted_and_measured_and_a_bad_one_is_refused(browser, tm
     browser.click("Predict the digit")
     assert "0" in browser.predicted("images")
     assert asked_hosts(browser.driver) == {"127.0.0.1"}
+
+
+def test_a_digit_is_drawn_and_predicted(browser):
+    from selenium.webdriver.common.action_chains import ActionChains
+
+    browser.click("An image", role="tab")
+    browser.click("Draw a digit")
+    brush = browser.wait(lambda: browser.all("#images-drawn [aria-label=Brush]"), "the brush")[0]
+    browser.wait(brush.is_displayed, "the brush in its place")
+    brush.click()
+    canvas = browser.wait(lambda: browser.all("#images-drawn canvas"), "a place to draw")[0]
+    stroke = ActionChains(browser.driver).move_to_element_with_offset(canvas, 0, -80).click_and_hold()
+    for _ in range(8):
+        stroke.move_by_offset(0, 20)
+    stroke.release().perform()
+    browser.click("Take the drawing")
+    browser.wait(lambda: browser.all("#images-given img"), "the drawing")
+    browser.click("Predict the digit")
+    assert "1" in browser.predicted("images")
 
 
 def test_a_text_is_predicted_and_measured_and_an_empty_one_is_refused(browser):
