@@ -7,7 +7,7 @@ TIMESTAMP := $(VENV)/.installed
 # Texts are UTF-8, whatever the locale.
 export PYTHONUTF8 := 1
 
-.PHONY: install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub test-aeon test-transformers test-space space mutants bench bench-all checkpoints quality style clean
+.PHONY: install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub test-aeon test-transformers mutants bench bench-all checkpoints quality style clean
 
 ## The package with what its scripts and tests need, and the data of the examples, in .venv.
 install: $(TIMESTAMP)
@@ -76,7 +76,7 @@ test-processes: $(TIMESTAMP)
 	$(BIN)/python -m pytest -m 'processes and not slow and not hub_peers' --numprocesses auto --dist loadfile
 
 ## The tests that take minutes.
-test-slow: $(TIMESTAMP)
+test-slow: .venv/.notebooks .venv/.checkpoints
 	$(BIN)/python -m pytest -m slow
 
 ## Faults planted in the modeling core and in the attention function, and the share that the tests find: about half
@@ -180,6 +180,7 @@ test-transformers: $(TIMESTAMP) .peers/transformers/.installed
 	$(PIP_INSTALL) --target .peers/transformers parameterized==0.9.0
 	@touch $@
 
+.PHONY: space test-space
 ## A page that shows softmax and Attention-BN+SH side by side, on this machine: http://127.0.0.1:7860.
 space: .peers/space/.installed
 	PYTHONPATH=src .peers/space/bin/python spaces/app.py
@@ -195,6 +196,24 @@ test-space: .peers/space/.installed
 	$(PYTHON) -m venv .peers/space
 	.peers/space/bin/python -m pip install -qq --disable-pip-version-check --requirement spaces/requirements.txt \
 		gradio==$(shell sed -n 's/^sdk_version: //p' spaces/README.md) pytest selenium
+
+.PHONY: docs
+## The pages of docs/ and the API as a site, into outputs/site; a link to nothing is an error.
+docs: .venv/.docs
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs outputs/site
+	@echo "written: outputs/site/index.html"
+
+.venv/.docs: setup.cfg constraints.txt | $(TIMESTAMP)
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[docs]'
+	@touch $@
+
+.PHONY: notebooks
+## The notebooks of scripts/notebooks, executed in place: three minutes.
+notebooks: .venv/.notebooks .venv/.checkpoints
+	OMP_NUM_THREADS=1 TQDM_DISABLE=1 PYTHONWARNINGS=ignore $(BIN)/jupyter-execute --inplace scripts/notebooks/*.ipynb
+
+.venv/.notebooks: setup.cfg constraints.txt | $(TIMESTAMP)
+	$(PIP_INSTALL) --constraint constraints.txt --editable '.[notebooks]'
 	@touch $@
 
 quality: $(TIMESTAMP)

@@ -2,19 +2,16 @@
 
 import json
 import re
-import shlex
 import shutil
-import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from hf_primaldual.commands import main as run_command
+import hf_primaldual
 from hf_primaldual.hub.card import render_card
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.hub.results import LANGUAGE, TASKS, load_results
-from hf_primaldual.modeling.extensions_primal_dual import EXTENSIONS
 from tests.hub.tables import changed, table
 from tests.integration.test_convert_script import bert_with_tokenizer
 from tests.scripts import load_script
@@ -57,35 +54,9 @@ def test_the_readmes_python_runs(capsys):
         exec(compile(block, "README.md", "exec"), {})
 
 
-def test_the_transform_that_the_docs_show_derives_an_attention_and_is_saved(tmp_path, monkeypatch):
-    decoder, transform, use = re.findall(r"```python\n(.*?)```", read("docs/attentions.md"), flags=re.DOTALL)
-    (tmp_path / "whitening.py").write_text(transform, encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.delitem(sys.modules, "whitening", raising=False)
-    # Registered for this test alone: setting the name first makes pytest take back whatever it is in the end.
-    monkeypatch.setitem(EXTENSIONS, "whitening.Whitening", None)
-    del EXTENSIONS["whitening.Whitening"]
-    for code in (decoder, use):
-        exec(compile(code, "attentions.md", "exec"), {})
-    assert (tmp_path / "whitened" / "whitening.py").exists()
-
-
-def test_a_checkpoint_goes_the_way_that_the_docs_show(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    bert_with_tokenizer(Path("me/encoder"))
-    Path("posts.txt").write_text("".join("key " * count + "value " * 20 + "\n" for count in range(70)))
-    page, space = read("docs/conversion.md").partition("\n## What became of two checkpoints")[0], {}
-    for kind, code in re.findall(r"```(bash|python)\n(.*?)```", page, flags=re.DOTALL):
-        if kind == "python":
-            exec(compile(code, "conversion.md", "exec"), space)
-            continue
-        # Of a tiny model 15 minutes are many steps.
-        code = code.replace("--minutes 15", "--minutes 0.001 --held_out 16 --calibration_examples 8")
-        run_command(shlex.split(code)[1:])
-    record = json.loads(Path("outputs/faster/results.json").read_text(encoding="utf-8"))
-    assert record["cost"] <= 0.4
-    assert space["found"].cost <= 0.7
+def test_the_page_of_the_api_has_all_that_is_public():
+    page = read("docs/api.md")
+    assert [name for name in hf_primaldual.__all__ if f"hf_primaldual.{name}\n" not in page] == []
 
 
 def test_commands_and_files_that_the_documents_name_exist():

@@ -1,13 +1,21 @@
-"""
+r"""
 Attentions of this package compared with those of other papers: time, FLOPs, parameters, memory and accuracy.
 
-    python scripts/benchmarks/compare_rivals.py --families text --tokens 4096 --rounds 0 --output results
+    # Accuracies alone, as committed: hours.
+    COMMON="--tokens 4096 --rounds 0 --threads 1"
+    python scripts/benchmarks/compare_rivals.py $COMMON --families text --learning_rate 3e-3 --output results \
+        --models softmax bn+sh:256 bn+sh:64 bn+sh:64-recentred sh:64 nystrom linformer fnet
+    python scripts/benchmarks/compare_rivals.py $COMMON --families image --learning_rate 2e-3 --steps 32 \
+        --documents 160 --output results --models softmax bn+sh:64 sh:64 pvtv2 segformer tome
+    python scripts/benchmarks/compare_rivals.py $COMMON --families image --learning_rate 2e-3 --steps 240 \
+        --documents 600 --output results/rivals-long --models sh:64 bn+sh:64 bn+sh:64-recentred pvtv2 pvtv2-li
+    # Costs alone, keeping a file's accuracies.
     python scripts/benchmarks/compare_rivals.py --families text --documents 0 --update results/rivals-text-....json
+    # Nothing is measured: tables and pictures of files again, also into a document.
     python scripts/benchmarks/compare_rivals.py --show results/rivals-text-....json --output results \
         --document docs/rivals.md
 
-The first measures accuracies alone, the second costs alone and keeps the file's accuracies, the third measures nothing
-and draws a file's tables and pictures again, also into a document.
+`--evaluate validation` leaves the test set unread, to choose settings.
 
 docs/rivals.md says what is compared and how. On a CUDA device (`--device cuda --dtype bfloat16`) softmax on sdpa runs
 FlashAttention, which is checked beforehand; nothing of this has been measured yet.

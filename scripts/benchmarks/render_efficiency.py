@@ -22,7 +22,7 @@ from hf_primaldual.pictures import write_pictures
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "results"
-DOCUMENTS = ("README.md", "docs/attentions.md", "docs/efficiency.md", "docs/hub.md", "docs/your-own-series.md")
+DOCUMENTS = ("README.md", "docs/decoders.md", "docs/efficiency.md", "docs/hub.md", "docs/your-own-series.md")
 # What the tables call the names of the results.
 LABELS = {
     "sh:256": "`sh`, 256 points",
@@ -114,22 +114,6 @@ def integration() -> str:
     return table(results, ["`attn_implementation`", "in units of sdpa's time"], rows)
 
 
-def rivals() -> str:
-    """Rivals of texts and images whose accuracy was measured, at the longest length."""
-    rows = []
-    for family in ("text", "image"):
-        results = results_of(f"rivals-{family}-float32")
-        longest = max(row["tokens"] for row in results["rows"])
-        found = [row for row in results["rows"] if row["tokens"] == longest]
-        costs = {row["model"]: row for row in found if "parameters" in row}
-        for row in found:
-            if "accuracy_mean" in row:
-                accuracy = percent(row["accuracy_mean"], row["accuracy_std"])
-                cells = ratios(costs[row["model"]], costs["softmax"])
-                rows.append([f"{family}, `{row['model']}`", *cells, accuracy])
-    return table(results, [f"{longest} tokens", *RATIOS, "test accuracy, %"], rows)
-
-
 def redundancy() -> str:
     results = results_of("redundancy-japanesevowels")
     measures = ("output_distance", "map_distance", "output_cosine", "output_cka")
@@ -218,7 +202,6 @@ TABLES: dict[str, Callable[[], str]] = {
     "short inputs": short,
     "integration": integration,
     "redundancy": redundancy,
-    "rivals": rivals,
     "hub": hub,
     "estimator": estimator,
     **{f"figure {number}": partial(figure, number) for number in FIGURES},

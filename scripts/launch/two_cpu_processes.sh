@@ -9,4 +9,7 @@ set -euo pipefail
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 # Without it each process trains alone, on all the data, where there is no GPU.
 export ACCELERATE_USE_CPU=true
-exec "${PYTHON:-python}" -m torch.distributed.run --standalone --nproc_per_node "${PROCESSES:-2}" "$@"
+# Where no environment is active, the checkout's own, as `python` may be one without torch.
+python="$(dirname "$0")/../../.venv/bin/python"
+if [ -n "${VIRTUAL_ENV:-}" ] || [ ! -x "$python" ]; then python=python; fi
+exec "${PYTHON:-$python}" -m torch.distributed.run --standalone --nproc_per_node "${PROCESSES:-2}" "$@"

@@ -1,9 +1,10 @@
 """The tables and the pictures of a comparison."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tables import percent
+from tables import percent, ratios
 
 from hf_primaldual.hub.markdown import markdown_table
 from hf_primaldual.measure.plots import plot_pareto
@@ -13,48 +14,52 @@ from .results import REFERENCES, Results, Row, load_results
 
 # Where the tables stand in a document.
 BLOCK = "tables of rivals"
-COSTS = ("parameters", "step GFLOPs", "peak MB", "step ms", "ratio", "inference ms", "ratio")
+COSTS = ("parameters", "training step", "inference", "FLOPs", "peak memory")
 
 
-def format_table(results: Results, tokens: int) -> str:
+def format_table(results: Results, tokens: int, names: Iterable[str] | None = None) -> str:
     """
-    A comparison at one length as a table of Markdown: a row a model, and a line for each that failed. A difference of
-    accuracies that is larger than the noise of the seeds has a star.
+    A comparison at one length as a table of Markdown: a row a model, by default all of them, and a line for each that
+    failed. A difference of accuracies that is larger than the noise of the seeds has a star.
     """
     costs, summary = results.costs_at(tokens), results.summary_at(tokens)
-    references = [name for name in REFERENCES[results.family] if name in summary]
+    references = [name for name in REFERENCES[results.family] if name in summary][:1]
     title, head = f"{results.family}, {tokens} tokens", ["model"]
     if costs:
-        title += f", batch {next(iter(costs.values()))['batch']}, ratios to {_baseline(costs)}"
+        title += f", batch {next(iter(costs.values()))['batch']}, {_unit(costs)}"
         head += COSTS
     if summary:
         task, training = results.tasks[str(tokens)], results.settings["training"]
         split = training["evaluate"]
         title += f"; {task['description']}, {task['train']} trained on in {training['steps']} steps of "
         title += f"{training['train_batch']}, {task[split]} of {split}, largest class {task['largest_class']:.1%}"
-        head += ["seeds", f"{split} accuracy", *(f"minus {name}" for name in references)]
+        title += f", {'/'.join(sorted({str(row['seeds']) for row in summary.values()}))} seeds"
+        head += [f"{split} accuracy, %", *(f"minus {name}" for name in references)]
     rows = []
-    for name in costs | summary:
+    for name in names or costs | summary:
         cells = [name]
         if costs:
             cells += _costs(costs[name], costs[_baseline(costs)]) if name in costs else [""] * len(COSTS)
         if summary:
-            cells += _accuracies(summary[name], references) if name in summary else [""] * (2 + len(references))
+            cells += _accuracies(summary[name], references) if name in summary else [""] * (1 + len(references))
         rows.append(cells)
     failures = [f"- {row['model']}: {row['error']}" for row in results.failed if row["tokens"] == tokens]
     return "\n".join(["", title, "", markdown_table(head, rows), *([""] if failures else []), *failures, ""])
 
 
 def tables(files: list[Path]) -> str:
-    """All tables of results files, each with what it was measured on and its picture."""
+    """
+    The table of each results file at its longest length, of the models with accuracies, with what it was measured on
+    and its picture.
+    """
     parts = []
     for file in files:
         results = load_results(file)
-        for tokens in results.lengths:
-            parts += [format_table(results, tokens), _measured_on(results, tokens), ""]
-            if plot_results(results, tokens) is not None:
-                name = f"{picture_name(file, tokens)}.png"
-                parts += [f"![{results.family}, {tokens} tokens: accuracy against costs](../results/{name})", ""]
+        tokens = results.lengths[-1]
+        parts += [format_table(results, tokens, results.summary_at(tokens)), _measured_on(results, tokens), ""]
+        if plot_results(results, tokens) is not None:
+            name = f"{picture_name(file, tokens)}.png"
+            parts += [f"![{results.family}, {tokens} tokens: accuracy against costs](../results/{name})", ""]
     return "\n".join(parts)
 
 
@@ -99,17 +104,20 @@ def _baseline(models: dict[str, Any]) -> str:
     return BASELINE if BASELINE in models else next(iter(models))
 
 
+def _unit(costs: dict[str, Row]) -> str:
+    """What the ratios are ratios to."""
+    name = _baseline(costs)
+    step, inference = (costs[name][kind]["median"] for kind in ("train_step_ms", "inference_ms"))
+    flops, memory = costs[name]["train_step_flops"] / 1e9, costs[name]["peak_memory_bytes"] / 1e6
+    return f"in units of {name} ({step:.1f} ms, {inference:.1f} ms, {flops:.2f} GFLOPs, {memory:.1f} MB)"
+
+
 def _costs(cost: Row, baseline: Row) -> list[str]:
-    cells = [f"{cost['parameters']:,}", f"{cost['train_step_flops'] / 1e9:.2f}"]
-    cells.append(f"{cost['peak_memory_bytes'] / 1e6:.1f}")
-    for kind in ("train_step_ms", "inference_ms"):
-        median, base = cost[kind]["median"], baseline[kind]["median"]
-        cells += [f"{median:.1f}", "1" if cost is baseline else f"{median / base:.3f}"]
-    return cells
+    return [f"{cost['parameters']:,}", *ratios(cost, baseline)]
 
 
 def _accuracies(row: Row, references: list[str]) -> list[str]:
-    cells = [str(row["seeds"]), percent(row["accuracy_mean"], row["accuracy_std"]) + " %"]
+    cells = [percent(row["accuracy_mean"], row["accuracy_std"])]
     for name in references:
         found = row.get(f"minus_{name}")
         cell = "" if found is None else percent(found["difference_mean"], found["difference_std"], "+")

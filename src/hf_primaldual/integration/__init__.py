@@ -18,7 +18,7 @@ goes before. An adapter (PEFT) holds nothing of its base's configuration: save t
 train the adapter on the base loaded from there. Who doesn't is warned.
 
 A row padded on the left gives what it gives alone. In a decoder, a layer with a window and packed documents a query is
-fitted on its own keys (docs/attentions.md, section 6). A layer that attends to other tokens than its own, a mask that
+fitted on its own keys (docs/decoders.md). A layer that attends to other tokens than its own, a mask that
 shows a query keys that are no interval, an argument that is not known, tokens in places that are not known, and a
 model whose layers do not dispatch are refused with a `ValueError`. The tested families are listed in docs/families.md.
 """
