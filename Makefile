@@ -195,7 +195,7 @@ test-space: .peers/space/.installed
 .peers/space/.installed: spaces/README.md spaces/requirements.txt
 	$(PYTHON) -m venv .peers/space
 	.peers/space/bin/python -m pip install -qq --disable-pip-version-check --requirement spaces/requirements.txt \
-		gradio==$(shell sed -n 's/^sdk_version: //p' spaces/README.md) pytest selenium
+		gradio==$(shell sed -n 's/^sdk_version: //p' spaces/README.md) pytest selenium==4.51.0
 
 .PHONY: docs
 ## The pages of docs/ and the API as a site, into outputs/site; a link to nothing is an error.
