@@ -8,7 +8,8 @@ TIMESTAMP := $(VENV)/.installed
 export PYTHONUTF8 := 1
 
 .PHONY: help install data demo tables archive convert-demo convert-tune gpu test test-processes test-slow test-hub \
-	test-aeon test-transformers test-dist mutants bench bench-all checkpoints docs notebooks quality style dist clean
+	test-aeon test-transformers test-space test-dist mutants bench bench-all checkpoints docs notebooks space quality \
+	style dist clean
 
 ## What can be made: the targets, with the lines that stand above them here.
 help:
@@ -185,6 +186,22 @@ test-transformers: $(TIMESTAMP) .peers/transformers/.installed
 	touch .peers/transformers/transformers_tests/__init__.py
 	$(PIP_INSTALL) --target .peers/transformers parameterized==0.9.0
 	@touch $@
+
+## A page that shows softmax and Attention-BN+SH side by side, on this machine: http://127.0.0.1:7860.
+space: .peers/space/.installed
+	PYTHONPATH=src .peers/space/bin/python spaces/app.py
+
+## That page in a real browser, Debian's chromium without a window; installing it needs root.
+test-space: .peers/space/.installed
+	command -v chromedriver > /dev/null || (apt-get update -qq \
+		&& apt-get install -qq --yes --no-install-recommends chromium chromium-driver fonts-liberation)
+	PYTHONPATH=src .peers/space/bin/python -m pytest --override-ini addopts= -m space tests/spaces/test_page.py
+
+# What a Space installs, by its own two files and nothing else, so that what they lack is seen here.
+.peers/space/.installed: spaces/README.md spaces/requirements.txt
+	$(PYTHON) -m venv .peers/space
+	.peers/space/bin/python -m pip install -qq --disable-pip-version-check --requirement spaces/requirements.txt \
+		gradio==$(shell sed -n 's/^sdk_version: //p' spaces/README.md) pytest selenium==4.51.0
 
 ## The pages of docs/ and the API as a site, into outputs/site; a link to nothing is an error.
 docs: .venv/.docs

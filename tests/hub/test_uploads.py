@@ -15,7 +15,7 @@ import pytest
 from huggingface_hub import HfApi
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from hf_primaldual.hub.publish import _card_there, _look, publish
+from hf_primaldual.hub.publish import _card_there, look, publish
 from tests.hub.checkpoints import assert_kept, contents, edited, published, ready_checkpoint
 from tests.hub.loopback.client import Client, ClientError, api, upload
 from tests.hub.loopback.repository import File, Repository
@@ -182,7 +182,7 @@ def test_row_30_publishing_keeps_the_other_files_of_a_repository_unless_told(run
 
 def test_without_the_hub_a_dry_run_says_so_and_an_upload_fails(tmp_path):
     there = {"api": HfApi(), "repo_id": "me/model", "revision": "main"}
-    assert "what me/model holds was not looked at" in str(_look(folder=write_model(tmp_path, 0), patterns=[], **there))
+    assert "what me/model holds was not looked at" in str(look(folder=write_model(tmp_path, 0), patterns=[], **there))
     assert _card_there(dry_run=True, **there) == ""
     with pytest.raises(LocalEntryNotFoundError):
         _card_there(dry_run=False, **there)

@@ -93,23 +93,28 @@ def publish(
         huggingface_hub.errors.HfHubHTTPError: The Hub refused.
         RuntimeError: Somebody else pushed meanwhile.
     """
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
-        raise ValueError(f"`repo_id` must be owner/name, got {repo_id!r}")
+    check_target(repo_id, revision, pull_request, tag)
     if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
         raise ValueError(f"`license` must be an id of the Hub's such as apache-2.0, mit or other, got {license!r}")
-    if pull_request and revision not in (None, "main"):
-        raise ValueError(f"`pull_request` goes to main; `revision` must be left out, got {revision!r}")
-    if pull_request and tag is not None:
-        raise ValueError(f"`tag` is for a commit, which a pull request is not yet; got {tag!r}")
     checked, api, revision = check(folder, trust_remote_code, license), HfApi(token=token), revision or "main"
     with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
         stage(checked, repo_id, Path(place), _card_there(api, repo_id, revision, dry_run), license)
         patterns = ["*"] if delete_others else _REPLACED
         if dry_run:
-            return _look(api, Path(place), repo_id, revision, patterns)
+            return look(api, Path(place), repo_id, revision, patterns)
         message = message or f"{Path(folder).resolve().name}, checked by hf_primaldual"
         options: dict[str, Any] = {"private": private, "pull_request": pull_request, "tag": tag}
         return upload(api, Path(place), repo_id, revision, patterns, message, **options)
+
+
+def check_target(repo_id: str, revision: str | None, pull_request: bool, tag: str | None) -> None:
+    """Raises `ValueError` where the place of an upload is none, or contradicts itself."""
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id):
+        raise ValueError(f"`repo_id` must be owner/name, got {repo_id!r}")
+    if pull_request and revision not in (None, "main"):
+        raise ValueError(f"`pull_request` goes to main; `revision` must be left out, got {revision!r}")
+    if pull_request and tag is not None:
+        raise ValueError(f"`tag` is for a commit, which a pull request is not yet; got {tag!r}")
 
 
 def upload(
@@ -123,20 +128,22 @@ def upload(
     private: bool = False,
     pull_request: bool = False,
     tag: str | None = None,
+    space_sdk: str | None = None,
 ) -> Upload:
     """
     Uploads a folder as it is, unchecked; what the repository holds besides goes if it is of the `patterns`. Large
     files travel before the commit and are seen by nobody until it is made: an upload that was interrupted is run
-    again, and sends what is missing.
+    again, and sends what is missing. With `space_sdk` the repository is a Space.
     """
-    api.create_repo(repo_id, private=private, exist_ok=True)
-    if private and not api.model_info(repo_id).private:
+    kind: dict[str, Any] = {"repo_type": "model" if space_sdk is None else "space"}
+    api.create_repo(repo_id, private=private, exist_ok=True, space_sdk=space_sdk, **kind)
+    if private and not api.repo_info(repo_id, **kind).private:
         raise ValueError(f"`private`: {repo_id} is there and public; choose another name")
     if revision != "main":
-        api.create_branch(repo_id, branch=revision, exist_ok=True)
-    head = api.model_info(repo_id, revision=revision).sha
-    removed, kept, same = _compare(api, repo_id, head, folder, patterns)
-    tagged = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id).tags}.get(tag)
+        api.create_branch(repo_id, branch=revision, exist_ok=True, **kind)
+    head = api.repo_info(repo_id, revision=revision, **kind).sha
+    removed, kept, same = _compare(api, repo_id, head, folder, patterns, **kind)
+    tagged = {ref.name: ref.target_commit for ref in api.list_repo_refs(repo_id, **kind).tags}.get(tag)
     # An upload that ended and is run again finds its own tag.
     if tagged is not None and not (tagged == head and same):
         raise ValueError(f"`tag`: {repo_id} has {tag!r} already, at {tagged}; choose another name")
@@ -150,21 +157,22 @@ def upload(
             # Whoever pushed since is not overwritten.
             parent_commit=head,
             delete_patterns=patterns,
+            **kind,
         )
         oid, url = commit.oid, commit.pr_url or commit.commit_url
     except HfHubHTTPError as error:
         if error.response.status_code != 412 or pull_request:
             raise
         # The client sends a commit again whose answer was lost: then it is its own that is in the way.
-        oid = api.model_info(repo_id, revision=revision).sha
-        url = f"{api.endpoint}/{repo_id}/commit/{oid}"
-        if not _compare(api, repo_id, oid, folder, patterns)[2]:
+        oid = api.repo_info(repo_id, revision=revision, **kind).sha
+        url = f"{api.endpoint}/{'' if space_sdk is None else 'spaces/'}{repo_id}/commit/{oid}"
+        if not _compare(api, repo_id, oid, folder, patterns, **kind)[2]:
             raise RuntimeError(
                 f"somebody else pushed to {revision} of {repo_id} meanwhile; nothing of this push is to be seen "
                 "there. Look at what they did, then publish again"
             ) from error
     if tag is not None and tagged is None:
-        api.create_tag(repo_id, tag=tag, revision=oid)
+        api.create_tag(repo_id, tag=tag, revision=oid, **kind)
     return Upload(repo_id, _sizes(folder), removed, kept, commit=oid, url=url)
 
 
@@ -203,10 +211,12 @@ def _card_there(api: HfApi, repo_id: str, revision: str, dry_run: bool) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
-def _look(api: HfApi, folder: Path, repo_id: str, revision: str, patterns: list[str]) -> Upload:
+def look(
+    api: HfApi, folder: Path, repo_id: str, revision: str, patterns: list[str], repo_type: str = "model"
+) -> Upload:
     """What an upload would do."""
     try:
-        removed, kept, _ = _compare(api, repo_id, revision, folder, patterns)
+        removed, kept, _ = _compare(api, repo_id, revision, folder, patterns, repo_type)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return Upload(repo_id, _sizes(folder), unseen="there is none, or it cannot be read; it would be made")
     except Exception as error:
@@ -216,14 +226,15 @@ def _look(api: HfApi, folder: Path, repo_id: str, revision: str, patterns: list[
 
 
 def _sizes(folder: Path) -> tuple[tuple[str, int], ...]:
-    return tuple((path.name, path.stat().st_size) for path in sorted(folder.iterdir()))
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return tuple((path.relative_to(folder).as_posix(), path.stat().st_size) for path in files)
 
 
 def _compare(
-    api: HfApi, repo_id: str, revision: str, folder: Path, patterns: list[str]
+    api: HfApi, repo_id: str, revision: str, folder: Path, patterns: list[str], repo_type: str = "model"
 ) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
     """Of what a revision holds besides, what is removed and what is kept; and whether an upload changes nothing."""
-    found = api.verify_repo_checksums(repo_id, revision=revision, local_dir=folder)
+    found = api.verify_repo_checksums(repo_id, repo_type=repo_type, revision=revision, local_dir=folder)
     # What the Hub itself puts into a new repository stays.
     others = [name for name in found.missing_paths if name != ".gitattributes"]
     removed = tuple(filter_repo_objects(others, allow_patterns=patterns))

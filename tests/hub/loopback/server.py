@@ -92,25 +92,12 @@ class LoopbackHub:
         return {path: file.content for path, file in files.items() if path != ".gitattributes"}
 
     def _routes(self) -> list[Route]:
-        model = "/api/models/{owner}/{name}"
         table = [
             ("GET", "/api/agent-harnesses", self._nothing),
             ("GET", "/api/models", self._list),
             ("POST", "/api/repos/create", self._create),
             ("DELETE", "/api/repos/delete", self._delete),
             ("POST", "/api/validate-yaml", self._validate_yaml),
-            ("POST", f"{model}/preupload/{{revision}}", self._preupload),
-            ("POST", f"{model}/commit/{{revision}}", self._commit),
-            ("POST", f"{model}/branch/{{branch}}", self._ref),
-            ("POST", f"{model}/tag/{{revision}}", self._ref),
-            ("GET", f"{model}/xet-write-token/{{revision}}", self._xet_token),
-            ("GET", f"{model}/xet-read-token/{{revision}}", self._xet_token),
-            ("GET", f"{model}/refs", self._refs),
-            ("GET", f"{model}/tree/{{revision}}", self._tree),
-            ("POST", f"{model}/paths-info/{{revision}}", self._paths_info),
-            ("GET", f"{model}/revision/{{revision}}", self._info),
-            ("GET", model, self._info),
-            ("POST", "/{owner}/{name}.git/info/lfs/objects/batch", self._lfs_batch),
             ("PUT", "/lfs/{sha256}", self._lfs_put),
             ("GET", "/cdn/{sha256}", self._cdn),
             ("GET", "/{owner}/{name}/resolve/{revision}/{path:path}", self._resolve),
@@ -119,6 +106,22 @@ class LoopbackHub:
             ("DELETE", "/api/collections/{slug:path}", self._collection),
             ("POST", "/api/collections/{slug:path}/items", self._collection),
         ]
+        for kind, place in (("models", ""), ("spaces", "/spaces")):
+            there = f"/api/{kind}/{{owner}}/{{name}}"
+            table += [
+                ("POST", f"{place}/{{owner}}/{{name}}.git/info/lfs/objects/batch", self._lfs_batch),
+                ("POST", f"{there}/preupload/{{revision}}", self._preupload),
+                ("POST", f"{there}/commit/{{revision}}", self._commit),
+                ("POST", f"{there}/branch/{{branch}}", self._ref),
+                ("POST", f"{there}/tag/{{revision}}", self._ref),
+                ("GET", f"{there}/xet-write-token/{{revision}}", self._xet_token),
+                ("GET", f"{there}/xet-read-token/{{revision}}", self._xet_token),
+                ("GET", f"{there}/refs", self._refs),
+                ("GET", f"{there}/tree/{{revision}}", self._tree),
+                ("POST", f"{there}/paths-info/{{revision}}", self._paths_info),
+                ("GET", f"{there}/revision/{{revision}}", self._info),
+                ("GET", there, self._info),
+            ]
         return [Route(path, self._recorded(handler), methods=[method]) for method, path, handler in table]
 
     def _recorded(self, handler):
@@ -179,9 +182,9 @@ class LoopbackHub:
     async def _create(self, request: Request):
         body = await request.json()
         name = f"{body.get('organization') or OWNER}/{body['name']}"
-        url = f"{self.endpoint}/{name}"
+        url = f"{self.endpoint}/{'spaces/' if body.get('sdk') else ''}{name}"
         if name in self.repositories:
-            return JSONResponse({"error": "You already created this model repo", "url": url}, 409)
+            return JSONResponse({"error": "You already created this repo", "url": url}, 409)
         self.repositories[name] = Repository(body.get("visibility") == "private" or bool(body.get("private")))
         return {"url": url, "name": name, "id": name}
 
@@ -265,7 +268,9 @@ class LoopbackHub:
                 del files[value["path"]]
             elif key != "header":
                 self.unknown.append(f"{key} in a commit")
-        url, ref, proposal = f"{self.endpoint}/{_name(request)}", f"refs/heads/{request.path_params['revision']}", {}
+        place = "spaces/" if request.url.path.startswith("/api/spaces/") else ""
+        url, proposal = f"{self.endpoint}/{place}{_name(request)}", {}
+        ref = f"refs/heads/{request.path_params['revision']}"
         if request.query_params.get("create_pr") == "1":
             ref, proposal = "refs/pr/1", {"pullRequestUrl": f"{url}/discussions/1"}
         oid = repository.commit(ref, files)
