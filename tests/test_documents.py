@@ -10,6 +10,8 @@ import pytest
 
 import hf_primaldual
 from hf_primaldual.hub.card import render_card
+from hf_primaldual.hub.checkpoint import with_code
+from hf_primaldual.hub.checks import check
 from hf_primaldual.hub.markdown import replace_between
 from hf_primaldual.hub.results import LANGUAGE, TASKS, load_results
 from tests.hub.tables import changed, table
@@ -83,6 +85,19 @@ def test_a_committed_card_is_what_its_results_render_to_and_can_be_built_again(f
     last = {flag: value for flag, value in pairwise(program) if flag.startswith("--")}
     assert (last["--output_dir"], last["--results_dir"]) == ("out", "out/kept")
     assert (last["--resume_from_checkpoint"], last["--overwrite"]) == ("true", "false")
+
+
+BUNDLED = [path.parent for path in sorted((ROOT / "model_cards").glob("*/model.safetensors"))]
+
+
+@pytest.mark.processes
+@pytest.mark.parametrize("folder", BUNDLED, ids=lambda folder: folder.name)
+def test_a_bundled_checkpoint_is_that_of_its_card_and_ready_to_be_published(folder, tmp_path):
+    # Its code lies in src alone.
+    assert not list(folder.glob("*.py"))
+    checked = check(with_code(folder, tmp_path))
+    assert load_results(checked / "results.json") == load_results(folder / "results.json")
+    assert (checked / "modeling_primal_dual_time_series.py").exists()
 
 
 def test_what_was_built_otherwise_than_the_card_says_is_named():

@@ -13,10 +13,25 @@ from transformers import PreTrainedModel
 
 import hf_primaldual
 
+from ..modeling.modeling_primal_dual import save_family
 from .card import write_card
 from .checks import check_replaceable
 from .record import OUTPUTS, RECORD, draw_inputs
 from .results import save_results
+
+
+def with_code(folder: Path, place: Path) -> Path:
+    """
+    A checkpoint's folder; or where its code was left out, as in this project's own repository, a copy of it in the
+    folder `place` with the code of this package.
+    """
+    file = folder / "config.json"
+    names = json.loads(file.read_text(encoding="utf-8")).get("auto_map", {}) if file.exists() else {}
+    if all((folder / f"{name.partition('.')[0]}.py").exists() for name in names.values()):
+        return folder
+    whole = Path(shutil.copytree(folder, place / folder.name))
+    save_family(whole, names)
+    return whole
 
 
 def save_checkpoint(

@@ -20,6 +20,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import filter_repo_objects
 
 from .card import render_card
+from .checkpoint import with_code
 from .checks import check
 from .results import load_results, save_results
 
@@ -96,8 +97,12 @@ def publish(
     check_target(repo_id, revision, pull_request, tag)
     if license is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license):
         raise ValueError(f"`license` must be an id of the Hub's such as apache-2.0, mit or other, got {license!r}")
-    checked, api, revision = check(folder, trust_remote_code, license), HfApi(token=token), revision or "main"
-    with tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place:
+    api, revision = HfApi(token=token), revision or "main"
+    with (
+        tempfile.TemporaryDirectory(prefix="hf_primaldual-publish-") as place,
+        tempfile.TemporaryDirectory(prefix="hf_primaldual-whole-") as whole,
+    ):
+        checked = check(with_code(Path(folder), Path(whole)), trust_remote_code, license)
         stage(checked, repo_id, Path(place), _card_there(api, repo_id, revision, dry_run), license)
         patterns = ["*"] if delete_others else _REPLACED
         if dry_run:

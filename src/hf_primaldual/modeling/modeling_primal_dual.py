@@ -108,7 +108,7 @@ class PrimalDualPreTrainedModel(PreTrainedModel):
         self.config.auto_map = {**(getattr(self.config, "auto_map", None) or {}), **self.checkpoint_classes}
         self.config.hf_primaldual_version = VERSION
         super().save_pretrained(save_directory, *args, **kwargs)
-        _save_family(Path(save_directory), self.config.auto_map)
+        save_family(Path(save_directory), self.config.auto_map)
         for name, code in extensions.items():
             (Path(save_directory) / name).write_text(code, encoding="utf-8")
 
@@ -170,10 +170,10 @@ def _source_file(name: str, transform: type) -> Path:
     return Path(inspect.getfile(transform))
 
 
-def _save_family(folder: Path, auto_map: dict[str, str]) -> None:
+def save_family(folder: Path, auto_map: dict[str, str]) -> None:
     """
-    Copies the files of this package that `auto_map` names and that do not lie there yet. transformers copies those of
-    the class that is saved, which of a subclass from elsewhere are others.
+    Copies the files of this package that `auto_map` names, with those that they import, and that do not lie there yet.
+    transformers copies those of the class that is saved, which of a subclass from elsewhere are others.
     """
     for reference in auto_map.values():
         source = Path(__file__).with_name(f"{reference.rpartition('--')[2].partition('.')[0]}.py")
@@ -219,4 +219,4 @@ def _gather(source: Path, written: dict[str, str]) -> None:
             _gather(sibling, written)
 
 
-__all__ = ["PrimalDualPreTrainedModel"]
+__all__ = ["PrimalDualPreTrainedModel", "save_family"]
