@@ -55,10 +55,10 @@ def table(results: dict[str, Any], header: list[str], rows: list[list[str]], abo
     return f"({about}{machine}, {libraries}; ours)\n\n{markdown_table(header, rows)}"
 
 
-def layers(name: str = "attention-training-128x8", on_gpu: bool = False, only: tuple[str, ...] = ()) -> str:
-    """Layers in units of softmax; `only` some of them."""
+def layers(name: str = "attention-training-128x8", on_gpu: bool = False, only: tuple[str | int, ...] = ()) -> str:
+    """Layers in units of softmax; `only` some attentions and lengths."""
     results = results_of(name, on_gpu=on_gpu)
-    rows = [row for row in results["rows"] if not only or row["attention"] in ("softmax", *only)]
+    rows = [row for row in results["rows"] if not only or {row["attention"], row["tokens"]} <= {"softmax", *only}]
     found = {(row["attention"], row["tokens"]): row for row in rows}
     lengths = sorted({tokens for _, tokens in found})
     rows = [["`softmax` on sdpa, ms", *(f"{found['softmax', tokens]['ms']['median']:.1f}" for tokens in lengths)]]
@@ -191,7 +191,7 @@ def figure(number: int) -> str:
 
 TABLES: dict[str, Callable[[], str]] = {
     "layers": layers,
-    "costs": partial(layers, only=("bn", "sh", "bn+sh", "bn+sh:256", "linear-bn+sh")),
+    "costs": partial(layers, only=("bn", "sh", "bn+sh", "bn+sh:256", 512, 1024, 4096, 16384)),
     "causal layers": partial(layers, "causal-training-128x8"),
     "decoding": partial(layers, "decoding-128x8"),
     "layers on a GPU": partial(layers, "attention-training-512x8", on_gpu=True),
