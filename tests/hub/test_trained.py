@@ -90,7 +90,7 @@ def test_an_own_transform_without_a_baseline_is_published_with_a_licence_that_is
     assert (results["dataset"]["validation"], results["dataset"]["test"], results["baseline"]) == (8, 40, None)
     assert results["settings"]["selection"] == "validation loss, once per epoch"
     assert Image.open(folder / "learning_curves.png").size[0] > 300
-    for words in ("No baseline was trained beside it", "not of the paper", "its author's program decided", "1 thread"):
+    for words in ("No baseline was trained with it", "not of the paper", "its author's program decided", "1 thread"):
         assert words in card
     for words in ("difference", "Ratios", "IntervalStrategy", "1 seeds", "\n\n\n"):
         assert words not in card
