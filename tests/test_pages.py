@@ -104,7 +104,8 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     shutil.copytree(ROOT / "scripts", "scripts", ignore=shutil.ignore_patterns("__pycache__"))
     Path(".venv").symlink_to(sys.prefix)
-    Path("model_cards").symlink_to(ROOT / "model_cards")
+    for name in ("model_cards", "spaces"):
+        Path(name).symlink_to(ROOT / name)
     Path("posts.txt").write_text("".join("key " * count + "value " * 20 + "\n" for count in range(70)))
     for name in ("me/encoder", "sentence-transformers/all-MiniLM-L6-v2"):
         bert_with_tokenizer(Path(name))
