@@ -30,8 +30,8 @@ LONGEST = {"cuda": "65536", "cpu": "512"}
 PICTURES = {"cuda": "--dtype bfloat16 --batch 64 --image_size 224 384 512", "cpu": "--image_size 32"}
 ATTENTIONS = "--attentions bn sh bn+sh sh:256 linear linear-bn+sh"
 # FlexAttention has no backward on a CPU.
-SPARSE = "--attentions sparse:local sparse sparse:local@flex_attention sparse@flex_attention"
-SPARSE = {"cuda": SPARSE, "cpu": f"{SPARSE} --inference"}
+SPARSE = "--attentions sparse:local sparse sparse:local@flex_attention sparse@flex_attention --name sparse"
+SPARSE_MODE = {"cuda": "", "cpu": "--inference"}
 LISTOPS = "scripts/run_sequence_classification.py scripts/configs/lra_listops.yaml"
 # A tenth of Long Range Arena's epochs or less: minutes a run.
 LEARNS = {
@@ -62,9 +62,8 @@ def _python(command: str, *more: str, seconds: float | None = None, **environmen
 
 
 def right(args: argparse.Namespace) -> bool:
-    flags = f"-m not|slow|and|not|processes|and|not|hub_peers -q --numprocesses {args.processes} --dist worksteal"
-    argv = [each.replace("|", " ") for each in flags.split()]
-    return _python("-m pytest", *argv, f"--junitxml={args.output / 'right.xml'}", *RIGHT, TEST_DEVICE=args.device)
+    command = f"-m pytest -q --numprocesses {args.processes} --dist worksteal --junitxml={args.output}/right.xml"
+    return _python(command, "-m", "not slow and not processes and not hub_peers", *RIGHT, TEST_DEVICE=args.device)
 
 
 def fast(args: argparse.Namespace) -> bool:
@@ -74,7 +73,7 @@ def fast(args: argparse.Namespace) -> bool:
         longest,
         f"{longest} --inference",
         f"{layers} {ATTENTIONS} --compiled",
-        f"{layers} {SPARSE[args.device]} --name sparse",
+        f"{layers} {SPARSE} {SPARSE_MODE[args.device]}",
         f"{layers} --attentions bn sh bn+sh linear linear-bn+sh --causal",
         *(f"{pictures} --size {size} {mode}" for size in ("tiny", "small") for mode in ("", "--inference")),
     )
@@ -119,7 +118,7 @@ def main() -> int:
     parser.add_argument("--device", choices=SHAPES, default="cuda", help="On a CPU all is small but what is tested.")
     parser.add_argument("--output", type=Path, default=Path("outputs/gpu"), help="Folder of the results.")
     parser.add_argument("--processes", type=int, default=8, help="That test at once.")
-    parser.add_argument("--minutes", type=float, default=6, help="After which learning stops for this time.")
+    parser.add_argument("--minutes", type=float, default=3, help="After which learning stops for this time.")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
     failed = [stage for stage in args.stage if STAGES[stage](args)]
