@@ -36,10 +36,15 @@ FRONT = {"softmax": "softmax", "bn+sh": "bn+sh", "bn+sh:256": "bn+sh, 256 points
 RATIOS = ["training step", "inference", "FLOPs", "peak memory"]
 
 
-def results_of(name: str, folder: Path = RESULTS, on_gpu: bool = False) -> dict[str, Any]:
-    """The committed file of a measurement, the one that the tables show."""
+def all_results_of(name: str, folder: Path = RESULTS, on_gpu: bool = False) -> list[dict[str, Any]]:
+    """The committed files of a measurement, one for each machine."""
     found = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob(f"{name}-*.json"))]
-    found = [results for results in found if (results["hardware"]["accelerator"] is not None) == on_gpu]
+    return [results for results in found if (results["hardware"]["accelerator"] is not None) == on_gpu]
+
+
+def results_of(name: str, folder: Path = RESULTS, on_gpu: bool = False) -> dict[str, Any]:
+    """The committed file of a measurement that the tables show of one machine."""
+    found = all_results_of(name, folder, on_gpu)
     if len(found) != 1:
         kind = "GPU" if on_gpu else "CPU"
         raise FileNotFoundError(f"{folder.name} must hold one file {name}-*.json of a {kind}, got {len(found)}.")
@@ -90,8 +95,17 @@ def vision_models() -> str:
 
 
 def short() -> str:
-    """Whole models on short inputs: the ratios of bn, sh and bn+sh in one cell for each mode and number of threads."""
-    modes = {f"{mode}, {threads}": results_of(f"short-{mode}-{threads}") for mode in MODES for threads in (1, 2)}
+    """Whole models on short inputs, on each processor: three attentions in a cell for each mode and its threads."""
+    names = {
+        f"{mode}, {threads} thread{'s' * (threads > 1)}": f"short-{mode}-{threads}"
+        for mode in MODES
+        for threads in (1, 2)
+    }
+    machines = zip(*(all_results_of(name) for name in names.values()), strict=True)
+    return "\n\n".join(short_of(dict(zip(names, machine, strict=True))) for machine in machines)
+
+
+def short_of(modes: dict[str, dict[str, Any]]) -> str:
     cells = {}
     for mode, results in modes.items():
         for row in results["rows"]:
@@ -99,13 +113,12 @@ def short() -> str:
             of_case.setdefault(mode, []).append(row)
     rows = []
     for (model, batch, tokens), found in cells.items():
-        row = [f"{model}, {batch} x {tokens}", f"{found['inference, 1'][0]['ms']['median']:.1f}"]
+        row = [f"{model}, {batch} x {tokens}", f"{next(iter(found.values()))[0]['ms']['median']:.1f}"]
         for mode in modes:
             ratios_of = {each["attention"]: f"{each['ratio']:.2f}" for each in found[mode]}
             row.append(" / ".join(ratios_of.get(name, "-") for name in ("bn", "sh", "bn+sh")))
         rows.append(row)
-    heads = [f"{mode} thread{'s' * mode.endswith('2')}" for mode in modes]
-    return table(modes["inference, 2"], ["`bn` / `sh` / `bn+sh`", "`softmax`, ms", *heads], rows)
+    return table(modes["inference, 2 threads"], ["`bn` / `sh` / `bn+sh`", "`softmax`, ms", *modes], rows)
 
 
 def integration() -> str:
