@@ -6,6 +6,7 @@ step is forward, backward and AdamW's update, without dropout.
     python scripts/benchmarks/short.py --cases series-8x29 image-1x224 --threads 2 --output results
 """
 
+import timeit
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,8 @@ class ShortArguments(TimingArguments):
 
     cases: list[str] = HfArg(default_factory=lambda: list(CASES), help="Family, batch and length of each case.")
     attentions: list[str] = HfArg(default_factory=lambda: ["bn", "sh", "bn+sh"], help="Presets; of images not sh.")
-    rounds: int = HfArg(default=25, help="Timed calls of each.")
+    rounds: int = HfArg(default=25, help="Timed calls of each, at least.")
+    seconds: float = HfArg(default=15.0, help="How long a case is timed, at least: short calls are noisy.")
 
 
 def make_model(family: str, length: int, attention: str, args: ShortArguments) -> PreTrainedModel:
@@ -84,9 +86,10 @@ def main(argv: list[str] | None = None) -> Path | None:
             inputs["attention_mask"] = torch.ones(batch, length, dtype=torch.long)
             inputs["attention_mask"][::2, length * 3 // 4 :] = 0
         calls = {name: make_call(model, inputs, args) for name, model in models.items()}
-        rows += time_rows(
-            calls, BASELINE, args.rounds, {"model": "-".join([family, *padded]), "batch": batch, "tokens": length}
-        )
+        once = min(timeit.repeat(calls[BASELINE], number=1, repeat=3))
+        rounds = max(args.rounds, int(args.seconds / once / len(calls)))
+        about = {"model": "-".join([family, *padded]), "batch": batch, "tokens": length}
+        rows += time_rows(calls, BASELINE, rounds, about)
     return args.save(f"short-{args.mode}-{torch.get_num_threads()}", rows, leave_out=("batch",))
 
 

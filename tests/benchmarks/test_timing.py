@@ -28,8 +28,8 @@ from hf_primaldual.training.time_series import (
         (decoding, ["--tokens", "32", "--layers", "1", "--width", "16"], "attention", 4),
         (integration, ["--tokens", "16", "--layers", "1", "--width", "48", "--padded"], "attention", 4),
         (vit, ["--image_size", "32"], "model", 4),
-        (short, ["--cases", "series-2x5-padded"], "attention", 4),
-        (short, ["--cases", "image-1x32", "--inference"], "attention", 3),
+        (short, ["--cases", "series-2x5-padded", "--seconds", "0"], "attention", 4),
+        (short, ["--cases", "image-1x32", "--inference", "--seconds", "0"], "attention", 3),
     ],
     ids=["layers", "layers in inference", "decoding", "integration", "vit", "short", "short images"],
 )

@@ -5,7 +5,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from hf_primaldual import PRESETS, PrimalDualConfig
-from hf_primaldual.modeling import memory_primal_dual, short_primal_dual, transforms_primal_dual
+from hf_primaldual.modeling import batch_norm_primal_dual, memory_primal_dual, short_primal_dual
 from tests.modeling.cases import EACH_CHOICE, PRESET_CASES, all_settings, choices_of, right_padding, uses
 from tests.modeling.parity import (
     compare,
@@ -63,7 +63,7 @@ def test_a_thousand_tokens_equal_the_formulas(preset, monkeypatch):
 # Where another way is taken than on the few tokens of these tests.
 SWITCHES = {
     "group by group": (short_primal_dual, "SHORT", {}),
-    "many numbers": (transforms_primal_dual, "FEW", 0),
+    "many numbers": (batch_norm_primal_dual, "FEW", 0),
     "long": (memory_primal_dual, "LONG", 1),
 }
 

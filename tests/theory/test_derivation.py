@@ -85,7 +85,7 @@ def test_a_checkpoint_carries_the_transforms_file_and_loads_elsewhere(tmp_path):
     model.save_pretrained(folder)
     past_values = torch.randn(2, 9, 2)
     torch.save({"past_values": past_values, "logits": model(past_values).logits.detach()}, tmp_path / "expected.pt")
-    assert "from .transforms_primal_dual import" in (folder / "whitening.py").read_text()
+    assert "from .batch_norm_primal_dual import" in (folder / "whitening.py").read_text()
 
     assert "loaded twice" in run_isolated(LOADED_TWICE, tmp_path, tmp_path)
 

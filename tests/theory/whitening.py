@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from hf_primaldual.modeling.transforms_primal_dual import token_statistics
+from hf_primaldual.modeling.batch_norm_primal_dual import token_statistics
 
 
 class Whitening(nn.Module):

@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from ..modeling.batch_norm_primal_dual import fold_batch_norm
 from ..modeling.head_groups_primal_dual import HeadGroups
 from ..modeling.interval_attention_primal_dual import IntervalAttention, in_query_heads
 from ..modeling.intervals_primal_dual import Intervals
@@ -22,7 +23,6 @@ from ..modeling.packing_primal_dual import (
 from ..modeling.padding_primal_dual import can_look, row_starts, shift_rows
 from ..modeling.presets_primal_dual import PRESETS, AttentionChoices
 from ..modeling.short_primal_dual import are_short, attend_at_once, pooling, pools_by_product
-from ..modeling.transforms_primal_dual import fold_batch_norm
 from .caches import memory_for
 from .dispatch import is_cross_attention
 from .layouts import check_places, pool_frames, token_layout

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .batch_norm_primal_dual import KeyBatchNorm
 from .configuration_primal_dual import PrimalDualConfig
 from .extensions_primal_dual import EXTENSIONS
 from .head_groups_primal_dual import HeadGroups
@@ -20,7 +21,7 @@ from .padding_primal_dual import row_starts as starts_of
 from .padding_primal_dual import shift_rows
 from .short_primal_dual import are_short, attend_at_once, pools_by_product
 from .training_sets_primal_dual import TRAINING_SETS, check_mask
-from .transforms_primal_dual import TRANSFORMS, KeyBatchNorm
+from .transforms_primal_dual import TRANSFORMS
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module] = nn.Linear) -> bool:

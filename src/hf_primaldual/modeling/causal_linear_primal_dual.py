@@ -12,10 +12,9 @@ from torch import nn
 from .causal_windows_primal_dual import points_of
 from .head_groups_primal_dual import HeadGroups, take
 from .intervals_primal_dual import CHUNK, CausalFold, Intervals, as_states, in_chunks, sums_before
-from .kernels_primal_dual import check_features
+from .kernels_primal_dual import check_features, without_autocast
 from .packing_primal_dual import documents_of
 from .padding_primal_dual import can_look
-from .transforms_primal_dual import without_autocast
 
 
 @dataclass

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
 
+from .batch_norm_primal_dual import token_statistics
 from .memory_primal_dual import recomputed_in_backward
-from .transforms_primal_dual import token_statistics
 
 # Tokens whose sums are taken at once, about the mean of all before them.
 CHUNK = 64

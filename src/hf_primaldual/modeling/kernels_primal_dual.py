@@ -1,6 +1,7 @@
 """The kernels Phi(x).Phi(y): softmax attention through any back-end of transformers, and linear attention."""
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -13,7 +14,15 @@ from .downsampling_primal_dual import WindowOrder
 from .maps_primal_dual import MapLayout
 from .padding_primal_dual import can_look
 from .sparse_primal_dual import SparsePattern, dense_mask, sparse_softmax
-from .transforms_primal_dual import without_autocast
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager:
+    """A region without autocast, on devices that know none (meta) too."""
+    # Dynamo of torch 2.11 can't trace the question.
+    is_known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(device.type)
+    if is_known and torch.is_autocast_enabled(device.type):
+        return torch.autocast(device.type, enabled=False)
+    return nullcontext()
 
 
 def eager_attention_forward(

@@ -9,10 +9,10 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention_primal_dual import PrimalDualAttention
+from .batch_norm_primal_dual import token_statistics
 from .causal_attention_primal_dual import PrimalDualCausalAttention
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .padding_primal_dual import can_look
-from .transforms_primal_dual import token_statistics
 
 
 class TokenLayerNorm(nn.LayerNorm):

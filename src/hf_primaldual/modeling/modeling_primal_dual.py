@@ -15,12 +15,13 @@ from transformers.dynamic_module_utils import get_relative_import_files
 from transformers.modeling_utils import PreTrainedModel
 
 from .attention_primal_dual import PrimalDualAttention
+from .batch_norm_primal_dual import KeyBatchNorm
 from .configuration_primal_dual import VERSION, WAS_MOVED
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .extensions_primal_dual import EXTENSIONS
 from .layers_primal_dual import LayerScale, PrimalDualLayer, TokenBatchNorm, classification_loss
 from .training_sets_primal_dual import WindowFilters
-from .transforms_primal_dual import Filters, KeyBatchNorm
+from .transforms_primal_dual import Filters
 
 OWN_PARAMETERS = (Filters, KeyBatchNorm, LayerScale, WindowFilters)
 

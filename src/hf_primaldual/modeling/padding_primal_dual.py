@@ -90,4 +90,9 @@ def shift_maps(maps: torch.Tensor, starts: torch.Tensor, prefix: int = 0, back: 
     return shift_rows(shifted.permute(0, 3, 1, 2), starts, prefix, back).permute(0, 2, 3, 1)
 
 
-__all__ = ["can_look", "positions", "row_starts", "shift_maps", "shift_rows"]
+def without_padding(states: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    """Zeros in the place of padding, as a convolution finds them past the ends of a sequence."""
+    return states if mask is None else states.masked_fill(~mask.unsqueeze(-1), 0)
+
+
+__all__ = ["can_look", "positions", "row_starts", "shift_maps", "shift_rows", "without_padding"]

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import torch
 
+from .batch_norm_primal_dual import normalize_queries
 from .downsampling_primal_dual import pool_tokens
 from .padding_primal_dual import can_look
-from .transforms_primal_dual import normalize_queries
 
 # By kind of device, up to how many tokens; measured by scripts/benchmarks/short.py on a CPU alone.
 SHORT = {"cpu": 64}
