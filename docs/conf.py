@@ -47,6 +47,15 @@ def links_out_of_the_pages(app, docname, source):
     source[0] = re.sub(r"(?<!!)\[([^\]]*)\]\((\.\./[^)]+)\)", rewritten, source[0])
 
 
+def lists_to_toctrees(app, docname, source):
+    """Makes each list of pages on the first page, after the name that it begins with, a part of the site's sidebar."""
+    if docname != "index":
+        return
+    for caption, pages in re.findall(r"^- ([^:]+): ((?:.+\n?(?!- ))+)", source[0], re.MULTILINE):
+        names = "\n".join(re.findall(r"\]\(([\w-]+)\.md\)", pages))
+        source[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{names}\n```\n"
+
+
 def inline_math(translator, node):
     translator.body.append(tex2mathml(node.astext()))
     raise SkipNode
@@ -61,4 +70,5 @@ def setup(app):
     # Formulas are MathML, which browsers draw without a script from elsewhere.
     app.add_html_math_renderer("mathml", (inline_math, None), (display_math, None))
     app.connect("source-read", links_out_of_the_pages)
+    app.connect("source-read", lists_to_toctrees)
     app.connect("autodoc-process-docstring", fences_to_directives, priority=400)

@@ -3,8 +3,9 @@
 import functools
 
 import gradio as gr
+import pandas as pd
 import torch
-from inputs import as_digit, as_series, as_text, load_digits, load_series, load_texts, read_csv
+from inputs import as_curve, as_digit, as_series, as_text, load_digits, load_series, load_texts, read_csv
 from side_by_side import ATTENTIONS, Pair
 
 # Models this small are fastest on one thread.
@@ -12,6 +13,7 @@ torch.set_num_threads(1)
 
 SERIES, IMAGES, TEXTS = (Pair(kind) for kind in ("series", "images", "texts"))
 EXAMPLES = load_series()
+RANGES = pd.concat(EXAMPLES.values()).agg(["min", "max"])
 
 INTRODUCTION = """
 # Two attentions, side by side
@@ -43,6 +45,13 @@ def told(function):
 def series_example(table):
     values = as_series(table, SERIES.config.num_channels, SERIES.config.max_position_embeddings)
     return SERIES.processor(values, return_tensors="pt"), f"{len(values)} steps", {"series": torch.tensor(values)}
+
+
+def with_curve(table, channel, drawing):
+    """The table with a channel as it was drawn, between the least and the largest value of the test series."""
+    if channel not in table:
+        raise ValueError(f"The series has no channel {channel}: choose a test series first.")
+    return table.assign(**{channel: as_curve(drawing["composite"], len(table), *RANGES[channel]).round(3)})
 
 
 def image_example(path):
@@ -114,10 +123,21 @@ def connect(kind, wish, given, pair, example):
     predicted.success(told(functools.partial(measure, pair, example)), given, costs, **alone)
 
 
+def sketchpad(size, width, place):
+    return gr.Sketchpad(
+        type="pil",
+        show_label=False,
+        canvas_size=size,
+        layers=False,
+        brush=gr.Brush(default_size=width, colors=["#000000"]),
+        elem_id=place,
+    )
+
+
 def series_tab():
     gr.Markdown(
         "JapaneseVowels: nine speakers say a vowel; 12 channels are its spectrum over time. Choose a test series, "
-        f"change its cells, or bring a CSV file of your own. {SERIES.origin}"
+        f"draw a channel of it, change its cells, or bring a CSV file of your own. {SERIES.origin}"
     )
     first = next(iter(EXAMPLES))
     with gr.Row():
@@ -126,6 +146,10 @@ def series_tab():
     table = gr.Dataframe(
         EXAMPLES[first], label="the series, a row a step", interactive=True, max_height=260, elem_id="series-table"
     )
+    with gr.Accordion("Draw a channel: choose it, then click on the brush", open=False):
+        channel = gr.Dropdown(list(RANGES), label="channel, drawn from the first step on the left to the last")
+        drawing = sketchpad((560, 160), 6, "series-drawn")
+        gr.Button("Take the curve").click(told(with_curve), [table, channel, drawing], table)
     choice.change(EXAMPLES.get, choice, table)
     file.upload(told(read_csv), file, table)
     connect("series", "Predict the speaker", table, SERIES, series_example)
@@ -142,14 +166,7 @@ def image_tab():
         )
         gr.Examples(load_digits(), image, label="test images", examples_per_page=20)
     with gr.Accordion("Draw a digit: click on the brush first", open=False):
-        drawing = gr.Sketchpad(
-            type="pil",
-            show_label=False,
-            canvas_size=(280, 280),
-            layers=False,
-            brush=gr.Brush(default_size=24, colors=["#000000"]),
-            elem_id="images-drawn",
-        )
+        drawing = sketchpad((280, 280), 24, "images-drawn")
         gr.Button("Take the drawing").click(lambda drawn: drawn["composite"], drawing, image)
     connect("images", "Predict the digit", image, IMAGES, image_example)
 

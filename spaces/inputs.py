@@ -62,6 +62,20 @@ def as_series(table: pd.DataFrame, channels: int, longest: int) -> np.ndarray:
     return values
 
 
+def as_curve(drawing: Image.Image | None, steps: int, lowest: float, highest: float) -> np.ndarray:
+    """
+    What is drawn on a transparent ground as values `(steps,)`: its first stroke on the left is the first step, the
+    last on the right the last; the lower edge is the lowest value, the upper the highest.
+    """
+    ink = np.zeros((1, 1), bool) if drawing is None else np.asarray(drawing.convert("RGBA"))[..., 3] > 127
+    columns = np.flatnonzero(ink.any(axis=0))
+    if len(columns) < 2:
+        raise ValueError("There is no curve: draw one from left to right.")
+    thickness = ink[:, columns].sum(axis=0)
+    heights = np.arange(len(ink)) @ ink[:, columns] / thickness / (len(ink) - 1)
+    return np.interp(np.linspace(columns[0], columns[-1], steps), columns, highest - (highest - lowest) * heights)
+
+
 def as_digit(path: str | None) -> Image.Image:
     """
     A picture as the training images are: a white digit on black that fills a square of 8 x 8 pixels. One that is

@@ -12,7 +12,10 @@ set -euo pipefail
 : "${NODES:?number of machines}"
 : "${NODE_RANK:?place of this machine, 0 for the first}"
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "${PYTHON:-python}" -m torch.distributed.run \
+# Where no environment is active, the checkout's own, as `python` may be one without torch.
+python="$(dirname "$0")/../../.venv/bin/python"
+if [ -n "${VIRTUAL_ENV:-}" ] || [ ! -x "$python" ]; then python=python; fi
+exec "${PYTHON:-$python}" -m torch.distributed.run \
     --nnodes "$NODES" \
     --node_rank "$NODE_RANK" \
     --nproc_per_node "${GPUS_PER_NODE:-8}" \

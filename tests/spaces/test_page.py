@@ -114,6 +114,19 @@ class Browser:
             button.click()
         self.wait(lambda: not self.all(".toast-body"), "a closed sentence")
 
+    def draw(self, place: str, start: tuple[int, int], step: tuple[int, int]) -> None:
+        """Draws a line of eight steps from `start`, counted from the middle."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        brush = self.wait(lambda: self.all(f"{place} [aria-label=Brush]"), "the brush")[0]
+        self.wait(brush.is_displayed, "the brush in its place")
+        brush.click()
+        canvas = self.wait(lambda: self.all(f"{place} canvas"), "a place to draw")[0]
+        stroke = ActionChains(self.driver).move_to_element_with_offset(canvas, *start).click_and_hold()
+        for _ in range(8):
+            stroke.move_by_offset(*step)
+        stroke.release().perform()
+
     def keep(self, name: str) -> None:
         if folder := os.environ.get("SCREENSHOTS"):
             Path(folder).mkdir(parents=True, exist_ok=True)
@@ -176,19 +189,22 @@ def test_an_image_is_predicted_and_measured_and_a_bad_one_is_refused(browser, tm
     assert asked_hosts(browser.driver) == {"127.0.0.1"}
 
 
-def test_a_digit_is_drawn_and_predicted(browser):
-    from selenium.webdriver.common.action_chains import ActionChains
+def test_a_channel_is_drawn_and_predicted(browser):
+    before = browser.wait(lambda: browser.text("#series-table"), "the table")
+    browser.click("Draw a channel")
+    browser.click("Take the curve")
+    browser.refused("There is no curve: draw one from left to right.")
+    browser.draw("#series-drawn", (-200, 30), (50, -8))
+    browser.click("Take the curve")
+    browser.wait(lambda: browser.text("#series-table") != before, "the channel as drawn")
+    browser.click("Predict the speaker")
+    assert len(browser.predicted("series")) == 2
 
+
+def test_a_digit_is_drawn_and_predicted(browser):
     browser.click("An image", role="tab")
     browser.click("Draw a digit")
-    brush = browser.wait(lambda: browser.all("#images-drawn [aria-label=Brush]"), "the brush")[0]
-    browser.wait(brush.is_displayed, "the brush in its place")
-    brush.click()
-    canvas = browser.wait(lambda: browser.all("#images-drawn canvas"), "a place to draw")[0]
-    stroke = ActionChains(browser.driver).move_to_element_with_offset(canvas, 0, -80).click_and_hold()
-    for _ in range(8):
-        stroke.move_by_offset(0, 20)
-    stroke.release().perform()
+    browser.draw("#images-drawn", (0, -80), (0, 20))
     browser.click("Take the drawing")
     browser.wait(lambda: browser.all("#images-given img"), "the drawing")
     browser.click("Predict the digit")

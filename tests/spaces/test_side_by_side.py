@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from inputs import as_digit, as_series, as_text, load_digits, load_series, load_texts, read_csv
+from inputs import as_curve, as_digit, as_series, as_text, load_digits, load_series, load_texts, read_csv
 from PIL import Image, ImageDraw
 from side_by_side import ATTENTIONS, HERE, Pair
 
@@ -140,6 +140,17 @@ def test_a_series_of_a_file_is_the_one_that_was_written(tmp_path):
     series = next(iter(load_series().values()))
     series.to_csv(tmp_path / "mine.csv", index=False)
     pd.testing.assert_frame_equal(read_csv(str(tmp_path / "mine.csv")), series)
+
+
+def test_a_curve_is_read_from_left_to_right_between_the_edges():
+    drawing = Image.new("RGBA", (201, 101))
+    ImageDraw.Draw(drawing).line([(20, 100), (120, 0), (180, 50)], fill="black")
+    values = as_curve(drawing, 17, lowest=-1, highest=1)
+    np.testing.assert_allclose(values[[0, 10, 16]], [-1, 1, 0], atol=0.02)
+    assert (np.diff(values[:11]) > 0).all()
+    for nothing in (None, Image.new("RGBA", (201, 101))):
+        with pytest.raises(ValueError, match="There is no curve: draw one"):
+            as_curve(nothing, 5, -1, 1)
 
 
 def test_a_drawn_digit_is_read_whatever_its_ground_and_its_place(pairs, tmp_path):
