@@ -109,6 +109,24 @@ def test_what_was_built_otherwise_than_the_card_says_is_named():
     assert len(differences(committed, built, 0.01)) == 2
 
 
+@pytest.mark.slow
+def test_costs_of_a_card_are_measured_again_and_said_to_be(tmp_path, monkeypatch):
+    name, script = "primal-dual-italypowerdemand-bn", load_script("measure_cards")
+    card, kept = tmp_path / "cards" / name, tmp_path / "italypowerdemand.json"
+    shutil.copytree(ROOT / "model_cards" / name, card)
+    shutil.copyfile(card / "results.json", kept)
+    before = load_results(kept)
+    monkeypatch.chdir(ROOT)
+    script.main(["--names", name, "--cards", str(tmp_path / "cards"), "--results_dir", str(tmp_path)])
+    after = load_results(kept)
+    assert after == load_results(card / "results.json")
+    assert after["runs"] == before["runs"]
+    points = list(zip(before["efficiency"], after["efficiency"], strict=True))
+    assert all(old["softmax"]["parameters"] == new["softmax"]["parameters"] for old, new in points)
+    assert all(old["softmax"]["inference_ms"] != new["softmax"]["inference_ms"] for old, new in points)
+    assert f"after the training, on {after['measured']['date']}" in (card / "README.md").read_text()
+
+
 def test_the_page_of_results_and_the_cards_are_those_of_the_committed_runs():
     script = load_script("render_results")
     assert read("docs/results.md") == script.document()

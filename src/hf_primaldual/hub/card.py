@@ -215,6 +215,7 @@ def _view(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "plots": (),
         "trainer": None,
+        "measured": None,
         **results,
         "address": results.get("repo_id", results["model_name"]),
         "own_transforms": _own_transforms([results["attention"]] if is_encoder else names_of(results)),

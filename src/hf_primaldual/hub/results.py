@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from .encoder_results import ENCODER_TASKS, EncoderResults
-from .schema import SCHEMA_VERSION, Document, Fraction, Object, Quartiles
+from .schema import SCHEMA_VERSION, Document, Fraction, Hardware, Object, Quartiles, Versions
 
 SIGNIFICANCE_LEVEL = 0.05
 # What `dataset` holds besides, by task.
@@ -116,6 +116,14 @@ class Point(Object):
     ratios: dict[str, Ratios]
 
 
+class Measured(Object):
+    """When and where `efficiency` was measured, if that was not when and where the runs were trained."""
+
+    date: str
+    hardware: Hardware
+    versions: Versions
+
+
 class Results(Document):
     """The whole file."""
 
@@ -132,6 +140,7 @@ class Results(Document):
     comparisons: dict[str, Comparison]
     # Empty where it was not measured.
     efficiency: list[Point]
+    measured: Measured = None
     # The class that trained, where a program of its author's did and not a comparison of this package.
     trainer: str = None
 

@@ -114,7 +114,7 @@ def run_comparison(
             "runs": [{key: value for key, value in run.items() if key != "history"} for run in runs],
             "summary": {name: summarize(runs, name) for name in configs},
             "comparisons": compare(runs, model_args.attention, model_args.baseline),
-            "efficiency": _measure(task, configs, model_args.baseline, args),
+            "efficiency": measure_costs(task, configs, model_args.baseline, args),
             "plots": [CURVES],
             **environment(),
         }
@@ -226,7 +226,7 @@ def train_run(
     return run
 
 
-def _measure(task: Task, configs: Configs, baseline: str, args: ComparisonArguments) -> list[dict[str, Any]]:
+def measure_costs(task: Task, configs: Configs, baseline: str, args: ComparisonArguments) -> list[dict[str, Any]]:
     """Time, memory and operations at the data's own length, in batches as trained, and at each asked length."""
     print("measuring time, memory and operations", flush=True)
     points = []
