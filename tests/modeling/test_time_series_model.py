@@ -121,6 +121,15 @@ def run(norm, hidden_states, cotangent, *mask):
     return output.detach(), *torch.autograd.grad(output, (hidden_states, norm.weight, norm.bias), cotangent)
 
 
+@pytest.mark.parametrize("mask", [None, right_padding(4, 9)], ids=["whole", "padded"])
+def test_batch_norm_is_as_exact_under_autocast(mask):
+    norm, _ = batch_norms()
+    hidden_states = torch.randn(4, 9, WIDTH) + 30
+    with torch.autocast("cpu", torch.bfloat16):
+        output = norm(hidden_states, mask)
+    torch.testing.assert_close(output, norm(hidden_states, mask), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("centre", [0.0, 30.0])
 def test_batch_norm_is_that_of_torch_over_the_real_tokens(centre):
     ours, theirs = batch_norms()

@@ -24,8 +24,14 @@ FEW = 2**16
 
 
 def are_few(states: torch.Tensor) -> bool:
-    """Whether fewer calls are what counts; a graph that is recorded may be run with other sizes."""
-    return not torch.compiler.is_compiling() and states.numel() <= FEW
+    """
+    Whether fewer calls are what counts, and products are as exact as sums: autocast makes them half precision. A graph
+    that is recorded may be run with other sizes.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or states.numel() > FEW:
+        return False
+    kind = states.device.type
+    return not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind))
 
 
 def token_statistics(
