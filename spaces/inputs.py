@@ -64,10 +64,10 @@ def as_series(table: pd.DataFrame, channels: int, longest: int) -> np.ndarray:
 
 def as_curve(drawing: Image.Image | None, steps: int, lowest: float, highest: float) -> np.ndarray:
     """
-    What is drawn on a transparent ground as values `(steps,)`: its first stroke on the left is the first step, the
-    last on the right the last; the lower edge is the lowest value, the upper the highest.
+    What is drawn, dark on white or on nothing, as values `(steps,)`: its first stroke on the left is the first step,
+    the last on the right the last; the lower edge is the lowest value, the upper the highest.
     """
-    ink = np.zeros((1, 1), bool) if drawing is None else np.asarray(drawing.convert("RGBA"))[..., 3] > 127
+    ink = np.zeros((1, 1), bool) if drawing is None else np.asarray(_on_white(drawing)) < 128
     columns = np.flatnonzero(ink.any(axis=0))
     if len(columns) < 2:
         raise ValueError("There is no curve: draw one from left to right.")
@@ -84,11 +84,9 @@ def as_digit(path: str | None) -> Image.Image:
     if path is None:
         raise ValueError("There is no image: choose an example, or drop a file.")
     try:
-        picture = Image.open(path).convert("RGBA")
+        grey = _on_white(Image.open(path))
     except (UnidentifiedImageError, OSError) as error:
         raise ValueError("The file is no image that Pillow reads: drop a PNG or JPEG.") from error
-    white = Image.new("RGBA", picture.size, "white")
-    grey = Image.alpha_composite(white, picture).convert("L")
     if grey.size == (_DIGIT, _DIGIT):
         return grey
     darkest, brightest = grey.getextrema()
@@ -99,6 +97,12 @@ def as_digit(path: str | None) -> Image.Image:
     grey = ImageOps.autocontrast(grey)
     digit = grey.crop(grey.point(lambda value: 255 * (value > 96)).getbbox())
     return ImageOps.pad(digit, (_DIGIT, _DIGIT), method=Image.Resampling.BOX, color=0)
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    """A picture in grey, white where it is transparent."""
+    picture = picture.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("L")
 
 
 def as_text(text: str) -> str:

@@ -190,13 +190,17 @@ def test_an_image_is_predicted_and_measured_and_a_bad_one_is_refused(browser, tm
 
 
 def test_a_channel_is_drawn_and_predicted(browser):
-    before = browser.wait(lambda: browser.text("#series-table"), "the table")
+    cells = "#series-table [role=gridcell][data-col='0']"
+    before = browser.wait(lambda: browser.text(cells), "the channel")
     browser.click("Draw a channel")
     browser.click("Take the curve")
     browser.refused("There is no curve: draw one from left to right.")
     browser.draw("#series-drawn", (-200, 30), (50, -8))
     browser.click("Take the curve")
-    browser.wait(lambda: browser.text("#series-table") != before, "the channel as drawn")
+    browser.wait(lambda: browser.text(cells) not in ("", before), "the channel as drawn")
+    drawn = [float(cell) for cell in browser.text(cells).split()]
+    assert drawn == sorted(drawn)
+    assert drawn[0] < drawn[-1]
     browser.click("Predict the speaker")
     assert len(browser.predicted("series")) == 2
 

@@ -142,13 +142,14 @@ def test_a_series_of_a_file_is_the_one_that_was_written(tmp_path):
     pd.testing.assert_frame_equal(read_csv(str(tmp_path / "mine.csv")), series)
 
 
-def test_a_curve_is_read_from_left_to_right_between_the_edges():
-    drawing = Image.new("RGBA", (201, 101))
+@pytest.mark.parametrize("ground", ["white", (0, 0, 0, 0)], ids=["white", "transparent"])
+def test_a_curve_is_read_from_left_to_right_between_the_edges(ground):
+    drawing = Image.new("RGBA", (201, 101), ground)
     ImageDraw.Draw(drawing).line([(20, 100), (120, 0), (180, 50)], fill="black")
     values = as_curve(drawing, 17, lowest=-1, highest=1)
     np.testing.assert_allclose(values[[0, 10, 16]], [-1, 1, 0], atol=0.02)
     assert (np.diff(values[:11]) > 0).all()
-    for nothing in (None, Image.new("RGBA", (201, 101))):
+    for nothing in (None, Image.new("RGBA", (201, 101), ground)):
         with pytest.raises(ValueError, match="There is no curve: draw one"):
             as_curve(nothing, 5, -1, 1)
 
