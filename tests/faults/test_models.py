@@ -315,7 +315,7 @@ def test_row_12_a_row_padded_on_the_left_is_the_row_alone(make, fields, attentio
                 alone = model(values[row : row + 1, :count], output_hidden_states=True)
                 torch.testing.assert_close(batch.logits[row : row + 1], alone.logits, rtol=1e-4, atol=1e-5)
                 for ours, theirs in zip(batch.hidden_states, alone.hidden_states, strict=True):
-                    torch.testing.assert_close(ours[row, -count:], theirs[0, -count:], rtol=1e-4, atol=1e-5)
+                    torch.testing.assert_close(ours[row, -count:], theirs[0, -count:], rtol=1e-3, atol=1e-4)
 
 
 def test_row_12_pairs_of_documents_may_be_padded_on_the_left():

@@ -23,17 +23,6 @@ if TYPE_CHECKING:
 FEW = 2**16
 
 
-def are_few(states: torch.Tensor) -> bool:
-    """
-    Whether fewer calls are what counts, and products are as exact as sums: autocast makes them half precision. A graph
-    that is recorded may be run with other sizes.
-    """
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or states.numel() > FEW:
-        return False
-    kind = states.device.type
-    return not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind))
-
-
 def token_statistics(
     states: torch.Tensor, mask: torch.Tensor | None, with_variance: bool = True
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
@@ -42,7 +31,7 @@ def token_statistics(
 
     Two passes of plain sums: over the token axis they are some ten times faster on a CPU than `torch.var_mean`, their
     backward copies nothing as that of a mean does, and unlike the mean of squares they cancel nothing when the mean is
-    large against the deviation. Of few numbers a mean is one product with what each token weighs.
+    large against the deviation.
 
     Args:
         states (`torch.Tensor` of shape `(batch, tokens, channels)`): for keys, the heads side by side.
@@ -54,18 +43,12 @@ def token_statistics(
         anyway, all at least float32; the last two are `None` if no variance is wanted.
     """
     dtype = torch.promote_types(states.dtype, torch.float32)
-    batch, tokens, _ = states.shape
-    is_product = states.dtype == dtype and are_few(states)
-    shares = None if mask is None else _shares(mask, dtype)
-    if shares is None and is_product:
-        shares = states.new_full((1, tokens, 1), 1 / tokens).expand(batch, -1, -1)
+    weight = None if mask is None else _shares(mask, dtype)
 
     def mean_over_tokens(values):
-        if is_product:
-            return torch.bmm(shares.mT, values)
-        if mask is None:
-            return values.sum(dim=1, keepdim=True, dtype=dtype) / tokens
-        return (values * shares).sum(dim=1, keepdim=True, dtype=dtype)
+        if weight is None:
+            return values.sum(dim=1, keepdim=True, dtype=dtype) / values.shape[1]
+        return (values * weight).sum(dim=1, keepdim=True, dtype=dtype)
 
     mean = mean_over_tokens(states)
     if not with_variance:
@@ -223,7 +206,7 @@ def normalize_queries(
     divisor = variance + eps
     if isinstance(scaling, torch.Tensor) or scaling != 1:
         divisor = divisor**scaling
-    if are_few(query):
+    if query.numel() <= FEW:
         return ((query - centre) / divisor).to(query.dtype)
     factor = divisor.reciprocal()
     return torch.addcmul(-centre * factor, query, factor).to(query.dtype)
