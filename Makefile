@@ -138,8 +138,8 @@ BENCH_ALL := results
 archive: .peers/aeon/.installed
 	OMP_NUM_THREADS=1 .peers/aeon/bin/python scripts/compare_on_archive.py --resamples 5 --output results/archive
 
-## Checkpoints of all committed cards, their released runs trained again, in folders that are ready to be published: half
-## an hour on one core.
+## Checkpoints of all committed cards, their released runs trained again, in folders that are ready to be published. It
+## stops where an accuracy is not the card's.
 checkpoints: $(TIMESTAMP) data
 	$(BIN)/python scripts/build_checkpoints.py
 
