@@ -45,7 +45,7 @@ ARM_NAMES = {
     "calibrated bn": "`bn+sh`, calibrated, beta and power learned from 0, fine-tuned",
     "distilled": "`sh`, calibrated, half of the steps distilled, fine-tuned",
     "classifier": "`softmax`, frozen, classifier trained as above",
-    "bn": "`bn`, frozen, beta and power of 72 heads learned from 0 beside the classifier",
+    "bn": "`bn`, frozen, beta and power of 72 heads learned from 0 with the classifier",
 }
 
 

@@ -16,7 +16,7 @@ import hf_primaldual
 from hf_primaldual.hub.checkpoint import save_checkpoint
 from hf_primaldual.hub.checks import RECORD
 from hf_primaldual.hub.results import TASKS
-from hf_primaldual.modeling.configuration_primal_dual import VERSION
+from hf_primaldual.modeling.versions_primal_dual import VERSION
 from tests.hub.checkpoints import LONGEST, checkpoint, contents
 from tests.hub.tables import table, without
 

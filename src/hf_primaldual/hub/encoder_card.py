@@ -73,8 +73,8 @@ def losses(results: Mapping[str, Any]) -> Iterator[str]:
 
 
 def paces(results: Mapping[str, Any]) -> Iterator[str]:
-    """How fast it is beside the original, a sentence for each size."""
+    """How fast it is compared with the original, a sentence for each size."""
     for one in results["efficiency"]:
         found = pace(time_ratio(one), *(one[which]["inference_ms"] for which in ("converted", "original")))
-        said = f"At {size_of(one)} and batch {one['batch']}, beside the original on sdpa, it is {found}"
+        said = f"At {size_of(one)} and batch {one['batch']}, compared with the original on sdpa, it is {found}"
         yield f"{said}." if found.startswith("faster") else f"**{said}: the conversion does not pay there.**"

@@ -52,8 +52,8 @@ def comparison_rows(results: Mapping[str, Any]) -> list[dict[str, str]]:
 
 def pace(ratio: float, ours: Mapping[str, float], theirs: Mapping[str, float]) -> str:
     """
-    How fast something is beside something else, by the ratio of their times and the quartiles of each; neither slower
-    nor faster where these overlap.
+    How fast something is compared with something else, by the ratio of their times and the quartiles of each; neither
+    slower nor faster where these overlap.
     """
     shown = f"{ratio:.2f}"
     if float(shown) == 1:

@@ -1,31 +1,18 @@
 """The configuration of an attention layer, which the models' configurations extend."""
 
 import copy
-import math
-import re
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
-from .downsampling_primal_dual import SAMPLINGS
-from .kernels_primal_dual import KERNELS
 from .keywords_primal_dual import refuse_near_misses, unexpected
 from .presets_primal_dual import PRESETS, AttentionChoices, choices_of, name_of
-from .sparse_primal_dual import SPARSE_PARTS
-from .training_sets_primal_dual import TRAINING_SETS
-from .transforms_primal_dual import CONV2D_READINGS, TRANSFORMS, map_shape
+from .validation_primal_dual import check_attention, check_name, check_per_head
+from .versions_primal_dual import WAS_MOVED, is_newer, naming_the_version, needs
 
-# The version of hf_primaldual that this file is of, which travels with checkpoints to where the package is not.
-VERSION = "0.1.0"
-# Early checkpoints could stand between softmax and their attention.
-WAS_MOVED = (
-    "an early version of this package moved its attention from softmax by a number among the weights, which this one "
-    "does not read. Convert the original again, by `hf_primaldual.convert`."
-)
 # What else config.json may hold: transformers writes it, or this package at a conversion.
 _BESIDES_FIELDS = (
     "_commit_hash",
@@ -50,37 +37,6 @@ def doubling_scales(num_heads: int) -> list[int]:
     if num_heads <= 2:
         return [1, 2][-num_heads:]
     return [2 ** (head // 2) for head in range(num_heads)]
-
-
-def _check_per_head(name: str, values: Any, num_heads: int) -> list[int]:
-    if len(values) != num_heads:
-        raise ValueError(
-            f"`{name}` must hold one entry for each of the {num_heads} heads, got {len(values)}: {list(values)}."
-        )
-    if any(value < 1 for value in values):
-        raise ValueError(f"`{name}` must hold integers of at least 1, got {list(values)}.")
-    return list(values)
-
-
-def _as_numbers(version: str) -> tuple[int, ...]:
-    """`0.10.2` as (0, 10, 2), for comparing; what follows the numbers counts for nothing."""
-    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-
-
-def _is_newer(saved: str | None) -> bool:
-    """Whether a checkpoint was saved by a newer package than this."""
-    return saved is not None and _as_numbers(saved) > _as_numbers(VERSION)
-
-
-def _needs(saved: str) -> str:
-    return (
-        f"The checkpoint was saved by hf_primaldual {saved} and this is {VERSION}: install `hf_primaldual>={saved}`."
-    )
-
-
-def _check_name(field: str, value: str, allowed: Iterable[str]) -> None:
-    if value not in allowed:
-        raise ValueError(f"`{field}` must be one of {', '.join(allowed)}, got {value!r}.")
 
 
 @strict
@@ -232,7 +188,7 @@ class PrimalDualConfig(PreTrainedConfig):
         """The kernel, the transforms and the training set: the preset's, where no field replaces them."""
         preset = choices_of(self.attention)
         if preset is None:
-            _check_name("attention", self.attention, PRESETS)
+            check_name("attention", self.attention, PRESETS)
         return AttentionChoices(
             preset.kernel if self.kernel is None else self.kernel,
             preset.transforms if self.transforms is None else tuple(self.transforms),
@@ -257,7 +213,7 @@ class PrimalDualConfig(PreTrainedConfig):
         if self.head_scales is None:
             return doubling_scales(self.num_attention_heads)
         if not self._differs_by_layer:
-            return _check_per_head("head_scales", self.head_scales, self.num_attention_heads)
+            return check_per_head("head_scales", self.head_scales, self.num_attention_heads)
         layers = getattr(self, "num_hidden_layers", None)
         if layers not in (None, len(self.head_scales)):
             raise ValueError(
@@ -265,7 +221,7 @@ class PrimalDualConfig(PreTrainedConfig):
                 f"{len(self.head_scales)} lists."
             )
         return [
-            _check_per_head(f"head_scales[{place}]", scales, self.num_attention_heads)
+            check_per_head(f"head_scales[{place}]", scales, self.num_attention_heads)
             for place, scales in enumerate(self.head_scales)
         ]
 
@@ -298,11 +254,11 @@ class PrimalDualConfig(PreTrainedConfig):
             return None
         heads = self.num_attention_heads
         points = [self.head_points] * heads if isinstance(self.head_points, int) else self.head_points
-        return _check_per_head("head_points", points, heads)
+        return check_per_head("head_points", points, heads)
 
     def validate_attention(self) -> None:
         """Part of `@strict`'s validation, and repeated by every layer: fields may have been set one by one since."""
-        with self._naming_the_version():
+        with naming_the_version(self.hf_primaldual_version):
             self._validate_attention()
 
     @classmethod
@@ -320,8 +276,8 @@ class PrimalDualConfig(PreTrainedConfig):
         config_dict = {name: value for name, value in config_dict.items() if name != "annealed"}
         saved = config_dict.get("hf_primaldual_version")
         foreign = {name: value for name, value in config_dict.items() if not cls._knows(name)}
-        if foreign and _is_newer(saved):
-            raise ValueError(f"config.json holds {', '.join(foreign)}, which are not known here. {_needs(saved)}")
+        if foreign and is_newer(saved):
+            raise ValueError(f"config.json holds {', '.join(foreign)}, which are not known here. {needs(saved)}")
         refuse_near_misses(cls, (*foreign, *kwargs), cls._knows, cls._names())
         config_dict = {name: value for name, value in config_dict.items() if name not in foreign}
         return_unused = kwargs.pop("return_unused_kwargs", False)
@@ -338,106 +294,8 @@ class PrimalDualConfig(PreTrainedConfig):
         """
         refuse_near_misses(type(self), self.to_dict(), self._knows, self._names())
 
-    @contextmanager
-    def _naming_the_version(self) -> Iterator[None]:
-        """Adds to an error what a checkpoint of a newer package needs."""
-        try:
-            yield
-        except ValueError as error:
-            if not _is_newer(self.hf_primaldual_version):
-                raise
-            raise ValueError(f"{error} {_needs(self.hf_primaldual_version)}") from error
-
     def _validate_attention(self) -> None:
-        if self.hidden_size < 1 or self.num_attention_heads < 1 or self.hidden_size % self.num_attention_heads:
-            raise ValueError(
-                f"`hidden_size` ({self.hidden_size}) must be a positive multiple of `num_attention_heads` "
-                f"({self.num_attention_heads})."
-            )
-        kernel, transforms, training_set = self.choices
-        _check_name("kernel", kernel, KERNELS)
-        for name in transforms:
-            # `file.Class` is a transform from outside of this package, which whoever builds the layer looks up.
-            if "." not in name:
-                _check_name("transforms", name, TRANSFORMS)
-        _check_name("training_set", training_set, TRAINING_SETS)
-        self._validate_downsampling(training_set)
-        self._validate_sparsity(kernel, training_set)
-        self._validate_convolutions(transforms, training_set)
-        if not 0 < self.bn_eps < math.inf:
-            raise ValueError(f"`bn_eps` must be positive and finite, got {self.bn_eps}.")
-        if not math.isfinite(self.bn_beta):
-            raise ValueError(f"`bn_beta` must be a finite number, got {self.bn_beta}.")
-        if not 0 <= self.bn_scaling <= 1:
-            raise ValueError(f"`bn_scaling` must be true, false or a number from 0 to 1, got {self.bn_scaling}.")
-        if self.num_prefix_tokens < 0:
-            raise ValueError(f"`num_prefix_tokens` must be at least 0, got {self.num_prefix_tokens}.")
-        if self.grid_size is not None and (len(self.grid_size) != 2 or min(self.grid_size) < 1):
-            raise ValueError(
-                f"`grid_size` must hold the height and width in patches, both at least 1, got {list(self.grid_size)}."
-            )
-
-    def _validate_downsampling(self, training_set: str) -> None:
-        if "downsampled" not in training_set:
-            for name in ("head_scales", "head_points"):
-                if getattr(self, name) is not None:
-                    raise ValueError(
-                        f"`{name}` is for the presets with sh; `attention={self.attention!r}` with "
-                        f"`training_set={training_set!r}` downsamples no keys, got {getattr(self, name)}."
-                    )
-        if self.head_scales is not None and self.head_points is not None:
-            raise ValueError(
-                f"`head_scales` ({self.head_scales}) and `head_points` ({self.head_points}) exclude each other; "
-                "give one."
-            )
-        self.resolved_head_scales()
-        self.resolved_head_points()
-        _check_name("sampling", self.sampling, SAMPLINGS)
-        if self.sampling == "conv" and self.head_points is not None:
-            raise ValueError(
-                f"`sampling='conv'` has a filter of one length for each scale, which `head_points` "
-                f"({self.head_points}) does not give its windows; use `head_scales`."
-            )
-
-    def _validate_sparsity(self, kernel: str, training_set: str) -> None:
-        if "sparse" not in training_set:
-            return
-        if kernel == "linear":
-            raise ValueError(
-                f"`kernel='linear'` sums over all keys once for every query, which `training_set={training_set!r}`, a "
-                "subset for each, does not allow; use one or the other."
-            )
-        if self.head_points is not None:
-            raise ValueError(
-                f"`head_points` ({self.head_points}) gives points without a fixed place, from which "
-                f"`training_set={training_set!r}` could not measure its window; use `head_scales`."
-            )
-        if not self.sparse_pattern:
-            raise ValueError(f"`sparse_pattern` must name at least one of {', '.join(SPARSE_PARTS)}, got none.")
-        for name in self.sparse_pattern:
-            _check_name("sparse_pattern", name, SPARSE_PARTS)
-        if self.sparse_window < 0 or self.sparse_stride < 1:
-            raise ValueError(
-                f"`sparse_window` ({self.sparse_window}) must be at least 0 and `sparse_stride` "
-                f"({self.sparse_stride}) at least 1, or some query would be left with no key."
-            )
-
-    def _validate_convolutions(self, transforms: tuple[str, ...], training_set: str) -> None:
-        _check_name("conv2d_reading", self.conv2d_reading, CONV2D_READINGS)
-        if self.conv_kernel_size < 1 or self.conv_kernel_size % 2 == 0:
-            raise ValueError(f"`conv_kernel_size` must be odd and positive, got {self.conv_kernel_size}.")
-        if "conv2d" not in transforms:
-            return
-        if self.conv2d_reading == "vector":
-            map_shape(self.head_dim)
-            return
-        if "downsampled" in training_set:
-            raise ValueError(
-                f"`conv2d_reading='grid'` convolves over the grid of patches, which the keys of "
-                f"`training_set={training_set!r}` no longer form; use 'vector'."
-            )
-        if self.grid_size is None:
-            raise ValueError("`conv2d_reading='grid'` needs `grid_size`, the height and width in patches, got None.")
+        check_attention(self)
 
 
-__all__ = ["VERSION", "WAS_MOVED", "PrimalDualConfig", "doubling_scales"]
+__all__ = ["PrimalDualConfig", "doubling_scales"]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from huggingface_hub.dataclasses import strict
 
 from .configuration_primal_dual import PrimalDualConfig
+from .validation_primal_dual import check_name
+from .versions_primal_dual import naming_the_version
 
 
 @strict
@@ -62,7 +64,7 @@ class PrimalDualEncoderConfig(PrimalDualConfig):
 
     def validate_encoder(self) -> None:
         """Part of `@strict`'s validation."""
-        with self._naming_the_version():
+        with naming_the_version(self.hf_primaldual_version):
             self._validate_encoder()
 
     def _validate_encoder(self) -> None:
@@ -70,8 +72,7 @@ class PrimalDualEncoderConfig(PrimalDualConfig):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name, allowed in self._allowed.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"`{name}` must be one of {', '.join(allowed)}, got {getattr(self, name)!r}.")
+            check_name(name, getattr(self, name), allowed)
         if not 0 <= self.drop_path_rate < 1:
             raise ValueError(f"`drop_path_rate` must lie from 0 to below 1, got {self.drop_path_rate}.")
 

@@ -16,12 +16,12 @@ from transformers.modeling_utils import PreTrainedModel
 
 from .attention_primal_dual import PrimalDualAttention
 from .batch_norm_primal_dual import KeyBatchNorm
-from .configuration_primal_dual import VERSION, WAS_MOVED
 from .configuration_primal_dual_models import PrimalDualEncoderConfig
 from .extensions_primal_dual import EXTENSIONS
 from .layers_primal_dual import LayerScale, PrimalDualLayer, TokenBatchNorm, classification_loss
 from .training_sets_primal_dual import WindowFilters
 from .transforms_primal_dual import Filters
+from .versions_primal_dual import VERSION, WAS_MOVED
 
 OWN_PARAMETERS = (Filters, KeyBatchNorm, LayerScale, WindowFilters)
 
