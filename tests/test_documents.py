@@ -196,8 +196,8 @@ def test_figures_in_the_sentences_on_scale_are_those_of_the_results():
     share = 100 * images["rows"][0]["data_share"]
     scale = words("docs/scale.md")
     for sentence in (
-        f"data takes {100 * one['data_share']:.1f} % of a step, a fresh epoch {one['first_epoch_seconds']:.2f} s",
-        f"{ratios[0]} times the throughput of one ({ratios[2]} if",
+        f"data takes {100 * one['data_share']:.1f} % of a step, the start of an epoch {one['first_epoch_seconds']:.2f} s",
+        f"{ratios[0]} times the throughput of one ({ratios[2]} without communication;",
         f"two threads {ratios[1]})",
         f"Fashion-MNIST with batch 64: {share:.1f} % and {images['ratios'][0]['ratio']:.2f}.",
     ):

@@ -257,7 +257,7 @@ def main(argv: list[str] | None = None, prog: str | None = None) -> Path:
     if len(data) < args.held_out + args.calibration_examples:
         raise ValueError(
             f"`{'texts' if args.images is None else 'images'}` must hold at least {args.calibration_examples} "
-            f"examples beside the {args.held_out} that are held out, got {len(data)} in all."
+            f"examples and the {args.held_out} that are held out, got {len(data)} in all."
         )
     data = data.shuffle(seed=training.seed)
     held_out, data = data.select(range(args.held_out)), data.select(range(args.held_out, len(data)))
