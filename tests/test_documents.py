@@ -176,6 +176,9 @@ def test_the_readme_is_one_screen_and_what_it_claims_was_measured():
     points = layers["bn+sh:256", 16384]["ratio"]
     claim = f"takes {four:.2f} of softmax's time at 4,096 tokens and {sixteen:.2f} at 16,384; with 256 points a head"
     assert f"{claim} {points:.2f}" in readme
+    of_gpu = [row for row in the_result("attention-training-512x8-nvidia-h100-*.json")["rows"] if row["ratio"] < 1]
+    pays = min(row["tokens"] for row in of_gpu if row["attention"] == "bn+sh")
+    assert f"On an H100 `bn+sh` pays from {pays:,} tokens" in readme
     short = [row for path in RESULTS.glob("short-*.json") for row in json.loads(path.read_text())["rows"]]
     assert 1.2 < max(row["ratio"] for row in short if row["tokens"] < 500 and "padded" not in row["model"]) < 1.4
     found = [load_results(path) for path in TRAINED]
