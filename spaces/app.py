@@ -21,8 +21,8 @@ INTRODUCTION = """
 *Attention-BN+SH* of [A Primal-Dual Framework for Transformers](https://arxiv.org/abs/2406.13781) (ICLR 2023)
 normalizes queries and keys, and lets some heads see averages of several keys. Here it stands next to softmax
 attention, in models of the same size that were trained alike: what both predict, where each head looks, which keys are
-support vectors of the regression that a head solves, and what a prediction costs, at the input's length and at ten times
-it.
+support vectors of the regression that a head solves, and what a prediction costs, at the input's length and at ten
+times it.
 """
 
 
