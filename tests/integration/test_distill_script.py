@@ -161,7 +161,7 @@ def test_what_has_no_card_has_a_record(tmp_path, texts):
         ([], "one of `texts` and `images` must be given"),
         (["--texts", "texts.txt", "--budget", "0.5", "--attention", "bn"], "`budget` chooses factors of Attention-SH"),
         (["--texts", "texts.txt", "--minutes", "-1"], "`minutes` must be at least 0"),
-        (["--texts", "texts.txt", "--held_out", "15"], "at least 8 examples beside the 15 that are held out, got 20"),
+        (["--texts", "texts.txt", "--held_out", "15"], "at least 8 examples and the 15 that are held out, got 20"),
         (["--texts", "texts.txt", "--held_out", "0"], "`held_out` must be at least 1"),
     ],
 )
