@@ -12,6 +12,7 @@ from .transforms_primal_dual import CONV2D_READINGS, TRANSFORMS, map_shape
 
 
 def check_per_head(name: str, values: Any, num_heads: int) -> list[int]:
+    """The values as a list, of which each head has one, a whole number of at least 1."""
     if len(values) != num_heads:
         raise ValueError(
             f"`{name}` must hold one entry for each of the {num_heads} heads, got {len(values)}: {list(values)}."
@@ -22,6 +23,7 @@ def check_per_head(name: str, values: Any, num_heads: int) -> list[int]:
 
 
 def check_name(field: str, value: str, allowed: Iterable[str]) -> None:
+    """Refuses a value of a field that is none of those allowed."""
     if value not in allowed:
         raise ValueError(f"`{field}` must be one of {', '.join(allowed)}, got {value!r}.")
 

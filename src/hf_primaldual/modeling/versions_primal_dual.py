@@ -23,7 +23,7 @@ def is_newer(saved: str | None) -> bool:
     return saved is not None and _as_numbers(saved) > _as_numbers(VERSION)
 
 
-def needs(saved: str) -> str:
+def needs(saved: str | None) -> str:
     """What an error says of a checkpoint of a newer package."""
     return (
         f"The checkpoint was saved by hf_primaldual {saved} and this is {VERSION}: install `hf_primaldual>={saved}`."
@@ -36,7 +36,7 @@ def naming_the_version(saved: str | None) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        if saved is None or not is_newer(saved):
+        if not is_newer(saved):
             raise
         raise ValueError(f"{error} {needs(saved)}") from error
 
